@@ -1,0 +1,7 @@
+"""``python -m multibeta``."""
+
+import sys
+
+from multibeta.cli import main
+
+sys.exit(main())

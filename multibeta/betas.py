@@ -1,0 +1,192 @@
+"""The range of β: drawing, standardising log β, checking, and parsing what a user writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["BetaRange", "Draw", "parse_betas"]
+
+Draw = Literal["example", "batch"]
+
+_ALLOWED = "LOW:HIGH, LOW:HIGH:N or a list such as 0.1,1,4, with finite numbers above 0"
+
+
+@dataclass(frozen=True)
+class BetaRange:
+    r"""A log-uniform range of β, the weight of the rate in :math:`D + \beta R`.
+
+    It alone owns the logarithm and the standardisation: networks see a standardised scalar,
+    objectives see β.
+
+    Args:
+        low: The smallest β, above 0.
+        high: The largest β, at least ``low``; equal to it for a dedicated β-VAE.
+
+    Raises:
+        ValueError: If the bounds are not finite, not above 0, or in the wrong order.
+
+    Example:
+        >>> BetaRange(0.01, 10).standardise(torch.tensor([0.01, 10.0]))
+        tensor([-1.7321,  1.7321])
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        given = f"betas={self.low:g}:{self.high:g}"
+        for bound in (self.low, self.high):
+            if not (math.isfinite(bound) and bound > 0):
+                raise ValueError(f"{given} has the bound {bound:g}; allowed: {_ALLOWED}")
+        if self.low > self.high:
+            raise ValueError(f"{given} is upside down; write {self.high:g}:{self.low:g}")
+
+    @classmethod
+    def parse(cls, text: str | float) -> BetaRange:
+        """Read ``"LOW:HIGH"``, or one number ``"B"`` for the range [B, B].
+
+        Raises:
+            ValueError: If the text is neither.
+        """
+        parts = str(text).split(":")
+        if len(parts) > 2:
+            raise ValueError(f"betas={text} is not a range; write LOW:HIGH, such as 0.01:10")
+        numbers = [_number(part, text) for part in parts]
+        return cls(numbers[0], numbers[-1])
+
+    def draw(
+        self,
+        n: int,
+        per: Draw = "example",
+        *,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        r"""Draw β log-uniformly for a batch.
+
+        With ``per="example"`` the draws are stratified: log β is the range cut into n equal
+        strata, one draw in each, in random order. Each β is still log-uniform, and the mean
+        over the batch has a variance of order 1/n³ instead of 1/n.
+
+        Args:
+            n: Examples in the batch.
+            per: ``"example"`` for a β each, ``"batch"`` for one β shared by all.
+            device: Where to draw.
+            generator: Source of randomness; the global one by default.
+
+        Returns:
+            β: (n,), float32, within [low, high].
+        """
+        if per == "batch":
+            u = torch.rand(1, device=device, generator=generator).expand(n)
+        else:
+            order = torch.randperm(n, device=device, generator=generator)
+            u = (order + torch.rand(n, device=device, generator=generator)) / n
+        log_low, log_high = math.log(self.low), math.log(self.high)
+        return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)
+
+    def standardise(self, beta: Tensor) -> Tensor:
+        r"""Shift and scale log β to mean 0 and variance 1 under the log-uniform range.
+
+        :math:`s = \sqrt{12}\,(\log β - m) / w` with m the middle and w the width of
+        [log low, log high], so that :math:`s \in [-\sqrt 3, \sqrt 3]`; 0 if low = high.
+
+        Args:
+            beta: β, any shape.
+
+        Returns:
+            s, the same shape and dtype.
+        """
+        log_low, log_high = math.log(self.low), math.log(self.high)
+        if log_low == log_high:
+            return torch.zeros_like(beta)
+        middle, width = (log_low + log_high) / 2, log_high - log_low
+        return (beta.log() - middle) * (math.sqrt(12) / width)
+
+    def check(self, beta: float, *, extrapolate: bool = False) -> float:
+        """Return β if it may be asked for.
+
+        Raises:
+            ValueError: If it is not a finite number above 0, or lies outside the range and
+                ``extrapolate`` is not set.
+        """
+        if not (math.isfinite(beta) and beta > 0):
+            raise ValueError(f"beta={beta:g} is not a finite number above 0")
+        # A bound that went through float32 or a printed table is still the bound.
+        slack = 1e-6
+        inside = self.low * (1 - slack) <= beta <= self.high * (1 + slack)
+        if not (inside or extrapolate):
+            raise ValueError(
+                f"beta={beta:g} is outside the trained range [{self.low:g}, {self.high:g}]; "
+                "pass extrapolate=True to try"
+            )
+        return float(beta)
+
+    def grid(self, n: int) -> tuple[float, ...]:
+        """Return n log-spaced β from low to high, ends included and exact."""
+        if n < 1:
+            raise ValueError(f"a grid of {n} points is empty; ask for at least 1")
+        if n == 1 or self.low == self.high:
+            return (self.low,)
+        ratio = self.high / self.low
+        inner = (self.low * ratio ** (i / (n - 1)) for i in range(1, n - 1))
+        return (self.low, *inner, self.high)
+
+    def __str__(self) -> str:
+        """Write the range as it is parsed."""
+        return f"{self.low:g}:{self.high:g}"
+
+
+def parse_betas(betas: str | float | Iterable[float]) -> tuple[float, ...]:
+    """Read the β's a user asks for.
+
+    Args:
+        betas: ``"LOW:HIGH"`` (16 log-spaced points), ``"LOW:HIGH:N"``, ``"0.1,1,4"``, a number
+            or numbers.
+
+    Returns:
+        The β's in rising order, each once.
+
+    Raises:
+        ValueError: If they cannot be read, are not finite numbers above 0, or are none.
+
+    Example:
+        >>> parse_betas("0.01:1:3")
+        (0.01, 0.1, 1.0)
+    """
+    if isinstance(betas, str) and ":" in betas:
+        parts = betas.split(":")
+        if len(parts) > 3:
+            raise ValueError(f"betas={betas} has {len(parts)} parts; allowed: {_ALLOWED}")
+        low, high = (_number(part, betas) for part in parts[:2])
+        return BetaRange(low, high).grid(_count(parts[2], betas) if len(parts) == 3 else 16)
+    if isinstance(betas, str):
+        numbers = [_number(part, betas) for part in betas.split(",")]
+    else:
+        numbers = [float(b) for b in (betas if isinstance(betas, Iterable) else [betas])]
+    if not numbers:
+        raise ValueError(f"betas is empty; allowed: {_ALLOWED}")
+    for number in numbers:
+        if not (math.isfinite(number) and number > 0):
+            raise ValueError(f"betas={betas} has {number:g}; allowed: {_ALLOWED}")
+    return tuple(sorted(set(numbers)))
+
+
+def _number(text: str, whole: object) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"betas={whole} cannot be read; allowed: {_ALLOWED}") from None
+
+
+def _count(text: str, whole: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"betas={whole} asks for {text or 'no'} points; N is at least 1")
+    return int(text)

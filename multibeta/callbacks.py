@@ -1,0 +1,274 @@
+"""What a training run does beside training: its folder, progress, interruption, final curve."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from multibeta.curve import Split, draw_strip, sweep
+from multibeta.files import replacing
+from multibeta.model import MONITOR
+
+__all__ = ["Announce", "Checkpoints", "Interrupt", "MeasureCurve", "ProgressLines", "RunLogger"]
+
+
+class RunLogger(CSVLogger):
+    """Keeps a run's folder, ``ROOT/NAME/DATE-N``, and the ``metrics.csv`` in it.
+
+    The folder is made when it is first asked for. A run that goes on in its folder keeps its rows.
+    The file is replaced as a whole: a kill leaves the old one or the new one.
+
+    Args:
+        root: The folder of all runs.
+        name: The name of the run.
+        version: ``DATE-N`` of a run to go on with; a new one by default.
+    """
+
+    def __init__(self, root: str, name: str, version: str | None = None) -> None:
+        super().__init__(root, name, version)
+        self._rows: list[dict[str, Any]] = []
+        self._resumed = version is not None
+        if self._resumed and self._path.exists():
+            with self._path.open(newline="") as file:
+                self._rows = list(csv.DictReader(file))
+
+    @property
+    def version(self) -> str:
+        """DATE-N."""
+        if self._version is None:
+            self._version = self._reserve() if rank_zero_only.rank == 0 else ""
+        return self._version
+
+    @property
+    def experiment(self) -> None:
+        """None: rows are kept here."""
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.log_dir) / "metrics.csv"
+
+    def _reserve(self) -> str:
+        today = datetime.date.today().isoformat()
+        number = 1
+        while True:
+            version = f"{today}-{number}"
+            folder = Path(self.root_dir) / version
+            try:
+                folder.mkdir(parents=True)
+                return version
+            except FileExistsError if folder.exists() else ():
+                number += 1
+            except OSError as error:
+                raise OSError(
+                    f"the run folder {folder} cannot be made ({error.strerror}); choose another "
+                    "place with --trainer.default_root_dir"
+                ) from None
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: config.yaml holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add a row."""
+        # What an interrupted run wrote after its checkpoint is done again.
+        while self._rows and int(self._rows[-1]["step"]) > (step or 0):
+            self._rows.pop()
+        self._rows.append({"step": step, **metrics})
+        if MONITOR in metrics:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write metrics.csv."""
+        if self._rows:
+            names = dict.fromkeys(name for row in self._rows for name in row)
+            with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows(self._rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write metrics.csv."""
+        self.save()
+
+    @rank_zero_only
+    def discard(self) -> None:
+        """Remove the folder of a run that failed before its first step."""
+        if self._version is not None and not self._resumed:
+            self._rows = []
+            shutil.rmtree(self.log_dir, ignore_errors=True)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Keeps ``checkpoints/last.ckpt`` and ``best.ckpt``, the best D + βR over the grid of β."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            monitor=MONITOR, filename="best", save_last=True, enable_version_counter=False
+        )
+
+
+class Interrupt(Callback):
+    """On Ctrl-C, finishes the step, saves ``last.ckpt`` and says how to go on.
+
+    A second Ctrl-C stops at once, without saving. A run that fails before its first step leaves no
+    folder.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._saved: str | None = None
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self._asked = True
+        self._release()
+        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+
+    def _release(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any
+    ) -> None:
+        """Stop here if asked: weights, optimiser and counters belong together."""
+        asked = self._asked
+        if trainer.world_size > 1:
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
+            path = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints/last.ckpt"
+            trainer.save_checkpoint(path)
+            self._saved = str(path)
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give Ctrl-C back."""
+        self._release()
+
+    @rank_zero_only
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Say how to go on, or clear away the folder of a run that never began."""
+        self._release()
+        if self._saved:
+            print(
+                f"stopped at step {trainer.global_step}; go on with\n"
+                f"  multibeta fit --ckpt_path {self._saved}",
+                file=sys.stderr,
+            )
+        elif trainer.global_step == 0 and isinstance(trainer.logger, RunLogger):
+            trainer.logger.discard()
+
+
+class Announce(Callback):
+    """Says on stderr what is about to be trained."""
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print model, data and device."""
+        data, hparams = trainer.datamodule, pl_module.hparams
+        splits = getattr(data, "splits", {})
+        sizes = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
+        note = getattr(data, "size_note", "")
+        count = sum(p.numel() for p in pl_module.parameters())
+        print(
+            f"{type(data).__name__}: {sizes} images of {'×'.join(map(str, hparams.shape))}"
+            f"{f' ({note})' if note else ''}; {count:,} parameters, β in {hparams.betas}, "
+            f"on {pl_module.device}",
+            file=sys.stderr,
+        )
+
+
+class ProgressLines(Callback):
+    """Prints a line to stderr at each validation, where there is no terminal for a bar."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start, self._first = time.monotonic(), trainer.global_step
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print step, D + βR and the time left."""
+        if trainer.state.fn != "fit":
+            return
+        steps, done = trainer.estimated_stepping_batches, trainer.global_step
+        seconds = time.monotonic() - self._start
+        left = seconds * (steps - done) / max(1, done - self._first)
+        value = trainer.callback_metrics[MONITOR]
+        print(
+            f"epoch {trainer.current_epoch + 1}, step {done} of {steps:g}: {MONITOR} {value:.2f}, "
+            f"{seconds:.0f} s, about {left:.0f} s left",
+            file=sys.stderr,
+        )
+
+
+class MeasureCurve(Callback):
+    """Measures the rate-distortion curve when training has ended, prints it and keeps it.
+
+    Args:
+        betas: LOW:HIGH, LOW:HIGH:N or a list; 16 points over the trained range by default.
+        split: Which part of the data.
+        enabled: Whether to measure at all.
+    """
+
+    def __init__(
+        self, betas: str | None = None, split: Split = "test", enabled: bool = True
+    ) -> None:
+        self.betas = betas
+        self.split = split
+        self.enabled = enabled
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure, print and write."""
+        if not self.enabled or trainer.fast_dev_run:
+            return
+        data, folder = trainer.datamodule, Path(trainer.log_dir or trainer.default_root_dir)
+        was_training = pl_module.training
+        curve = sweep(
+            pl_module,
+            data,
+            self.betas,
+            split=self.split,
+            progress=trainer.is_global_zero and sys.stderr.isatty(),
+        )
+        if trainer.is_global_zero:
+            save_curve(curve, pl_module, data, folder)
+            print(curve.table())
+            print(f"\nfiles: {folder}")
+        pl_module.train(was_training)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            trainer.strategy.barrier()
+
+
+def save_curve(curve: Any, model: Any, data: Any, folder: Path) -> None:
+    """Write curve.csv, curve.json, curve.png and strip.png into a folder."""
+    curve.to_csv(folder / "curve.csv")
+    curve.to_json(folder / "curve.json")
+    curve.plot(folder / "curve.png")
+    draw_strip(
+        model, data, curve["beta"], folder / "strip.png", split=curve.about["split"],
+        extrapolate=True,
+    )  # fmt: skip

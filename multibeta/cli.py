@@ -1,0 +1,199 @@
+"""The command line: fit, validate, test and predict by LightningCLI; curve beside them."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json as json_
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from multibeta.options import explain, nearest
+
+__all__ = ["curve", "main"]
+
+_TRAINING = {
+    "fit": "train a model, then measure its curve",
+    "validate": "measure a checkpoint on the validation set, on a small grid of β",
+    "test": "measure a checkpoint on the test set, on a small grid of β",
+    "predict": "compute the posterior means on the test set, on a small grid of β",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, 2 after a user's mistake (said in one line on stderr), or 130 after
+        Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    show = "--traceback" in argv
+    argv = [argument for argument in argv if argument != "--traceback"]
+    try:
+        return _dispatch(argv)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:
+        # Lightning leaves with 1 after Ctrl-C.
+        return 130 if isinstance(stop.__context__, KeyboardInterrupt) else int(stop.code or 0)
+    except (ValueError, OSError, FloatingPointError, argparse.ArgumentError) as error:
+        if show:
+            traceback.print_exc()
+        print(f"multibeta: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def curve(
+    checkpoint: str,
+    betas: str | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    out: str | None = None,
+    device: str = "auto",
+    extrapolate: bool = False,
+    json: bool = False,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Measure the rate-distortion curve of a checkpoint.
+
+    Prints a table, and writes curve.csv, curve.json, curve.png and strip.png.
+
+    Args:
+        checkpoint: A .ckpt file, or the folder of a run.
+        betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
+            default.
+        split: Which part of the data.
+        out: The folder for the files; the folder of the checkpoint's run by default.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        extrapolate: Allow β outside the trained range.
+        json: Print the curve as JSON instead of a table.
+        data: Settings of the data to change, such as --data.root FOLDER; the others travel inside
+            the checkpoint.
+    """
+    import torch
+
+    from multibeta.callbacks import save_curve
+    from multibeta.checkpoints import find_checkpoint, load, load_data
+    from multibeta.curve import sweep
+
+    path = find_checkpoint(checkpoint).absolute()
+    model = load(path)
+    if device == "auto":
+        at_hand = torch.accelerator.is_available()
+        device = str(torch.accelerator.current_accelerator()) if at_hand else "cpu"
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
+    datamodule = load_data(path, data)
+    measured = sweep(
+        model, datamodule, betas, split=split, extrapolate=extrapolate,
+        progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = Path(out) if out else run
+    save_curve(measured, model, datamodule, folder)
+    print(json_.dumps(measured.as_dict()) if json else measured.table())
+    print(f"\nfiles: {folder}", file=sys.stderr if json else sys.stdout)
+
+
+_VERBS: dict[str, Callable[..., None]] = {"curve": curve}
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        import multibeta
+
+        print(f"multibeta {multibeta.__version__}")
+        return 0
+    verb = argv[0]
+    if verb not in [*_TRAINING, *_VERBS]:
+        raise ValueError(f"no such command: {verb}{nearest(verb, [*_TRAINING, *_VERBS])}")
+    # A user's own classes are found in the current folder, as with python -m.
+    sys.path.insert(0, os.getcwd())
+    if verb in _TRAINING:
+        _train(argv)
+        return 0
+
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog=f"multibeta {verb}",
+        description=inspect.getdoc(_VERBS[verb]).split("\n\n    Args")[0].split("\nArgs:")[0],
+        exit_on_error=False,
+    )
+    parser.add_function_arguments(_VERBS[verb], as_positional=True)
+    try:
+        arguments = parser.parse_args(argv[1:])
+    except argparse.ArgumentError as error:
+        raise ValueError(explain(str(error), [parser])) from None
+    _VERBS[verb](**arguments.as_dict())
+    return 0
+
+
+def _help() -> str:
+    verbs = {**_TRAINING, **{v: inspect.getdoc(f).split("\n")[0] for v, f in _VERBS.items()}}
+    lines = "\n".join(f"  {verb:10} {text[0].lower()}{text[1:]}" for verb, text in verbs.items())
+    return f"""\
+multibeta: one variational autoencoder, conditioned on log β, in place of a sweep of β-VAEs
+
+  multibeta fit --config digits.yaml            a path, or the name of a shipped config
+  multibeta curve runs/digits/DATE-N --betas 0.01:10
+
+commands:
+{lines}
+
+multibeta COMMAND --help shows the options of a command. --version shows the version;
+--traceback shows where an error comes from. Shipped configs: {", ".join(_shipped())}."""
+
+
+def _train(argv: list[str]) -> None:
+    """Run fit, validate, test or predict by LightningCLI."""
+    for i, argument in enumerate(argv):
+        option, equals, value = argument.partition("=")
+        if option in ("--config", "-c") and (equals or i + 1 < len(argv)):
+            if equals:
+                argv[i] = f"{option}={_config(value)}"
+            else:
+                argv[i + 1] = _config(argv[i + 1])
+
+    from multibeta.training import train
+
+    train(argv)
+
+
+def _config(given: str) -> str:
+    """Return the path of a config, given by its path or the name of a shipped one."""
+    if Path(given).is_file():
+        return given
+    shipped = _shipped()
+    name = given.removesuffix(".yaml")
+    if name not in shipped:
+        raise ValueError(
+            f"no config at {given}{nearest(name, shipped)}; shipped: {', '.join(shipped)}"
+        )
+    return str(shipped[name])
+
+
+def _shipped() -> dict[str, Path]:
+    """Return the shipped configs by name."""
+    here = Path(__file__).parent
+    # In the wheel they lie inside the package, in a checkout beside it.
+    folder = next((f for f in (here / "configs", here.parent / "configs") if f.is_dir()), here)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _one_line(error: BaseException) -> str:
+    return re.sub(r"\s*\n\s*", "; ", str(error).strip())

@@ -1,0 +1,291 @@
+"""The rate-distortion curve: measure a model at any β, and keep, print and read the result."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch import LightningDataModule
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+import multibeta
+from multibeta import plots
+from multibeta.betas import parse_betas
+from multibeta.files import replacing
+from multibeta.metrics import RateDistortion
+from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+
+__all__ = ["Curve", "Split", "draw_strip", "sweep"]
+
+Split = Literal["train", "val", "test"]
+
+_STRIP_COLUMNS, _STRIP_ROWS = 12, 7
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What was measured at each β.
+
+    Args:
+        rows: One a β, rising: column → value. Rates and distortions are nats per example,
+            summed over dimensions; a column ending in ``_se`` is a standard error.
+        about: What was measured: model, likelihood, σ, d, data set, split, n, seed, versions.
+    """
+
+    rows: tuple[dict[str, float], ...]
+    about: dict[str, Any]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(self.rows[0])
+
+    def __getitem__(self, column: str) -> list[float]:
+        """Return a column, a value a β."""
+        return [row[column] for row in self.rows]
+
+    def table(self) -> str:
+        """Return the curve as text, a line a β, under a line that says what it is."""
+        return f"{_headline(self.about)}\n{_table(self.rows)}"
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw distortion against rate, coloured by β; the suffix chooses the format."""
+        plots.rate_distortion(self.rows, path, _headline(self.about))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a row a β."""
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows and what they are about; :meth:`from_json` reads them."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{"about": …, "rows": […]}``; a value that is not finite becomes None."""
+        rows = [
+            {k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.rows
+        ]
+        return {"about": self.about, "rows": rows}
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Curve:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: If the file is something else.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+            rows = [
+                {k: math.nan if v is None else v for k, v in row.items()}
+                for row in content["rows"]
+            ]
+            return cls(tuple(rows), content["about"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is not a curve.json of multibeta ({error})") from None
+
+
+@torch.no_grad()
+def sweep(
+    model: MultiBetaVAE,
+    data: LightningDataModule | Iterable[Any],
+    betas: str | float | Iterable[float] | None = None,
+    *,
+    split: Split = "test",
+    extrapolate: bool = False,
+    progress: bool = False,
+) -> Curve:
+    """Measure rate and distortion at each β, in one pass over the data.
+
+    Each β has its own folded model; all see the same batches and the same posterior noise, which
+    is fixed, so that a second sweep gives the same figures.
+
+    Args:
+        model: The model; it is measured on the device it is on.
+        data: A datamodule, or batches of pictures (B, C, H, W).
+        betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
+            range by default.
+        split: Which part of a datamodule.
+        extrapolate: Allow β outside the trained range.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        The curve. Where the data knows the optimum in closed form (a Gaussian source under a
+        Gaussian likelihood), it stands beside each point.
+
+    Raises:
+        ValueError: If a β is outside the trained range, the data is empty, does not fit the
+            model, or has values that the likelihood gives no density to.
+    """
+    grid = parse_betas(str(model.beta_range) if betas is None else betas)
+    vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
+    metrics = [RateDistortion(vae.beta).to(model.device) for vae in vaes]
+    batches = _batches(data, split)
+    bar = track(
+        batches,
+        f"{len(grid)} β's on the {split} set",
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+    for index, batch in enumerate(bar):
+        x = images_of(batch).to(model.device)
+        if index == 0:
+            model.check_pictures(x)
+        noise = evaluation_noise(batches, index, len(x), model.hparams.latent_dim).to(x)
+        for vae, metric in zip(vaes, metrics, strict=True):
+            terms = vae.elbo_terms(x, noise)
+            metric.update(terms.distortion_nats, terms.rate_nats)
+    rows = [metric.compute() for metric in metrics]
+    n = rows[0]["n"]
+    if n == 0:
+        raise ValueError(f"the {split} set is empty; choose another split")
+    for row in rows:
+        del row["n"]
+        row.update(_optimum(model, data, row))
+    return Curve(tuple(rows), _about(model, data, split, n))
+
+
+@torch.no_grad()
+def draw_strip(
+    model: MultiBetaVAE,
+    data: LightningDataModule | Iterable[Any],
+    betas: Iterable[float],
+    path: str | os.PathLike[str],
+    *,
+    split: Split = "test",
+    extrapolate: bool = False,
+) -> None:
+    """Draw inputs and, below them, their reconstructions at β falling from row to row.
+
+    Args:
+        model: The model.
+        data: A datamodule, or batches of pictures.
+        betas: The β's; at most 7 of them, evenly chosen, get a row.
+        path: The picture to write.
+        split: Which part of a datamodule.
+        extrapolate: Allow β outside the trained range.
+    """
+    x = images_of(next(iter(_batches(data, split))))[:_STRIP_COLUMNS].to(model.device)
+    grid = sorted(betas)
+    rows = min(_STRIP_ROWS, len(grid))
+    chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}
+    reconstructions = {
+        beta: _array(model.at_beta(beta, extrapolate=extrapolate).reconstruct(x))
+        for beta in chosen
+    }
+    plots.strip(_array(x), reconstructions, path)
+
+
+def _array(x: Tensor) -> Any:
+    return x.float().cpu().numpy()
+
+
+def _batches(data: LightningDataModule | Iterable[Any], split: Split) -> Iterable[Any]:
+    if not isinstance(data, LightningDataModule):
+        return data
+    if split not in ("train", "val", "test"):
+        raise ValueError(f"split={split} is unknown; allowed: train, val, test")
+    data.prepare_data()
+    # Lightning's stages name what a datamodule should make ready.
+    data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
+    return getattr(data, f"{split}_dataloader")()
+
+
+def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[str, float]:
+    """Return the closed-form optimum beside a point, where the data knows it."""
+    sigma = getattr(model.likelihood, "sigma", None)
+    optimum = getattr(data, "optimum", None)
+    found = optimum(row["beta"], sigma, model.hparams.latent_dim) if optimum and sigma else None
+    if found is None:
+        return {}
+    rate, distortion = found
+    objective = distortion + row["beta"] * rate
+    return {
+        "optimal_rate_nats": rate,
+        "optimal_distortion_nats": distortion,
+        "optimal_objective_nats": objective,
+        "excess_nats": row["objective_nats"] - objective,
+    }
+
+
+def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, Any]:
+    hparams = model.hparams
+    described = {
+        name: hparams[name]["class_path"].rpartition(".")[2]
+        for name in ("network", "likelihood", "objective")
+    }
+    return {
+        "data": type(data).__name__,
+        "split": split,
+        "n": n,
+        "shape": list(hparams.shape),
+        "d": math.prod(hparams.shape),
+        **described,
+        "sigma": getattr(model.likelihood, "sigma", None),
+        "latent_dim": hparams.latent_dim,
+        "conditioning": hparams.conditioning,
+        "betas": str(model.beta_range),
+        "seed": model.run_seed,
+        "units": "nats per example, summed over dimensions",
+        "versions": {
+            "multibeta": multibeta.__version__,
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _headline(about: dict[str, Any]) -> str:
+    sigma = "" if about["sigma"] is None else f" σ = {about['sigma']:g}"
+    return (
+        f"{about['data']}, {about['split']} set, N = {about['n']:,}, d = {about['d']:,}, "
+        f"{about['likelihood']}{sigma}"
+    )
+
+
+_COLUMNS = {
+    "beta": "β",
+    "rate_nats": "rate R",
+    "rate_se": "±",
+    "distortion_nats": "distortion D",
+    "distortion_se": "±",
+    "objective_nats": "D + βR",
+    "objective_se": "±",
+    "neg_elbo_nats": "D + R",
+    "optimal_rate_nats": "optimal R",
+    "optimal_distortion_nats": "optimal D",
+    "optimal_objective_nats": "optimal D + βR",
+    "excess_nats": "excess",
+}
+
+
+def _table(rows: Iterable[dict[str, float]]) -> str:
+    rows = list(rows)
+    names = list(rows[0])
+    titles = [_COLUMNS.get(name, name) for name in names]
+    cells = [
+        [f"{row[name]:.4g}" if name == "beta" else f"{row[name]:.3f}" for name in names]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in [titles, *cells]
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

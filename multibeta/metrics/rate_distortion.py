@@ -1,0 +1,79 @@
+"""Mean rate and distortion with their standard errors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+__all__ = ["RateDistortion"]
+
+
+class RateDistortion(Metric):
+    r"""Mean D, R and :math:`D + βR` over examples, each with its standard error.
+
+    .. math:: \mathrm{s.e.} = \sqrt{\frac{1}{n(n-1)} \sum_i (v_i - \bar v)^2}
+
+    Sums are kept in float64, so the result does not depend on the batch size or on the number
+    of processes.
+
+    Args:
+        beta: The β of the objective.
+
+    Example:
+        >>> metric = RateDistortion(beta=1.0)
+        >>> metric.update(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 1.0]))
+        >>> metric.compute()["objective_nats"]
+        5.0
+    """
+
+    full_state_update = False
+    is_differentiable = False
+
+    n: Tensor
+    sums: Tensor
+    squares: Tensor
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+        for name, size in {"n": (), "sums": (3,), "squares": (3,)}.items():
+            zeros = torch.zeros(size, dtype=torch.float64)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    def update(self, distortion: Tensor, rate: Tensor) -> None:
+        """Add examples.
+
+        Args:
+            distortion: D, nats per example: (B,).
+            rate: R, nats per example: (B,).
+        """
+        distortion, rate = distortion.double(), rate.double()
+        values = torch.stack([rate, distortion, distortion + self.beta * rate])
+        self.n += len(distortion)
+        self.sums += values.sum(1)
+        self.squares += values.square().sum(1)
+
+    def compute(self) -> dict[str, float]:
+        """Return the means and standard errors, nats per example.
+
+        Returns:
+            ``beta, rate_nats, rate_se, distortion_nats, distortion_se, objective_nats,
+            objective_se, neg_elbo_nats, n``; a standard error of one example is nan.
+        """
+        mean = self.sums / self.n
+        variance = (self.squares / self.n - mean.square()).clamp(min=0)
+        se = (variance / (self.n - 1)).sqrt() if self.n > 1 else torch.full_like(mean, torch.nan)
+        rate, distortion, objective = mean.tolist()
+        rate_se, distortion_se, objective_se = se.tolist()
+        return {
+            "beta": self.beta,
+            "rate_nats": rate,
+            "rate_se": rate_se,
+            "distortion_nats": distortion,
+            "distortion_se": distortion_se,
+            "objective_nats": objective,
+            "objective_se": objective_se,
+            "neg_elbo_nats": distortion + rate,
+            "n": int(self.n),
+        }

@@ -1,0 +1,55 @@
+"""What to say when an option is wrong: one line, with the nearest right one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["explain", "nearest"]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean …?"`` if something known is like the word, else nothing."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def explain(message: str, parsers: Iterable[Any]) -> str:
+    """Turn jsonargparse's message into one line, with the nearest right option.
+
+    Args:
+        message: What jsonargparse said.
+        parsers: The parsers whose options are known.
+    """
+    options = [
+        option
+        for parser in parsers
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    ]
+    if found := re.search(r"unrecognized arguments: (\S+)", message):
+        option = found[1].partition("=")[0]
+        return f"no such option: {option}{nearest(option, options)}"
+    if found := re.search(r"Option '(\S+)' is not accepted", message):
+        return f"no such option: {found[1]}{_of_class(found[1], message)}"
+    if found := re.search(r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected", message):
+        key = found[1]
+        keys = [option.removeprefix("--") for option in options]
+        return f"no such key: {key}{nearest(key, keys)}"
+    return message
+
+
+def _of_class(option: str, message: str) -> str:
+    """Return the nearest argument of the class that the message names."""
+    found = re.search(r"class_path '([\w.]+)\.(\w+)'", message)
+    if not found:
+        return ""
+    cls = getattr(importlib.import_module(found[1]), found[2])
+    known = list(inspect.signature(cls).parameters)
+    return nearest(option, known) or f"; {found[2]} has {', '.join(known) or 'none'}"

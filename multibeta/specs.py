@@ -1,0 +1,78 @@
+"""Objects as plain values: a class path and its arguments, for checkpoints and configs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any, TypeVar
+
+__all__ = ["build", "describe"]
+
+T = TypeVar("T")
+
+
+def describe(value: object) -> dict[str, Any]:
+    """Describe an object by its class path and constructor arguments.
+
+    Args:
+        value: An object that keeps each constructor argument as an attribute of the same name.
+
+    Returns:
+        ``{"class_path": …, "init_args": {…}}``, plain values only.
+
+    Raises:
+        TypeError: If an argument is not kept, or is not a plain value.
+    """
+    cls = type(value)
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    init_args = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if not hasattr(value, name):
+            raise TypeError(f"{path} does not keep its argument {name} as an attribute")
+        init_args[name] = _plain(getattr(value, name), f"{path}.{name}")
+    return {"class_path": path, "init_args": init_args}
+
+
+def build(spec: str | dict[str, Any], base: type[T], **given: object) -> T:
+    """Build the object that a class path, or the result of :func:`describe`, stands for.
+
+    Only a subclass of ``base`` is called: a checkpoint cannot name any other function.
+
+    Args:
+        spec: ``"package.module.Class"`` or ``{"class_path": …, "init_args": {…}}``.
+        base: What the class must be.
+        given: Further constructor arguments.
+
+    Raises:
+        ValueError: If the class cannot be found, is not a ``base``, or refuses the arguments.
+    """
+    if isinstance(spec, str):
+        spec = {"class_path": spec}
+    path, init_args = spec.get("class_path"), spec.get("init_args") or {}
+    module, _, name = str(path).rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"class path {path} cannot be imported ({error}); write package.module.Class of "
+            "something installed or in the current folder"
+        ) from None
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"class path {path} is not a {base.__name__}")
+    try:
+        inspect.signature(cls).bind(**init_args, **given)
+    except TypeError as error:
+        raise ValueError(f"{path} does not take these arguments: {error}") from None
+    return cls(**init_args, **given)
+
+
+def _plain(value: object, name: str) -> object:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item, name) for key, item in value.items()}
+    raise TypeError(f"{name} is a {type(value).__name__}, not a plain value")

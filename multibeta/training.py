@@ -1,0 +1,224 @@
+"""The training commands: LightningCLI with multibeta's defaults, names and run folders."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from multibeta.callbacks import (
+    Announce,
+    Checkpoints,
+    Interrupt,
+    MeasureCurve,
+    ProgressLines,
+    RunLogger,
+)
+from multibeta.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
+from multibeta.data import Digits, ImageData
+from multibeta.likelihoods import Likelihood
+from multibeta.model import MultiBetaVAE
+from multibeta.networks import Network
+from multibeta.objectives import Objective
+from multibeta.options import explain, nearest
+
+__all__ = ["train"]
+
+# Where a class is chosen by its name, and what the class must be.
+_CHOICES = {
+    "data": ImageData,
+    "model.network": Network,
+    "model.likelihood": Likelihood,
+    "model.objective": Objective,
+}
+
+_DEFAULTS = {
+    "data": f"{Digits.__module__}.{Digits.__qualname__}",
+    "trainer.default_root_dir": "runs",
+    "trainer.enable_model_summary": False,
+    "trainer.gradient_clip_val": 1.0,
+    "trainer.num_sanity_val_steps": 0,
+}
+
+_NOISE = (
+    "LightningCLI's args parameter is intended",  # it is used from within Python
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+)
+
+
+def train(argv: list[str]) -> None:
+    """Run fit, validate, test or predict.
+
+    Args:
+        argv: The command and its options; configs are paths.
+
+    Raises:
+        ValueError: If an option or a config is wrong; in one line.
+    """
+    # Lightning's remarks on hardware, and its advertisements, would bury the result.
+    for logger in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+    argv = list(argv)
+    config, checkpoint = _option(argv, "--config", "-c"), _option(argv, "--ckpt_path")
+    version = None
+    if checkpoint is not None:
+        path = find_checkpoint(checkpoint).absolute()
+        read_checkpoint(path)
+        run = path.parent.parent
+        if config is None and (run / "config.yaml").is_file():
+            # Without a config the checkpoint's run goes on: its settings, its folder.
+            config, version = str(run / "config.yaml"), run.name
+            argv[1:1] = ["--config", config]
+            argv += [f"--trainer.default_root_dir={run.parent.parent}"]
+    name = Path(config).stem if config else None
+    if version is not None:
+        name = run.parent.name
+    _Training(_canonical(argv), name, version)
+
+
+class _Training(LightningCLI):
+    """LightningCLI for MultiBetaVAE and any data."""
+
+    def __init__(self, argv: list[str], name: str | None, version: str | None) -> None:
+        self._name, self._version = name, version
+        self._subparsers: list[LightningArgumentParser] = []
+        super().__init__(
+            MultiBetaVAE,
+            ImageData,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"exit_on_error": False},
+            load_from_checkpoint_support=False,
+            args=argv,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the final curve's options, and let the model's shape follow the data."""
+        self._subparsers.append(parser)
+        parser.link_arguments("data.shape", "model.shape", apply_on="instantiate")
+        parser.add_lightning_class_args(MeasureCurve, "curve")
+        parser.set_defaults(_DEFAULTS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and explain a mistake in one line."""
+        try:
+            super().parse_arguments(parser, args)
+        except argparse.ArgumentError as error:
+            raise ValueError(explain(str(error), self._subparsers)) from None
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the settings alone: what the user says overrides what a checkpoint holds."""
+
+    def before_instantiate_classes(self) -> None:
+        """Make the data's root absolute, so that a run can go on from any folder."""
+        init_args = self.config[self.subcommand].data.get("init_args", {})
+        if init_args.get("root") is not None:
+            init_args.root = os.path.abspath(os.path.expanduser(init_args.root))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = [*(config.callbacks or []), Announce(), Interrupt()]
+        if self.subcommand == "fit" and not config.fast_dev_run:
+            if config.logger is None:
+                name = self._name or type(self.datamodule).__name__.lower()
+                kwargs["logger"] = RunLogger(config.default_root_dir, name, self._version)
+            if config.enable_checkpointing is not False:
+                callbacks.append(Checkpoints())
+        elif config.logger is None:
+            kwargs["logger"] = False
+        if config.enable_progress_bar is not False:
+            on_terminal = sys.stderr.isatty()
+            kwargs["enable_progress_bar"] = on_terminal
+            bar = RichProgressBar(console_kwargs={"stderr": True}) if on_terminal else None
+            callbacks.append(bar or ProgressLines())
+        plugins = config.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+
+def _option(argv: list[str], *names: str) -> str | None:
+    """Return the last value given to an option, without parsing the others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(*names, dest="value")
+    return parser.parse_known_args(argv)[0].value
+
+
+def _canonical(argv: list[str]) -> list[str]:
+    """Replace class names, however they are capitalised, by class paths.
+
+    They are found after the options that choose a class, and in config files.
+    """
+    argv = list(argv)
+    for i, argument in enumerate(argv):
+        option, equals, value = argument.partition("=")
+        takes_next = not equals and i + 1 < len(argv)
+        if option in ("--config", "-c"):
+            change = _canonical_config
+        elif option.removeprefix("--") in _CHOICES:
+            change = lambda name, option=option: _class_path(name, option.removeprefix("--"))  # noqa: E731
+        else:
+            continue
+        if equals:
+            argv[i] = f"{option}={change(value)}"
+        elif takes_next:
+            argv[i + 1] = change(argv[i + 1])
+    return argv
+
+
+def _canonical_config(path: str) -> str:
+    """Return the config as YAML text, with class names replaced by class paths."""
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no settings; see the shipped digits.yaml for an example")
+    for key in _CHOICES:
+        *parents, last = key.split(".")
+        section = config
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        value = section.get(last) if isinstance(section, dict) else None
+        if isinstance(value, str):
+            section[last] = _class_path(value, key)
+        elif isinstance(value, dict) and isinstance(value.get("class_path"), str):
+            value["class_path"] = _class_path(value["class_path"], key)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def _class_path(name: str, key: str) -> str:
+    """Return the class path that a name stands for; a class path stands for itself."""
+    if "." in name or name.startswith(("{", "-")):
+        return name
+    classes = {_plain(cls.__name__): cls for cls in _subclasses(_CHOICES[key])}
+    cls = classes.get(_plain(name))
+    if cls is None:
+        known = sorted(c.__name__ for c in classes.values())
+        raise ValueError(
+            f"{key}={name} is unknown{nearest(name, known)}; allowed: {', '.join(known)}, or the "
+            "class path of your own"
+        )
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _subclasses(base: type) -> list[type]:
+    return [c for sub in base.__subclasses__() for c in [sub, *_subclasses(sub)]]
