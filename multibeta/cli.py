@@ -71,7 +71,8 @@ def curve(
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         split: Which part of the data.
-        out: The folder for the files; the folder of the checkpoint's run by default.
+        out: The folder for the files; by default that of the checkpoint's run, or a folder in it
+            named after a split other than test.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         extrapolate: Allow β outside the trained range.
         json: Print the curve as JSON instead of a table.
@@ -100,7 +101,8 @@ def curve(
         progress=sys.stderr.isatty(),
     )  # fmt: skip
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    folder = Path(out) if out else run
+    # A run's own curve is that of the test set; another split does not overwrite it.
+    folder = Path(out) if out else run if split == "test" else run / split
     save_curve(measured, model, datamodule, folder)
     print(json_.dumps(measured.as_dict()) if json else measured.table())
     print(f"\nfiles: {folder}", file=sys.stderr if json else sys.stdout)

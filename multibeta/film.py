@@ -37,7 +37,7 @@ class Conditioning:
       on β before training, and it stays bounded outside the range.
     - ``gate``: the published gates of the Multi-Rate VAE (:class:`Gate`); the latent heads,
       the decoder's first layer and its output stay ungated, as in the authors' code.
-    - ``none``: layers stay plain and c is None: a dedicated β-VAE.
+    - ``none``: layers stay plain and c has no features: a dedicated β-VAE.
 
     Args:
         kind: ``"film"``, ``"gate"`` or ``"none"``.
@@ -55,19 +55,17 @@ class Conditioning:
         """The number of features F of the embedding."""
         return {"film": _RAMPS, "gate": 1, "none": 0}[self.kind]
 
-    def embed(self, s: Tensor) -> Tensor | None:
+    def embed(self, s: Tensor) -> Tensor:
         """Embed standardised log β (see :meth:`BetaRange.standardise`).
 
         Args:
             s: (B,), or (1,) for one β shared by the batch.
 
         Returns:
-            c: (B, F) or (1, F); None without conditioning.
+            c: (B, F) or (1, F).
         """
-        if self.kind == "none":
-            return None
-        if self.kind == "gate":
-            return s[:, None]
+        if self.kind != "film":
+            return s[:, None].expand(-1, self.features)
         return ramps(s / math.sqrt(3), _RAMPS)
 
     def __call__(self, layer: nn.Module, place: Place) -> nn.Module:
@@ -99,7 +97,7 @@ class Chain(Conditional, nn.Sequential):
 
         Args:
             x: What the first module takes.
-            c: The embedding of log β: (B, F), (1, F), or None where nothing is conditioned.
+            c: The embedding of log β: (B, F) or (1, F); not needed once it is folded away.
         """
         for module in self:
             x = module(x, c) if isinstance(module, Conditional) else module(x)
@@ -220,23 +218,23 @@ class _Constant(nn.Module):
         return self.network(x, self.c.expand(len(x), -1))
 
 
-def fold(network: nn.Module, c: Tensor | None) -> nn.Module:
+def fold(network: nn.Module, c: Tensor) -> nn.Module:
     """Return a copy of an encoder or decoder with the condition folded away.
 
     Args:
         network: A module with ``forward(x, c)``.
-        c: The embedding of one β: (1, F), or None.
+        c: The embedding of one β: (1, F).
 
     Returns:
         A module with ``forward(x)``, sharing no memory with ``network``.
     """
     plain = _fold_layers(copy.deepcopy(network), c)
-    if c is not None and _requires_c(plain.forward):
+    if _requires_c(plain.forward):
         return _Constant(plain, c.detach().clone())
     return plain
 
 
-def _fold_layers(module: nn.Module, c: Tensor | None) -> nn.Module:
+def _fold_layers(module: nn.Module, c: Tensor) -> nn.Module:
     if isinstance(module, _ConditionedLayer):
         return module.fold(c)
     for name, child in list(module.named_children()):

@@ -347,7 +347,7 @@ class MultiBetaVAE(LightningModule):
             )
         self.likelihood.check(x.min().item(), x.max().item())
 
-    def _embed(self, beta: Tensor) -> Tensor | None:
+    def _embed(self, beta: Tensor) -> Tensor:
         return self.conditioning.embed(self.beta_range.standardise(beta))
 
     def _as_tensor(self, beta: Tensor | float) -> Tensor:

@@ -2,7 +2,7 @@
 
 A :class:`Network` is a description (a few numbers) that builds an encoder and a decoder for a
 picture's shape. Encoders are modules with ``forward(x, c)``, decoders with ``forward(z, c)``; c is
-the embedding of log β, or None. Any number of channels and any height and width will do.
+the embedding of log β. Any number of channels and any height and width will do.
 """
 
 from __future__ import annotations

@@ -89,14 +89,14 @@ def strip(
     """
     betas = sorted(reconstructions, reverse=True)
     pictures = [inputs, *(reconstructions[beta] for beta in betas)]
-    labels = ["x", *(f"β = {beta:.3g}" for beta in betas)]
+    labels = ["x", *(f"β = {beta:.2g}" for beta in betas)]
     n, _, height, width = inputs.shape
     # Pictures are in [0, 1]; other data is shown over the span of its inputs.
     span = (min(0.0, inputs.min()), max(1.0, inputs.max()))
     cell_height, cell_width = 0.6, min(0.6 * width / height, 3.0)
-    figure = Figure(figsize=(n * cell_width + 0.8, len(pictures) * cell_height))
+    figure = Figure(figsize=(n * cell_width + 0.9, len(pictures) * cell_height))
     grid = figure.subplots(len(pictures), n, squeeze=False)
-    left = 0.75 / figure.get_figwidth()
+    left = 0.85 / figure.get_figwidth()
     figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
     for axes_row, row, label in zip(grid, pictures, labels, strict=True):
         for axes, picture in zip(axes_row, row, strict=True):

@@ -1,0 +1,191 @@
+"""ImageData: what every data set is, a Lightning datamodule over arrays."""
+
+__all__ = ["ImageData", "random_rows"]
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from multibeta.data.batches import Batches, rank_and_world
+
+SPLITS = ("train", "val", "test")
+
+
+class ImageData(LightningDataModule):
+    """The base of the data sets: three arrays of images, and batches of them.
+
+    A data set of your own is a subclass with `shape` and `load`. Its arguments are plain values,
+    each kept as an attribute of the same name, because a checkpoint stores them by reading these
+    attributes. `__init__` reads no data.
+
+    Attributes:
+        splits: After `setup`, the arrays (N, C, H, W) of "train", "val" and "test": uint8 with
+            intensities 0 to 255 (binary images: 0 and 255), or float32.
+
+    Args:
+        root: Where the files are.
+        batch_size: Number of images in a batch, on each process.
+        flip: Whether to mirror training images left to right at random.
+
+    Raises:
+        ValueError: If batch_size is below 1.
+    """
+
+    def __init__(self, root: str | None = None, batch_size: int = 128, flip: bool = False) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size} is too small; choose at least 1")
+        self.root = root
+        self.batch_size = batch_size
+        self.flip = flip
+        self.splits: dict[str, Tensor | np.memmap] = {}
+        self._train_batches: Batches | None = None
+        self._position: dict[str, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image, known before the data are loaded."""
+        raise NotImplementedError(f"{type(self).__name__} must define shape")
+
+    def load(self) -> Mapping[str, Tensor | np.memmap]:
+        """Reads the data set; returns what becomes `splits`."""
+        raise NotImplementedError(f"{type(self).__name__} must define load")
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The least and the greatest value that a model sees: (0, 1) for uint8 images."""
+        self.setup()
+        arrays = list(self.splits.values())
+        if arrays[0].dtype in (torch.uint8, np.uint8):
+            return 0.0, 1.0
+        return min(float(x.min()) for x in arrays), max(float(x.max()) for x in arrays)
+
+    @property
+    def size_note(self) -> str:
+        """What a reader of the results should know about the number of images."""
+        return ""
+
+    def optimum(self, beta: float, sigma: float, latent_dim: int) -> tuple[float, float] | None:
+        """The best rate and distortion, in nats per example, or None where nobody knows them.
+
+        Args:
+            beta: The weight β of the rate.
+            sigma: The standard deviation σ of a Gaussian likelihood.
+            latent_dim: The number k of latents.
+        """
+        return None
+
+    def __repr__(self) -> str:
+        """The call that makes this data set."""
+        names = inspect.signature(type(self)).parameters
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
+
+    __str__ = __repr__  # Lightning's own wants a torch DataLoader
+
+    def prepare_data(self) -> None:
+        """Loads the data on one process first, which downloads and decodes what the others use."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads the data, once.
+
+        Raises:
+            ValueError: If the data do not fit together, or for fitting are less than a batch.
+            FileNotFoundError: If there are none.
+        """
+        if not self.splits:
+            self.splits = dict(self.load())
+        if stage == "fit":  # here and not only in train_dataloader: no run folder exists yet
+            self._check_batch_size()
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled training batches; the seed is that of `lightning.seed_everything`.
+
+        Raises:
+            ValueError: If the training set is less than a batch.
+        """
+        self.setup()
+        self._check_batch_size()
+        self._train_batches = Batches(
+            self.splits["train"],
+            self.batch_size,
+            train=True,
+            flip=self.flip,
+            seed=torch.initial_seed(),
+        )
+        if self._position is not None:
+            self._train_batches.load_state_dict(self._position)
+            self._position = None
+        return self._train_batches
+
+    def val_dataloader(self) -> Batches:
+        """The validation batches, in order."""
+        return self._in_order("val")
+
+    def test_dataloader(self) -> Batches:
+        """The test batches, in order."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> Batches:
+        """The test batches, in order."""
+        return self.test_dataloader()
+
+    # Lightning restores the state of a loader only from the middle of an epoch; that of the
+    # datamodule it restores always, so the position is kept here too.
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training data."""
+        return {} if self._train_batches is None else self._train_batches.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Makes the next `train_dataloader` continue where `state_dict` was taken."""
+        self._position = state_dict
+
+    def _in_order(self, split: str) -> Batches:
+        self.setup()
+        images, size = self.splits[split], self.batch_size
+        _, world = rank_and_world()
+        if len(images) <= size * (world - 1):
+            # Fewer batches than processes. One without a batch would not come to the end of the
+            # evaluation, where Lightning waits for all; so the batches are made smaller.
+            size = max(1, len(images) // world)
+        return Batches(images, size)
+
+    def _check_batch_size(self) -> None:
+        count, (_, world) = len(self.splits["train"]), rank_and_world()
+        if self.batch_size * world > count:
+            times = f" times {world} processes" if world > 1 else ""
+            raise ValueError(
+                f"data.batch_size={self.batch_size}{times} is larger than the training set of"
+                f" {count} images; choose at most {count // world}"
+            )
+
+
+def random_rows(count: int, where: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """Splits the rows 0 … count - 1 at random into 80 % train, 10 % val and 10 % test.
+
+    Args:
+        count: The number of rows.
+        where: What they are, for the error message.
+        seed: The seed of the split.
+
+    Returns:
+        Ascending row numbers of "train", "val" and "test".
+
+    Raises:
+        ValueError: If there are fewer than three rows.
+    """
+    if count < 3:
+        found = "1 image" if count == 1 else f"{count} images"
+        raise ValueError(
+            f"{where} holds {found}; at least 3 are needed to make a training, a validation and"
+            " a test set"
+        )
+    held_out = max(1, count // 10)
+    order = np.random.default_rng(seed).permutation(count)
+    parts = order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out]
+    return {name: np.sort(rows) for name, rows in zip(SPLITS, parts, strict=True)}

@@ -1,0 +1,23 @@
+import os
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed(monkeypatch, tmp_path):
+    """Make each test deterministic, and keep caches out of the user's folders."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    monkeypatch.setenv("MULTIBETA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MULTIBETA_DATA", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """A folder of real data sets, for the tests that measure on them when they are at hand."""
+    root = os.environ.get("MULTIBETA_DATA")
+    if not root:
+        pytest.skip("MULTIBETA_DATA does not name a folder of real data")
+    return root

@@ -1,0 +1,116 @@
+import math
+
+import pytest
+import torch
+
+from multibeta.betas import BetaRange, parse_betas
+
+
+def test_parse_grid_has_16_log_spaced_points_with_exact_ends():
+    grid = parse_betas("0.01:10")
+    assert len(grid) == 16
+    assert (grid[0], grid[-1]) == (0.01, 10.0)
+    ratios = [b / a for a, b in zip(grid, grid[1:], strict=False)]
+    assert ratios == pytest.approx([1000 ** (1 / 15)] * 15)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("0.01:1:3", (0.01, 0.1, 1.0)),
+        ("4,0.1,1,1", (0.1, 1.0, 4.0)),
+        ("2", (2.0,)),
+        (2, (2.0,)),
+        ([3, 1], (1.0, 3.0)),
+        ("1:1", (1.0,)),
+        ("0.1:10:1", (0.1,)),
+    ],
+)
+def test_parse_betas(given, read):
+    assert parse_betas(given) == pytest.approx(read)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["10:0.01", "0:1", "-1:1", "a:b", "0.1:1:0", "0.1:1:2.5", "0.1:1:-3", "", "nan", "inf",
+     "nan:1", "0.1:inf", "0.1,,1", "1:2:3:4", ":", "1:", [], [0.0], [math.nan]],
+)  # fmt: skip
+def test_parse_betas_refuses_in_one_line_with_the_cure(given):
+    with pytest.raises(ValueError, match="allowed|write|at least") as error:
+        parse_betas(given)
+    assert "\n" not in str(error.value)
+    assert isinstance(given, list) or given in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["10:0.01", "0:1", "-1:1", "a:b", "", "nan", "inf", "1:2:3"])
+def test_range_refuses(given):
+    with pytest.raises(ValueError, match="allowed|write"):
+        BetaRange.parse(given)
+
+
+def test_range_of_one_beta():
+    dedicated = BetaRange.parse("2")
+    assert dedicated == BetaRange(2.0, 2.0)
+    assert dedicated.draw(5).tolist() == [2.0] * 5
+    assert dedicated.standardise(torch.tensor([2.0])).tolist() == [0.0]
+
+
+def test_stratified_draw_has_one_beta_in_each_stratum():
+    n = 64
+    log_beta = BetaRange(0.01, 10).draw(n).log10()
+    strata = ((log_beta + 2) / 3 * n).floor().long()
+    assert sorted(strata.tolist()) == list(range(n))
+    assert strata.tolist() != list(range(n)), "the strata are in random order"
+
+
+def test_draws_are_log_uniform_and_within_the_range():
+    beta_range = BetaRange(0.01, 10)
+    for per in ("example", "batch"):
+        draws = torch.cat([beta_range.draw(4, per) for _ in range(5000)])
+        assert draws.min() >= 0.01
+        assert draws.max() <= 10
+        u = (draws.double().log10() + 2) / 3
+        assert u.mean().item() == pytest.approx(0.5, abs=0.02)
+        assert u.var().item() == pytest.approx(1 / 12, abs=0.005)
+
+
+def test_stratified_mean_has_a_smaller_variance():
+    beta_range, n = BetaRange(0.01, 10), 32
+    stratified = torch.stack([beta_range.draw(n).log().mean() for _ in range(500)])
+    independent = torch.stack(
+        [torch.stack([beta_range.draw(1)[0] for _ in range(n)]).log().mean() for _ in range(200)]
+    )
+    assert stratified.var() < independent.var() / 100
+
+
+def test_one_beta_a_batch():
+    assert len(set(BetaRange(0.01, 10).draw(16, "batch").tolist())) == 1
+
+
+def test_draw_follows_its_generator():
+    draw = [BetaRange(0.1, 1).draw(8, generator=torch.Generator().manual_seed(3)) for _ in "ab"]
+    assert torch.equal(*draw)
+
+
+def test_standardised_log_beta_has_mean_0_and_variance_1():
+    beta_range = BetaRange(0.01, 10)
+    s = beta_range.standardise(torch.tensor(beta_range.grid(20001), dtype=torch.float64))
+    assert s.mean().item() == pytest.approx(0, abs=1e-9)
+    assert s.var(unbiased=False).item() == pytest.approx(1, abs=1e-3)
+    assert s.dtype == torch.float64
+
+
+def test_check():
+    beta_range = BetaRange(0.01, 10)
+    assert beta_range.check(10.0) == 10.0
+    assert beta_range.check(20.0, extrapolate=True) == 20.0
+    message = r"beta=20 is outside the trained range \[0.01, 10\]; pass extrapolate=True to try"
+    with pytest.raises(ValueError, match=message):
+        beta_range.check(20.0)
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite number above 0"):
+            beta_range.check(bad, extrapolate=True)
+
+
+def test_bounds_that_went_through_float32_are_inside():
+    BetaRange(0.01, 10).check(torch.tensor(0.01).item())

@@ -1,0 +1,250 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from multibeta.likelihoods import Bernoulli, Gaussian
+from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+from multibeta.networks import MLP, Conv, Linear, ResNet
+from tests.test_networks import OWN
+
+NETWORKS = {
+    "linear": Linear(), "mlp": MLP(16), "conv": Conv(4, 3), "resnet": ResNet(4), "own": OWN,
+}  # fmt: skip
+SHAPE = (1, 9, 12)
+
+
+def make(network="mlp", conditioning="film", likelihood=None, trained=True, shape=SHAPE, **kwargs):
+    """Return a small model; trained: with its conditions away from their neutral start."""
+    model = MultiBetaVAE(
+        shape,
+        betas="1" if conditioning == "none" else "0.01:10",
+        conditioning=conditioning,
+        network=NETWORKS[network],
+        latent_dim=4,
+        likelihood=likelihood or Bernoulli(),
+        **kwargs,
+    )
+    if trained:
+        for name, parameter in model.named_parameters():
+            if "condition" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def betas_of(model):
+    return model.beta_range.grid(5)
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.3)], ids=["bernoulli", "gaussian"])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("conditioning", ["film", "gate", "none"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["f32", "f64"]
+)
+def test_folded_is_conditioned(conditioning, network, likelihood, dtype, tolerance):
+    model = make(network, conditioning, likelihood).to(dtype)
+    x, noise = torch.rand(3, *SHAPE, dtype=dtype), torch.randn(3, 4, dtype=dtype)
+    for beta in betas_of(model):
+        vae = model.at_beta(beta)
+        mine, folded = model.elbo_terms(x, beta, noise), vae.elbo_terms(x, noise)
+        pairs = [
+            (mine.distortion_nats, folded.distortion_nats),
+            (mine.rate_nats, folded.rate_nats),
+            (model.encode(x, beta).mean, vae.encode(x).mean),
+            (model(x, beta), vae(x)),
+        ]
+        for conditioned, plain in pairs:
+            error = (conditioned - plain).norm() / conditioned.norm()
+            assert error <= tolerance
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "conv", "resnet"])
+@pytest.mark.parametrize("conditioning", ["film", "gate"])
+def test_folded_is_a_plain_vae(network, conditioning):
+    folded = make(network, conditioning).at_beta(0.1)
+    plain = make(network, "none")
+    assert not [name for name in folded.state_dict() if "condition" in name]
+    count = [sum(p.numel() for p in m.parameters()) for m in (folded, plain)]
+    assert count[0] == count[1]
+    assert list(folded.state_dict()) == list(plain.at_beta(1).state_dict())
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "conv", "resnet"])
+def test_film_is_neutral_at_the_start(network):
+    model = make(network, trained=False)
+    x, noise = torch.rand(3, *SHAPE), torch.randn(3, 4)
+    low, high = (model.elbo_terms(x, beta, noise) for beta in (0.01, 10))
+    assert torch.equal(low.distortion_nats, high.distortion_nats)
+    assert torch.equal(low.rate_nats, high.rate_nats)
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "conv", "resnet"])
+@pytest.mark.parametrize("conditioning", ["film", "none"])
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("end", [0, -1])
+def test_every_parameter_receives_a_gradient(network, conditioning, trained, end):
+    model = make(network, conditioning, trained=trained)
+    beta = torch.tensor(betas_of(model)[end])
+    terms = model.elbo_terms(torch.rand(16, *SHAPE), beta)
+    (terms.distortion_nats + beta * terms.rate_nats).mean().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_every_layer_of_the_film_network_depends_on_beta():
+    model = make("resnet")
+    plain = {n for n, p in model.named_parameters() if n.endswith("weight") and p.ndim > 1}
+    layers = {n for n in plain if ".condition." not in n}
+    conditions = {n.replace(".condition.", ".layer.") for n in plain if ".condition." in n}
+    assert layers == conditions
+
+
+def test_one_beta_and_one_per_example_agree():
+    model, x, noise = make("conv"), torch.rand(3, *SHAPE), torch.randn(3, 4)
+    betas = torch.tensor([0.01, 0.7, 10.0])
+    together = model.elbo_terms(x, betas, noise)
+    for i, beta in enumerate(betas):
+        alone = model.elbo_terms(x[i : i + 1], beta, noise[i : i + 1])
+        torch.testing.assert_close(together.distortion_nats[i], alone.distortion_nats[0])
+        torch.testing.assert_close(together.rate_nats[i], alone.rate_nats[0])
+
+
+def test_nothing_is_remembered_between_calls():
+    model, x = make(), torch.rand(2, *SHAPE)
+    before = model(x, 0.1)
+    model(x, 10.0)
+    assert torch.equal(model(x, 0.1), before)
+
+
+def test_rate_is_the_kl_and_distortion_the_negative_log_likelihood():
+    model = make(likelihood=Gaussian(0.5))
+    vae, x = model.at_beta(1.0), torch.rand(3, *SHAPE)
+    noise = torch.randn(3, 4)
+    terms, q = vae.elbo_terms(x, noise), vae.encode(x)
+    prior = Independent(Normal(torch.zeros(4), torch.ones(4)), 1)
+    torch.testing.assert_close(terms.rate_nats, torch.distributions.kl_divergence(q, prior))
+    z = q.mean + q.stddev * noise
+    torch.testing.assert_close(terms.distortion_nats, -vae.decode(z).log_prob(x))
+
+
+def test_outside_the_trained_range():
+    model = make()
+    message = r"beta=20 is outside the trained range \[0.01, 10\]; pass extrapolate=True to try"
+    with pytest.raises(ValueError, match=message):
+        model.at_beta(20)
+    assert model.at_beta(20, extrapolate=True).beta == 20
+
+
+def test_methods_of_the_plain_vae():
+    vae, x = make().at_beta(0.1), torch.rand(2, *SHAPE)
+    q = vae.encode(x)
+    assert isinstance(q, Independent)
+    assert (q.batch_shape, q.event_shape) == ((2,), (4,))
+    assert vae.decode(q.mean).mean.shape == x.shape
+    assert torch.equal(vae(x), vae.reconstruct(x))
+    assert vae.sample(5).shape == (5, *SHAPE)
+    path = vae.interpolate(x[:1], x[1:], steps=7)
+    assert path.shape == (1, 7, *SHAPE)
+    torch.testing.assert_close(path[0, [0, -1]], vae.reconstruct(x))
+    walk = vae.traverse(x, dim=3, steps=5)
+    assert walk.shape == (2, 5, *SHAPE)
+    z = q.mean.clone()
+    z[:, 3] = 0.0
+    torch.testing.assert_close(walk[:, 2], vae.decode(z).mean)
+    with pytest.raises(ValueError, match="dim=4 is no latent; allowed: 0 to 3"):
+        vae.traverse(x, dim=4)
+
+
+def test_samples_follow_the_prior_that_is_given():
+    vae = make().at_beta(0.1)
+    prior = Independent(Normal(torch.full((4,), 2.0), torch.full((4,), 1e-6)), 1)
+    torch.testing.assert_close(
+        vae.sample(3, prior=prior), vae.decode(torch.full((3, 4), 2.0)).mean, atol=1e-4, rtol=0
+    )
+
+
+def test_extreme_log_variances_stay_finite():
+    model = make("linear")
+    head = model.encoder[-1].layer
+    for value in (1e4, -1e4):
+        torch.nn.init.constant_(head.bias[4:].detach(), value)
+        terms = model.elbo_terms(torch.rand(2, *SHAPE), 1.0)
+        assert terms.rate_nats.isfinite().all()
+        assert terms.distortion_nats.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"betas": "10:0.01"}, "upside down"),
+        ({"conditioning": "none"}, "conditioning=none cannot follow"),
+        ({"draw": "epoch"}, "draw=epoch is unknown; allowed: example, batch"),
+        ({"latent_dim": 0}, "latent_dim=0 is too small"),
+        ({"lr": math.nan}, "lr=nan is not"),
+        ({"warmup": 2}, r"outside \[0, 1\]"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MultiBetaVAE(SHAPE, **arguments)
+
+
+def test_hyperparameters_are_plain_and_rebuild_the_model():
+    model = make("resnet", likelihood=Gaussian(0.2))
+
+    def check(value):
+        assert type(value) in (str, int, float, bool, list, dict, type(None))
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:  # noqa: E501
+            check(item)
+
+    hparams = dict(model.hparams)
+    check(hparams)
+    again = MultiBetaVAE(**hparams)
+    again.load_state_dict(model.state_dict())
+    assert dict(again.hparams) == hparams
+    x = torch.rand(2, *SHAPE)
+    torch.testing.assert_close(again(x, 0.5), model(x, 0.5))
+
+
+def test_a_likelihood_is_not_shared_between_models():
+    likelihood = Gaussian(0.2)
+    assert make(likelihood=likelihood).likelihood is not likelihood
+
+
+def test_images_of():
+    x = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
+    assert images_of(x).flatten().tolist() == [0.0, 1.0]
+    assert x.flatten().tolist() == [0, 255], "the batch itself is left alone"
+    floats = torch.rand(2, 1, 2, 2)
+    assert images_of((floats, torch.zeros(2))) is floats
+
+
+def test_evaluation_noise_depends_on_the_place_alone():
+    class Second:
+        def global_index(self, i):
+            return 2 * i + 1
+
+    assert torch.equal(evaluation_noise([], 3, 5, 2), evaluation_noise(Second(), 1, 5, 2))
+    assert not torch.equal(evaluation_noise([], 3, 5, 2), evaluation_noise([], 4, 5, 2))
+
+
+# PyTorch's compiler looks at the .grad of whatever it meets, and warns itself.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("mode", ["model", "option"])
+def test_compiled_is_eager(mode):
+    torch._dynamo.reset()
+    model = make(trained=False)
+    x, beta, noise = torch.rand(3, *SHAPE), torch.tensor([0.1, 1.0, 10.0]), torch.randn(3, 4)
+    eager = model.elbo_terms(x, beta, noise)
+    if mode == "option":
+        compiled = make(trained=False, compile=True)
+        compiled.load_state_dict(model.state_dict())
+    else:
+        compiled = torch.compile(model, backend="eager")
+        assert compiled(x, beta).shape == x.shape
+    mine = compiled.elbo_terms(x, beta, noise)
+    torch.testing.assert_close(mine.distortion_nats, eager.distortion_nats)
+    torch.testing.assert_close(mine.rate_nats, eager.rate_nats)
+    assert not [name for name in model.at_beta(1.0).state_dict() if "_orig_mod" in name]
