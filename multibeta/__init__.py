@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from multibeta.betas import BetaRange, parse_betas
     from multibeta.checkpoints import load
     from multibeta.curve import Curve, sweep
-    from multibeta.model import BetaVAE, MultiBetaVAE
+    from multibeta.model import MultiBetaVAE
+    from multibeta.vae import BetaVAE
 
 __version__ = "0.1.0"
 
@@ -17,7 +18,7 @@ __all__ = ["BetaRange", "BetaVAE", "Curve", "MultiBetaVAE", "load", "parse_betas
 
 _HOME = {
     "BetaRange": "betas",
-    "BetaVAE": "model",
+    "BetaVAE": "vae",
     "Curve": "curve",
     "MultiBetaVAE": "model",
     "load": "checkpoints",

@@ -66,6 +66,7 @@ class BetaRange:
         n: int,
         per: Draw = "example",
         *,
+        ends: float = 0.0,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -78,6 +79,8 @@ class BetaRange:
         Args:
             n: Examples in the batch.
             per: ``"example"`` for a β each, ``"batch"`` for one β shared by all.
+            ends: The probability of drawing exactly low or exactly high, half each; the rest is
+                log-uniform between them.
             device: Where to draw.
             generator: Source of randomness; the global one by default.
 
@@ -89,6 +92,7 @@ class BetaRange:
         else:
             order = torch.randperm(n, device=device, generator=generator)
             u = (order + torch.rand(n, device=device, generator=generator)) / n
+        u = ((u - ends / 2) / (1 - ends)).clamp(0, 1)
         log_low, log_high = math.log(self.low), math.log(self.high)
         return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)
 

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import csv
 import datetime
+import itertools
 import shutil
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from multibeta.curve import Split, draw_strip, sweep
+from multibeta.curve import Curve, Split, draw_strip, sweep
 from multibeta.files import replacing
-from multibeta.model import MONITOR
+from multibeta.model import MONITOR, MultiBetaVAE
 
-__all__ = ["Announce", "Checkpoints", "Interrupt", "MeasureCurve", "ProgressLines", "RunLogger"]
+__all__ = [
+    "Announce",
+    "Checkpoints",
+    "Interrupt",
+    "MeasureCurve",
+    "ProgressLines",
+    "RunLogger",
+    "save_curve",
+]
 
 
 class RunLogger(CSVLogger):
@@ -39,18 +47,19 @@ class RunLogger(CSVLogger):
 
     def __init__(self, root: str, name: str, version: str | None = None) -> None:
         super().__init__(root, name, version)
-        self._rows: list[dict[str, Any]] = []
+        self._run = version
         self._resumed = version is not None
+        self._rows: list[dict[str, Any]] = []
         if self._resumed and self._path.exists():
             with self._path.open(newline="") as file:
                 self._rows = list(csv.DictReader(file))
 
     @property
     def version(self) -> str:
-        """DATE-N."""
-        if self._version is None:
-            self._version = self._reserve() if rank_zero_only.rank == 0 else ""
-        return self._version
+        """DATE-N; empty in all processes but the first, which alone writes."""
+        if self._run is None:
+            self._run = self._reserve() if getattr(rank_zero_only, "rank", 0) == 0 else ""
+        return self._run
 
     @property
     def experiment(self) -> None:
@@ -62,27 +71,26 @@ class RunLogger(CSVLogger):
 
     def _reserve(self) -> str:
         today = datetime.date.today().isoformat()
-        number = 1
-        while True:
-            version = f"{today}-{number}"
-            folder = Path(self.root_dir) / version
+        for number in itertools.count(1):
+            folder = Path(self.root_dir) / f"{today}-{number}"
             try:
-                folder.mkdir(parents=True)
-                return version
-            except FileExistsError if folder.exists() else ():
-                number += 1
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                break
             except OSError as error:
-                raise OSError(
-                    f"the run folder {folder} cannot be made ({error.strerror}); choose another "
-                    "place with --trainer.default_root_dir"
-                ) from None
+                if not folder.exists():
+                    raise OSError(
+                        f"the run folder {folder} cannot be made ({error.strerror}); choose "
+                        "another place with --trainer.default_root_dir"
+                    ) from None
+        return folder.name
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: config.yaml holds them."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Add a row."""
         # What an interrupted run wrote after its checkpoint is done again.
         while self._rows and int(self._rows[-1]["step"]) > (step or 0):
@@ -109,7 +117,7 @@ class RunLogger(CSVLogger):
     @rank_zero_only
     def discard(self) -> None:
         """Remove the folder of a run that failed before its first step."""
-        if self._version is not None and not self._resumed:
+        if self._run and not self._resumed:
             self._rows = []
             shutil.rmtree(self.log_dir, ignore_errors=True)
 
@@ -151,7 +159,12 @@ class Interrupt(Callback):
             self._previous = None
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Stop here if asked: weights, optimiser and counters belong together."""
         asked = self._asked
@@ -189,15 +202,16 @@ class Announce(Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print model, data and device."""
-        data, hparams = trainer.datamodule, pl_module.hparams
+        model = cast(MultiBetaVAE, pl_module)
+        data = getattr(trainer, "datamodule", None)
         splits = getattr(data, "splits", {})
         sizes = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
         note = getattr(data, "size_note", "")
-        count = sum(p.numel() for p in pl_module.parameters())
+        count = sum(p.numel() for p in model.parameters())
         print(
-            f"{type(data).__name__}: {sizes} images of {'×'.join(map(str, hparams.shape))}"
-            f"{f' ({note})' if note else ''}; {count:,} parameters, β in {hparams.betas}, "
-            f"on {pl_module.device}",
+            f"{type(data).__name__}: {sizes} images of {'×'.join(map(str, model.shape))}"
+            f"{f' ({note})' if note else ''}; {count:,} parameters, β in {model.beta_range}, "
+            f"on {model.device}",
             file=sys.stderr,
         )
 
@@ -243,32 +257,28 @@ class MeasureCurve(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, print and write."""
-        if not self.enabled or trainer.fast_dev_run:
+        if not self.enabled or getattr(trainer, "fast_dev_run", False):
             return
-        data, folder = trainer.datamodule, Path(trainer.log_dir or trainer.default_root_dir)
-        was_training = pl_module.training
+        model = cast(MultiBetaVAE, pl_module)
+        data: Any = getattr(trainer, "datamodule", None)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
         curve = sweep(
-            pl_module,
+            model,
             data,
             self.betas,
             split=self.split,
             progress=trainer.is_global_zero and sys.stderr.isatty(),
         )
         if trainer.is_global_zero:
-            save_curve(curve, pl_module, data, folder)
+            save_curve(curve, model, data, folder)
             print(curve.table())
             print(f"\nfiles: {folder}")
-        pl_module.train(was_training)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            trainer.strategy.barrier()
 
 
-def save_curve(curve: Any, model: Any, data: Any, folder: Path) -> None:
+def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:
     """Write curve.csv, curve.json, curve.png and strip.png into a folder."""
     curve.to_csv(folder / "curve.csv")
     curve.to_json(folder / "curve.json")
     curve.plot(folder / "curve.png")
-    draw_strip(
-        model, data, curve["beta"], folder / "strip.png", split=curve.about["split"],
-        extrapolate=True,
-    )  # fmt: skip
+    split, path = curve.about["split"], folder / "strip.png"
+    draw_strip(model, data, curve["beta"], path, split=split, extrapolate=True)

@@ -133,7 +133,9 @@ def _dispatch(argv: list[str]) -> int:
 
     parser = ArgumentParser(
         prog=f"multibeta {verb}",
-        description=inspect.getdoc(_VERBS[verb]).split("\n\n    Args")[0].split("\nArgs:")[0],
+        description=(inspect.getdoc(_VERBS[verb]) or "")
+        .split("\n\n    Args")[0]
+        .split("\nArgs:")[0],
         exit_on_error=False,
     )
     parser.add_function_arguments(_VERBS[verb], as_positional=True)
@@ -145,8 +147,15 @@ def _dispatch(argv: list[str]) -> int:
     return 0
 
 
+def _doc(run: Callable[..., None]) -> str:
+    return inspect.getdoc(run) or ""
+
+
 def _help() -> str:
-    verbs = {**_TRAINING, **{v: inspect.getdoc(f).split("\n")[0] for v, f in _VERBS.items()}}
+    verbs = {
+        **_TRAINING,
+        **{v: (inspect.getdoc(f) or "").split("\n")[0] for v, f in _VERBS.items()},
+    }
     lines = "\n".join(f"  {verb:10} {text[0].lower()}{text[1:]}" for verb, text in verbs.items())
     return f"""\
 multibeta: one variational autoencoder, conditioned on log β, in place of a sweep of β-VAEs

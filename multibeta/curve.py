@@ -22,6 +22,7 @@ from torch import Tensor
 import multibeta
 from multibeta import plots
 from multibeta.betas import parse_betas
+from multibeta.data import ImageData
 from multibeta.files import replacing
 from multibeta.metrics import RateDistortion
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
@@ -77,9 +78,7 @@ class Curve:
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``{"about": …, "rows": […]}``; a value that is not finite becomes None."""
-        rows = [
-            {k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.rows
-        ]
+        rows = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.rows]
         return {"about": self.about, "rows": rows}
 
     @classmethod
@@ -146,12 +145,12 @@ def sweep(
         x = images_of(batch).to(model.device)
         if index == 0:
             model.check_pictures(x)
-        noise = evaluation_noise(batches, index, len(x), model.hparams.latent_dim).to(x)
+        noise = evaluation_noise(batches, index, len(x), model.latent_dim).to(x)
         for vae, metric in zip(vaes, metrics, strict=True):
             terms = vae.elbo_terms(x, noise)
             metric.update(terms.distortion_nats, terms.rate_nats)
     rows = [metric.compute() for metric in metrics]
-    n = rows[0]["n"]
+    n = int(rows[0]["n"])
     if n == 0:
         raise ValueError(f"the {split} set is empty; choose another split")
     for row in rows:
@@ -201,6 +200,8 @@ def _batches(data: LightningDataModule | Iterable[Any], split: Split) -> Iterabl
     if split not in ("train", "val", "test"):
         raise ValueError(f"split={split} is unknown; allowed: train, val, test")
     data.prepare_data()
+    if isinstance(data, ImageData):
+        return data.ordered(split)
     # Lightning's stages name what a datamodule should make ready.
     data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
     return getattr(data, f"{split}_dataloader")()
@@ -210,7 +211,7 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
     """Return the closed-form optimum beside a point, where the data knows it."""
     sigma = getattr(model.likelihood, "sigma", None)
     optimum = getattr(data, "optimum", None)
-    found = optimum(row["beta"], sigma, model.hparams.latent_dim) if optimum and sigma else None
+    found = optimum(row["beta"], sigma, model.latent_dim) if optimum and sigma else None
     if found is None:
         return {}
     rate, distortion = found
@@ -224,21 +225,20 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
 
 
 def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, Any]:
-    hparams = model.hparams
     described = {
-        name: hparams[name]["class_path"].rpartition(".")[2]
+        name: model.hparams[name]["class_path"].rpartition(".")[2]
         for name in ("network", "likelihood", "objective")
     }
     return {
         "data": type(data).__name__,
         "split": split,
         "n": n,
-        "shape": list(hparams.shape),
-        "d": math.prod(hparams.shape),
+        "shape": list(model.shape),
+        "d": math.prod(model.shape),
         **described,
         "sigma": getattr(model.likelihood, "sigma", None),
-        "latent_dim": hparams.latent_dim,
-        "conditioning": hparams.conditioning,
+        "latent_dim": model.latent_dim,
+        "conditioning": model.conditioning.kind,
         "betas": str(model.beta_range),
         "seed": model.run_seed,
         "units": "nats per example, summed over dimensions",

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -131,16 +131,16 @@ class _ConditionedLayer(Conditional):
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
         """Return the plain layer that this one is at c: (1, F)."""
-        scale, shift = (None if a is None else a.squeeze(0) for a in self.affine(c))
-        plain = copy.deepcopy(self.layer)
+        scale, shift = self.affine(c)
+        plain: Any = copy.deepcopy(self.layer)
         # A transposed convolution keeps its output channels in the second axis.
         axis = 1 if isinstance(plain, nn.ConvTranspose2d) else 0
         shape = [1] * plain.weight.ndim
         shape[axis] = -1
         plain.weight.mul_(scale.view(shape))
-        plain.bias.mul_(scale)
+        plain.bias.mul_(scale.squeeze(0))
         if shift is not None:
-            plain.bias.add_(shift)
+            plain.bias.add_(shift.squeeze(0))
         return plain
 
 
@@ -208,6 +208,8 @@ class Gate(_ConditionedLayer):
 
 class _Constant(nn.Module):
     """A network of the user's own that reads c itself, with c fixed."""
+
+    c: Tensor
 
     def __init__(self, network: nn.Module, c: Tensor) -> None:
         super().__init__()

@@ -11,8 +11,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
 from torch.distributions import Bernoulli as BernoulliDistribution
+from torch.distributions import Distribution, Independent, Normal
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood"]
 

@@ -1,30 +1,28 @@
-"""The model: MultiBetaVAE, trained over a range of β, and BetaVAE, the plain VAE at one β."""
+"""The model: one VAE for every β in a range."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from multibeta.betas import BetaRange, Draw
-from multibeta.divergences import kl_standard_normal
 from multibeta.film import Conditioning, Kind, fold
-from multibeta.likelihoods import Bernoulli, Likelihood, at_least_float32
+from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.metrics.rate_distortion import RateDistortion
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.specs import build, describe
+from multibeta.vae import BetaVAE, ELBOTerms, elbo_terms_of, posterior_of
 
-__all__ = ["BetaVAE", "ELBOTerms", "MultiBetaVAE", "evaluation_noise", "images_of"]
+__all__ = ["MultiBetaVAE", "evaluation_noise", "images_of"]
 
 FORMAT = 1
 """Version of what a checkpoint holds under the key ``multibeta``."""
@@ -33,140 +31,6 @@ MONITOR = "val/objective_nats"
 """What the best checkpoint is best at: D + βR, averaged over the validation grid of β."""
 
 _VALIDATION_POINTS = 5
-
-# exp of anything in this span, and its square, is a finite float32 above 0.
-_LOG_VARIANCE_SPAN = (-30.0, 30.0)
-
-
-@dataclass(frozen=True)
-class ELBOTerms:
-    """The terms of the objective for a batch.
-
-    Args:
-        distortion_nats: D, one posterior sample per example: (B,).
-        rate_per_latent_nats: KL(q(z_j|x) ‖ p(z_j)) in closed form: (B, Z).
-    """
-
-    distortion_nats: Tensor
-    rate_per_latent_nats: Tensor
-
-    @property
-    def rate_nats(self) -> Tensor:
-        """R = KL(q(z|x) ‖ p(z)), summed over the latents: (B,)."""
-        return self.rate_per_latent_nats.sum(-1)
-
-
-class BetaVAE(nn.Module):
-    """A VAE at one β: an ordinary module, made by :meth:`MultiBetaVAE.at_beta`.
-
-    Args:
-        encoder: x (B, C, H, W) → (B, 2Z), means then log-variances.
-        decoder: z (B, Z) → (B, outputs·C, H, W).
-        likelihood: Turns the decoder's output into p(x|z).
-        latent_dim: The number Z of latents.
-        beta: The β that the networks are made for.
-    """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        likelihood: Likelihood,
-        latent_dim: int,
-        beta: float,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.likelihood = likelihood
-        self.latent_dim = latent_dim
-        self.beta = beta
-
-    def encode(self, x: Tensor) -> Independent:
-        """Return q(z|x): batch shape (B,), event shape (Z,), for x (B, C, H, W) in [0, 1]."""
-        return _posterior(self.encoder(x))
-
-    def decode(self, z: Tensor) -> Distribution:
-        """Return p(x|z): batch shape (B,), event shape (C, H, W), for z (B, Z)."""
-        return self.likelihood(self.decoder(z))
-
-    def elbo_terms(self, x: Tensor, noise: Tensor | None = None) -> ELBOTerms:
-        """Return D, from one posterior sample per example, and R in closed form.
-
-        Args:
-            x: (B, C, H, W).
-            noise: Standard normal noise of the sample: (B, Z); drawn when None.
-        """
-        return _elbo_terms(x, self.encode(x), self.decode, noise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction; see :meth:`reconstruct`."""
-        return self.reconstruct(x)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the mean of p(x|z) at the mean of q(z|x): (B, C, H, W)."""
-        return self.decode(self.encode(x).mean).mean
-
-    def sample(self, n: int, prior: Distribution | None = None) -> Tensor:
-        """Return n pictures: means of p(x|z) for z drawn from the prior.
-
-        Args:
-            n: How many.
-            prior: A distribution over z with ``sample((n,))`` → (n, Z); N(0, I) by default.
-
-        Returns:
-            (n, C, H, W).
-        """
-        device = next(self.parameters()).device
-        if prior is None:
-            z = torch.randn(n, self.latent_dim, device=device)
-        else:
-            z = prior.sample((n,)).to(device)
-        return self.decode(z).mean
-
-    def interpolate(self, x0: Tensor, x1: Tensor, steps: int = 9) -> Tensor:
-        """Return pictures on the straight line between two posterior means.
-
-        Args:
-            x0: (B, C, H, W).
-            x1: (B, C, H, W).
-            steps: Pictures on the line, both ends included.
-
-        Returns:
-            (B, steps, C, H, W).
-        """
-        z0, z1 = self.encode(x0).mean, self.encode(x1).mean
-        t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device)[:, None]
-        return self._decode_paths(z0[:, None] + t * (z1 - z0)[:, None])
-
-    def traverse(self, x: Tensor, dim: int, span: float = 3.0, steps: int = 9) -> Tensor:
-        """Return pictures with one latent moved over [−span, span], the others at their mean.
-
-        Args:
-            x: (B, C, H, W).
-            dim: The latent to move, 0 to Z − 1.
-            span: The farthest value, in standard deviations of the prior.
-            steps: Pictures on the way.
-
-        Returns:
-            (B, steps, C, H, W).
-
-        Raises:
-            ValueError: If there is no such latent.
-        """
-        if not 0 <= dim < self.latent_dim:
-            raise ValueError(f"dim={dim} is no latent; allowed: 0 to {self.latent_dim - 1}")
-        z = self.encode(x).mean[:, None].repeat(1, steps, 1)
-        z[:, :, dim] = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
-        return self._decode_paths(z)
-
-    def _decode_paths(self, z: Tensor) -> Tensor:
-        """Decode z (B, steps, Z) into pictures (B, steps, C, H, W)."""
-        return self.decode(z.flatten(0, 1)).mean.unflatten(0, z.shape[:2])
-
-    def extra_repr(self) -> str:
-        """Show β."""
-        return f"beta={self.beta:g}, latent_dim={self.latent_dim}"
 
 
 class MultiBetaVAE(LightningModule):
@@ -189,11 +53,13 @@ class MultiBetaVAE(LightningModule):
         shape: (C, H, W) of x; the command line takes it from the data.
         betas: The range of β, ``LOW:HIGH``; one number for a dedicated β-VAE.
         draw: ``example`` draws a β for each example of a batch, ``batch`` one for all.
+        ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
+            the range has neighbours on one side only, and is learned worse without it.
         conditioning: How β enters the network: ``film``, ``gate`` or ``none``.
-        network: Encoder and decoder.
+        network: Encoder and decoder; MLP by default.
         latent_dim: The number Z of latents.
-        likelihood: p(x|z).
-        objective: What is minimised.
+        likelihood: p(x|z); Bernoulli by default.
+        objective: What is minimised; D + βR (BetaELBO) by default.
         balance: The power a of the weight 1/(1+β)^a; 0 weighs all β alike.
         lr: Peak learning rate of Adam.
         warmup: Fraction of the training in which the learning rate rises from 0; it then falls
@@ -213,11 +79,12 @@ class MultiBetaVAE(LightningModule):
         shape: tuple[int, int, int],
         betas: str = "0.01:10",
         draw: Draw = "example",
+        ends: float = 0.1,
         conditioning: Kind = "film",
-        network: Network = MLP(),  # noqa: B008 (a value without state; its default shows in --help)
+        network: Network | None = None,
         latent_dim: int = 32,
-        likelihood: Likelihood = Bernoulli(),  # noqa: B008 (copied below)
-        objective: Objective = BetaELBO(),  # noqa: B008
+        likelihood: Likelihood | None = None,
+        objective: Objective | None = None,
         balance: float = 0.5,
         lr: float = 1e-3,
         warmup: float = 0.05,
@@ -233,24 +100,36 @@ class MultiBetaVAE(LightningModule):
             )
         if draw not in ("example", "batch"):
             raise ValueError(f"draw={draw} is unknown; allowed: example, batch")
+        if not 0 <= ends < 1:
+            raise ValueError(f"ends={ends:g} is outside [0, 1)")
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim} is too small; it is at least 1")
         if not (math.isfinite(lr) and lr > 0):
             raise ValueError(f"lr={lr:g} is not a finite number above 0")
         if not 0 <= warmup <= 1:
             raise ValueError(f"warmup={warmup:g} is outside [0, 1]")
-        network, objective = _built(network, Network), _built(objective, Objective)
-        self.likelihood = copy.deepcopy(_built(likelihood, Likelihood))
+        network = _built(network or MLP(), Network)
+        self.shape = int(shape[0]), int(shape[1]), int(shape[2])
+        self.draw: Draw = draw
+        self.ends = ends
+        self.latent_dim = latent_dim
+        self.likelihood: Likelihood = copy.deepcopy(_built(likelihood or Bernoulli(), Likelihood))
+        self.objective: Objective = _built(objective or BetaELBO(), Objective)
+        self.balance = balance
+        self.lr = lr
+        self.warmup = warmup
+        self.run_seed: int | None = None
         self.save_hyperparameters(
             {
-                "shape": [int(n) for n in shape],
+                "shape": list(self.shape),
                 "betas": str(betas),
                 "draw": draw,
+                "ends": ends,
                 "conditioning": conditioning,
                 "network": describe(network),
                 "latent_dim": latent_dim,
                 "likelihood": describe(self.likelihood),
-                "objective": describe(objective),
+                "objective": describe(self.objective),
                 "balance": balance,
                 "lr": lr,
                 "warmup": warmup,
@@ -258,17 +137,17 @@ class MultiBetaVAE(LightningModule):
             },
             logger=False,
         )
-        self.objective = objective
-        self.encoder = network.encoder(tuple(shape), latent_dim, self.conditioning)
+        self.encoder = network.encoder(self.shape, latent_dim, self.conditioning)
         self.decoder = network.decoder(
-            tuple(shape), latent_dim, self.likelihood.outputs, self.conditioning
+            self.shape, latent_dim, self.likelihood.outputs, self.conditioning
         )
         if compile:
             self.encoder.compile()
             self.decoder.compile()
         grid = self.beta_range.grid(_VALIDATION_POINTS)
-        self.grid_metrics = nn.ModuleList(RateDistortion(beta) for beta in grid)
-        self.run_seed: int | None = None
+        # A list for what it holds, and a module list for the device that they are on.
+        self.grid = [RateDistortion(beta) for beta in grid]
+        self._grid = nn.ModuleList(self.grid)
 
     # Using the model ---------------------------------------------------------------------------
 
@@ -292,7 +171,7 @@ class MultiBetaVAE(LightningModule):
             fold(self.encoder, c),
             fold(self.decoder, c),
             copy.deepcopy(self.likelihood),
-            self.hparams.latent_dim,
+            self.latent_dim,
             beta,
         )
         return vae.eval()
@@ -307,7 +186,7 @@ class MultiBetaVAE(LightningModule):
         Returns:
             Batch shape (B,), event shape (Z,).
         """
-        return _posterior(self.encoder(x, self._embed(self._as_tensor(beta))))
+        return posterior_of(self.encoder(x, self._embed(self._as_tensor(beta))))
 
     def decode(self, z: Tensor, beta: Tensor | float) -> Distribution:
         """Return p(x|z) at β, for z (B, Z) and one β or one per example (B,)."""
@@ -324,8 +203,8 @@ class MultiBetaVAE(LightningModule):
             noise: Standard normal noise of the sample: (B, Z); drawn when None.
         """
         c = self._embed(self._as_tensor(beta))
-        posterior = _posterior(self.encoder(x, c))
-        return _elbo_terms(x, posterior, lambda z: self.likelihood(self.decoder(z, c)), noise)
+        posterior = posterior_of(self.encoder(x, c))
+        return elbo_terms_of(x, posterior, lambda z: self.likelihood(self.decoder(z, c)), noise)
 
     def forward(self, x: Tensor, beta: Tensor | float) -> Tensor:
         """Return the reconstruction at β: (B, C, H, W)."""
@@ -340,10 +219,10 @@ class MultiBetaVAE(LightningModule):
         Raises:
             ValueError: If they have another shape, or values outside the likelihood's support.
         """
-        if list(x.shape[1:]) != self.hparams.shape:
+        if x.shape[1:] != self.shape:
             raise ValueError(
                 f"the data has the shape {tuple(x.shape[1:])}; the model was made for "
-                f"{tuple(self.hparams.shape)}: fit a new model or change the data"
+                f"{self.shape}: fit a new model or change the data"
             )
         self.likelihood.check(x.min().item(), x.max().item())
 
@@ -358,7 +237,7 @@ class MultiBetaVAE(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse data that the likelihood gives no density to."""
-        if value_range := getattr(self.trainer.datamodule, "value_range", None):
+        if value_range := getattr(_datamodule(self._trainer), "value_range", None):
             self.likelihood.check(*value_range)
 
     def on_fit_start(self) -> None:
@@ -373,21 +252,21 @@ class MultiBetaVAE(LightningModule):
         of a distributed run draws its own β's.
         """
         step = self.global_step * self.trainer.world_size + self.global_rank
-        torch.manual_seed((self.run_seed * 1_000_003 + step) % 2**63)
+        torch.manual_seed(((self.run_seed or 0) * 1_000_003 + step) % 2**63)
         if batch_idx == 0:
             self.check_pictures(images_of(batch))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Draw β's, return the loss, and log D, R and D + βR of the batch."""
         x = images_of(batch)
-        beta = self.beta_range.draw(len(x), self.hparams.draw, device=x.device)
+        beta = self.beta_range.draw(len(x), self.draw, ends=self.ends, device=x.device)
         terms = self.elbo_terms(x, beta)
         objective = self.objective(terms.distortion_nats, terms.rate_per_latent_nats, beta)
-        loss = (objective / (1 + beta) ** self.hparams.balance).mean() / x[0].numel()
+        loss = (objective / (1 + beta) ** self.balance).mean() / x[0].numel()
         if not loss.isfinite():
             worst = beta[~objective.isfinite()]
             self._diverged(f"loss is {loss.item():g}", (worst if len(worst) else beta)[0].item())
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % getattr(self.trainer, "log_every_n_steps", 50) == 0:
             values = {
                 "train/objective_nats": objective.mean(),
                 "train/distortion_nats": terms.distortion_nats.mean(),
@@ -415,14 +294,12 @@ class MultiBetaVAE(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> dict[float, Tensor]:
         """Return the posterior means (B, Z) at each β of the grid."""
         x = images_of(batch)
-        return {metric.beta: self.encode(x, metric.beta).mean for metric in self.grid_metrics}
+        return {metric.beta: self.encode(x, metric.beta).mean for metric in self.grid}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch."""
-        optimizer = Adam(self.parameters(), lr=self.hparams.lr)
-        schedule = _warmup_cosine(
-            optimizer, self.hparams.warmup, self.trainer.estimated_stepping_batches
-        )
+        optimizer = Adam(self.parameters(), lr=self.lr)
+        schedule = _warmup_cosine(optimizer, self.warmup, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -430,7 +307,7 @@ class MultiBetaVAE(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what resuming and ``multibeta.load`` need beside the weights."""
-        data = self.trainer.datamodule if self._trainer is not None else None
+        data = _datamodule(self._trainer)
         try:
             description = None if data is None else describe(data)
         except TypeError:  # A datamodule of the user's own that cannot be described.
@@ -447,14 +324,14 @@ class MultiBetaVAE(LightningModule):
 
     def _measure(self, batch: Any, batch_idx: int, loader: Any) -> None:
         x = images_of(batch)
-        noise = evaluation_noise(loader, batch_idx, len(x), self.hparams.latent_dim).to(x)
-        for metric in self.grid_metrics:
+        noise = evaluation_noise(loader, batch_idx, len(x), self.latent_dim).to(x)
+        for metric in self.grid:
             terms = self.elbo_terms(x, metric.beta, noise)
             metric.update(terms.distortion_nats, terms.rate_nats)
 
     def _log_measures(self, stage: str) -> None:
-        rows = [metric.compute() for metric in self.grid_metrics]
-        for metric in self.grid_metrics:
+        rows = [metric.compute() for metric in self.grid]
+        for metric in self.grid:
             metric.reset()
         for row in rows:
             if not math.isfinite(row["objective_nats"]):
@@ -505,22 +382,8 @@ def evaluation_noise(loader: Any, batch_idx: int, n: int, latent_dim: int) -> Te
     return torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(place))
 
 
-def _posterior(parameters: Tensor) -> Independent:
-    mean, log_variance = at_least_float32(parameters).chunk(2, dim=-1)
-    std = (0.5 * log_variance.clamp(*_LOG_VARIANCE_SPAN)).exp()
-    return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
-
-
-def _elbo_terms(
-    x: Tensor,
-    posterior: Independent,
-    decode: Callable[[Tensor], Distribution],
-    noise: Tensor | None,
-) -> ELBOTerms:
-    if noise is None:
-        noise = torch.randn_like(posterior.mean)
-    z = posterior.mean + posterior.stddev * noise
-    return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior))
+def _datamodule(trainer: Trainer | None) -> Any:
+    return getattr(trainer, "datamodule", None)
 
 
 def _built(value: Any, base: type) -> Any:

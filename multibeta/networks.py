@@ -102,10 +102,9 @@ class MLP(Network):
 
     def encoder(self, shape: Shape, latent_dim: int, conditioning: Conditioning) -> nn.Module:
         """Build x → (B, 2Z)."""
-        hidden, last = self._hidden(math.prod(shape), conditioning, ["encoder"] * self.depth)
-        return Chain(
-            nn.Flatten(), *hidden, conditioning(nn.Linear(last, 2 * latent_dim), "head")
-        )
+        places: list[Place] = ["encoder"] * self.depth
+        hidden, last = self._hidden(math.prod(shape), conditioning, places)
+        return Chain(nn.Flatten(), *hidden, conditioning(nn.Linear(last, 2 * latent_dim), "head"))
 
     def decoder(
         self, shape: Shape, latent_dim: int, outputs: int, conditioning: Conditioning
@@ -134,8 +133,8 @@ class Conv(Network):
     """Strided convolutions with ReLU, mirrored by transposed ones.
 
     Each stage halves the height and width (rounding up) and doubles the channels, up to
-    ``width * growth``. An even side takes a kernel of 4, an odd one of 3: the mirrored decoder then
-    gives back every size exactly, without cropping.
+    ``width * growth``. An even side takes a kernel of 4, an odd one of 3: the mirrored decoder
+    then gives back every size exactly, without cropping.
 
     Args:
         width: Channels of the first stage.
@@ -217,10 +216,10 @@ class Custom(Network):
     """An encoder and a decoder of the user's own, by class path.
 
     The encoder's class is called with ``shape``, ``latent_dim`` and ``conditioning``, the
-    decoder's with ``outputs`` as well (see :class:`Network` for what they mean and what the modules
-    return), and each with its own ``init_args``. Layers wrapped by ``conditioning(layer, place)``
-    and called through a :class:`~multibeta.film.Chain` fold away in ``at_beta``; a module that
-    reads c in another way gets c as a constant there.
+    decoder's with ``outputs`` as well (see :class:`Network` for what they mean and what the
+    modules return), and each with its own ``init_args``. Layers wrapped by
+    ``conditioning(layer, place)`` and called through a :class:`~multibeta.film.Chain` fold away
+    in ``at_beta``; a module that reads c in another way gets c as a constant there.
 
     Args:
         encoder_class: A class path, or ``{"class_path": …, "init_args": {…}}``.

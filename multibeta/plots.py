@@ -16,7 +16,7 @@ from multibeta.files import replacing
 
 __all__ = ["rate_distortion", "strip"]
 
-_STYLE = {"fontsize": 9}
+_STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
 
 

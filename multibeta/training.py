@@ -124,7 +124,8 @@ class _Training(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Make the data's root absolute, so that a run can go on from any folder."""
-        init_args = self.config[self.subcommand].data.get("init_args", {})
+        data = self.config[str(self.subcommand)].data
+        init_args: Any = data.get("init_args", {}) if data else {}
         if init_args.get("root") is not None:
             init_args.root = os.path.abspath(os.path.expanduser(init_args.root))
 
@@ -163,21 +164,20 @@ def _canonical(argv: list[str]) -> list[str]:
 
     They are found after the options that choose a class, and in config files.
     """
-    argv = list(argv)
-    for i, argument in enumerate(argv):
+    arguments, canonical = iter(argv), []
+    for argument in arguments:
         option, equals, value = argument.partition("=")
-        takes_next = not equals and i + 1 < len(argv)
-        if option in ("--config", "-c"):
-            change = _canonical_config
-        elif option.removeprefix("--") in _CHOICES:
-            change = lambda name, option=option: _class_path(name, option.removeprefix("--"))  # noqa: E731
-        else:
+        key = option.removeprefix("--")
+        if option not in ("--config", "-c") and key not in _CHOICES:
+            canonical.append(argument)
             continue
-        if equals:
-            argv[i] = f"{option}={change(value)}"
-        elif takes_next:
-            argv[i + 1] = change(argv[i + 1])
-    return argv
+        value = value if equals else next(arguments, "")
+        if key in _CHOICES:
+            # null first: jsonargparse would hand the arguments of the class before to this one.
+            canonical += [f"{option}=null", f"{option}={_class_path(value, key)}"]
+        else:
+            canonical.append(f"--config={_canonical_config(value)}")
+    return canonical
 
 
 def _canonical_config(path: str) -> str:
@@ -190,7 +190,7 @@ def _canonical_config(path: str) -> str:
         raise ValueError(f"{path} holds no settings; see the shipped digits.yaml for an example")
     for key in _CHOICES:
         *parents, last = key.split(".")
-        section = config
+        section: Any = config
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
         value = section.get(last) if isinstance(section, dict) else None
@@ -220,5 +220,8 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def _subclasses(base: type) -> list[type]:
-    return [c for sub in base.__subclasses__() for c in [sub, *_subclasses(sub)]]
+def _subclasses(base: Any) -> list[type]:
+    found: list[type] = []
+    for cls in base.__subclasses__():
+        found += [cls, *_subclasses(cls)]
+    return found

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -10,7 +11,7 @@ def test_parse_grid_has_16_log_spaced_points_with_exact_ends():
     grid = parse_betas("0.01:10")
     assert len(grid) == 16
     assert (grid[0], grid[-1]) == (0.01, 10.0)
-    ratios = [b / a for a, b in zip(grid, grid[1:], strict=False)]
+    ratios = [b / a for a, b in itertools.pairwise(grid)]
     assert ratios == pytest.approx([1000 ** (1 / 15)] * 15)
 
 
@@ -36,7 +37,7 @@ def test_parse_betas(given, read):
      "nan:1", "0.1:inf", "0.1,,1", "1:2:3:4", ":", "1:", [], [0.0], [math.nan]],
 )  # fmt: skip
 def test_parse_betas_refuses_in_one_line_with_the_cure(given):
-    with pytest.raises(ValueError, match="allowed|write|at least") as error:
+    with pytest.raises(ValueError, match=r"allowed|write|at least") as error:
         parse_betas(given)
     assert "\n" not in str(error.value)
     assert isinstance(given, list) or given in str(error.value)
@@ -44,7 +45,7 @@ def test_parse_betas_refuses_in_one_line_with_the_cure(given):
 
 @pytest.mark.parametrize("given", ["10:0.01", "0:1", "-1:1", "a:b", "", "nan", "inf", "1:2:3"])
 def test_range_refuses(given):
-    with pytest.raises(ValueError, match="allowed|write"):
+    with pytest.raises(ValueError, match=r"allowed|write"):
         BetaRange.parse(given)
 
 
@@ -81,6 +82,16 @@ def test_stratified_mean_has_a_smaller_variance():
         [torch.stack([beta_range.draw(1)[0] for _ in range(n)]).log().mean() for _ in range(200)]
     )
     assert stratified.var() < independent.var() / 100
+
+
+@pytest.mark.parametrize("per", ["example", "batch"])
+def test_ends_are_drawn_as_often_as_asked(per):
+    beta_range = BetaRange(0.01, 10)
+    draws = torch.cat([beta_range.draw(1, per, ends=0.2) for _ in range(4000)])
+    for end in (0.01, 10):
+        assert (draws == end).float().mean().item() == pytest.approx(0.1, abs=0.02)
+    inside = draws[(draws > 0.01) & (draws < 10)]
+    assert inside.log10().mean().item() == pytest.approx(-0.5, abs=0.06)
 
 
 def test_one_beta_a_batch():

@@ -181,6 +181,7 @@ def test_extreme_log_variances_stay_finite():
         ({"betas": "10:0.01"}, "upside down"),
         ({"conditioning": "none"}, "conditioning=none cannot follow"),
         ({"draw": "epoch"}, "draw=epoch is unknown; allowed: example, batch"),
+        ({"ends": 1.0}, r"ends=1 is outside \[0, 1\)"),
         ({"latent_dim": 0}, "latent_dim=0 is too small"),
         ({"lr": math.nan}, "lr=nan is not"),
         ({"warmup": 2}, r"outside \[0, 1\]"),
@@ -196,7 +197,8 @@ def test_hyperparameters_are_plain_and_rebuild_the_model():
 
     def check(value):
         assert type(value) in (str, int, float, bool, list, dict, type(None))
-        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:  # noqa: E501
+        items = {dict: lambda: value.values(), list: lambda: value}.get(type(value), list)()
+        for item in items:
             check(item)
 
     hparams = dict(model.hparams)

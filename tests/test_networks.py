@@ -43,8 +43,11 @@ def test_too_small(options):
 class OwnEncoder(nn.Module):
     def __init__(self, shape, latent_dim, conditioning, width):
         super().__init__()
-        self.net = Chain(nn.Flatten(), conditioning(nn.Linear(shape[1] * shape[2], width), "encoder"),
-                         nn.Tanh(), conditioning(nn.Linear(width, 2 * latent_dim), "head"))  # fmt: skip
+        hidden = nn.Linear(shape[1] * shape[2], width)
+        head = nn.Linear(width, 2 * latent_dim)
+        self.net = Chain(
+            nn.Flatten(), conditioning(hidden, "encoder"), nn.Tanh(), conditioning(head, "head")
+        )
 
     def forward(self, x, c):
         return self.net(x, c)

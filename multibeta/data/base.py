@@ -3,6 +3,7 @@
 __all__ = ["ImageData", "random_rows"]
 
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,8 @@ class ImageData(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size} is too small; choose at least 1")
-        self.root = root
+        # absolute, so that a checkpoint that carries it can be used from another folder
+        self.root = None if root is None else os.path.abspath(os.path.expanduser(root))
         self.batch_size = batch_size
         self.flip = flip
         self.splits: dict[str, Tensor | np.memmap] = {}
@@ -125,11 +127,11 @@ class ImageData(LightningDataModule):
 
     def val_dataloader(self) -> Batches:
         """The validation batches, in order."""
-        return self._in_order("val")
+        return self.ordered("val")
 
     def test_dataloader(self) -> Batches:
         """The test batches, in order."""
-        return self._in_order("test")
+        return self.ordered("test")
 
     def predict_dataloader(self) -> Batches:
         """The test batches, in order."""
@@ -145,7 +147,8 @@ class ImageData(LightningDataModule):
         """Makes the next `train_dataloader` continue where `state_dict` was taken."""
         self._position = state_dict
 
-    def _in_order(self, split: str) -> Batches:
+    def ordered(self, split: str) -> Batches:
+        """All examples of "train", "val" or "test", in order."""
         self.setup()
         images, size = self.splits[split], self.batch_size
         _, world = rank_and_world()

@@ -1,0 +1,176 @@
+"""A VAE at one β: an ordinary module, and the terms of its objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from multibeta.divergences import kl_standard_normal
+from multibeta.likelihoods import Likelihood, at_least_float32
+
+__all__ = ["BetaVAE", "ELBOTerms", "elbo_terms_of", "posterior_of"]
+
+# exp of anything in this span, and its square, is a finite float32 above 0.
+_LOG_VARIANCE_SPAN = (-30.0, 30.0)
+
+
+@dataclass(frozen=True)
+class ELBOTerms:
+    """The terms of the objective for a batch.
+
+    Args:
+        distortion_nats: D, one posterior sample per example: (B,).
+        rate_per_latent_nats: KL(q(z_j|x) ‖ p(z_j)) in closed form: (B, Z).
+    """
+
+    distortion_nats: Tensor
+    rate_per_latent_nats: Tensor
+
+    @property
+    def rate_nats(self) -> Tensor:
+        """R = KL(q(z|x) ‖ p(z)), summed over the latents: (B,)."""
+        return self.rate_per_latent_nats.sum(-1)
+
+
+class BetaVAE(nn.Module):
+    """A VAE at one β: an ordinary module, made by :meth:`MultiBetaVAE.at_beta`.
+
+    Args:
+        encoder: x (B, C, H, W) → (B, 2Z), means then log-variances.
+        decoder: z (B, Z) → (B, outputs·C, H, W).
+        likelihood: Turns the decoder's output into p(x|z).
+        latent_dim: The number Z of latents.
+        beta: The β that the networks are made for.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent_dim: int,
+        beta: float,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.latent_dim = latent_dim
+        self.beta = beta
+
+    def encode(self, x: Tensor) -> Independent:
+        """Return q(z|x): batch shape (B,), event shape (Z,), for x (B, C, H, W) in [0, 1]."""
+        return posterior_of(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Distribution:
+        """Return p(x|z): batch shape (B,), event shape (C, H, W), for z (B, Z)."""
+        return self.likelihood(self.decoder(z))
+
+    def elbo_terms(self, x: Tensor, noise: Tensor | None = None) -> ELBOTerms:
+        """Return D, from one posterior sample per example, and R in closed form.
+
+        Args:
+            x: (B, C, H, W).
+            noise: Standard normal noise of the sample: (B, Z); drawn when None.
+        """
+        return elbo_terms_of(x, self.encode(x), self.decode, noise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the reconstruction; see :meth:`reconstruct`."""
+        return self.reconstruct(x)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean of p(x|z) at the mean of q(z|x): (B, C, H, W)."""
+        return self.decode(self.encode(x).mean).mean
+
+    def sample(self, n: int, prior: Distribution | None = None) -> Tensor:
+        """Return n pictures: means of p(x|z) for z drawn from the prior.
+
+        Args:
+            n: How many.
+            prior: A distribution over z with ``sample((n,))`` → (n, Z); N(0, I) by default.
+
+        Returns:
+            (n, C, H, W).
+        """
+        device = next(self.parameters()).device
+        if prior is None:
+            z = torch.randn(n, self.latent_dim, device=device)
+        else:
+            z = prior.sample((n,)).to(device)
+        return self.decode(z).mean
+
+    def interpolate(self, x0: Tensor, x1: Tensor, steps: int = 9) -> Tensor:
+        """Return pictures on the straight line between two posterior means.
+
+        Args:
+            x0: (B, C, H, W).
+            x1: (B, C, H, W).
+            steps: Pictures on the line, both ends included.
+
+        Returns:
+            (B, steps, C, H, W).
+        """
+        z0, z1 = self.encode(x0).mean, self.encode(x1).mean
+        t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device)[:, None]
+        return self._decode_paths(z0[:, None] + t * (z1 - z0)[:, None])
+
+    def traverse(self, x: Tensor, dim: int, span: float = 3.0, steps: int = 9) -> Tensor:
+        """Return pictures with one latent moved over [−span, span], the others at their mean.
+
+        Args:
+            x: (B, C, H, W).
+            dim: The latent to move, 0 to Z − 1.
+            span: The farthest value, in standard deviations of the prior.
+            steps: Pictures on the way.
+
+        Returns:
+            (B, steps, C, H, W).
+
+        Raises:
+            ValueError: If there is no such latent.
+        """
+        if not 0 <= dim < self.latent_dim:
+            raise ValueError(f"dim={dim} is no latent; allowed: 0 to {self.latent_dim - 1}")
+        z = self.encode(x).mean[:, None].repeat(1, steps, 1)
+        z[:, :, dim] = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
+        return self._decode_paths(z)
+
+    def _decode_paths(self, z: Tensor) -> Tensor:
+        """Decode z (B, steps, Z) into pictures (B, steps, C, H, W)."""
+        return self.decode(z.flatten(0, 1)).mean.unflatten(0, z.shape[:2])
+
+    def extra_repr(self) -> str:
+        """Show β."""
+        return f"beta={self.beta:g}, latent_dim={self.latent_dim}"
+
+
+def posterior_of(parameters: Tensor) -> Independent:
+    """Return q(z|x) for an encoder's output (B, 2Z): means, then log-variances."""
+    mean, log_variance = at_least_float32(parameters).chunk(2, dim=-1)
+    std = (0.5 * log_variance.clamp(*_LOG_VARIANCE_SPAN)).exp()
+    return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
+
+
+def elbo_terms_of(
+    x: Tensor,
+    posterior: Independent,
+    decode: Callable[[Tensor], Distribution],
+    noise: Tensor | None,
+) -> ELBOTerms:
+    """Return the terms for pictures, their posterior and a decoder.
+
+    Args:
+        x: (B, C, H, W).
+        posterior: q(z|x).
+        decode: z (B, Z) → p(x|z).
+        noise: Standard normal noise of the posterior sample: (B, Z); drawn when None.
+    """
+    if noise is None:
+        noise = torch.randn_like(posterior.mean)
+    z = posterior.mean + posterior.stddev * noise
+    return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior))
