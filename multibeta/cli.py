@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError, argparse.ArgumentError) as error:
         if show:
             traceback.print_exc()
-        print(f"multibeta: {_one_line(error)}", file=sys.stderr)
+        said = _one_line(error).replace("pass extrapolate=True", "pass --extrapolate")
+        print(f"multibeta: {said}", file=sys.stderr)
         return 2
 
 
@@ -84,6 +85,7 @@ def curve(
     from multibeta.callbacks import save_curve
     from multibeta.checkpoints import find_checkpoint, load, load_data
     from multibeta.curve import sweep
+    from multibeta.files import check_writable
 
     path = find_checkpoint(checkpoint).absolute()
     model = load(path)
@@ -96,13 +98,14 @@ def curve(
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
     datamodule = load_data(path, data)
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    # A run's own curve is that of the test set; another split does not overwrite it.
+    folder = Path(out) if out else run if split == "test" else run / split
+    check_writable(folder)
     measured = sweep(
         model, datamodule, betas, split=split, extrapolate=extrapolate,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    # A run's own curve is that of the test set; another split does not overwrite it.
-    folder = Path(out) if out else run if split == "test" else run / split
     save_curve(measured, model, datamodule, folder)
     print(json_.dumps(measured.as_dict()) if json else measured.table())
     print(f"\nfiles: {folder}", file=sys.stderr if json else sys.stdout)
@@ -122,7 +125,8 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     verb = argv[0]
     if verb not in [*_TRAINING, *_VERBS]:
-        raise ValueError(f"no such command: {verb}{nearest(verb, [*_TRAINING, *_VERBS])}")
+        known = [*_TRAINING, *_VERBS]
+        raise ValueError(f"no such command: {verb}{nearest(verb, known)}; {', '.join(known)}")
     # A user's own classes are found in the current folder, as with python -m.
     sys.path.insert(0, os.getcwd())
     if verb in _TRAINING:
@@ -133,18 +137,27 @@ def _dispatch(argv: list[str]) -> int:
 
     parser = ArgumentParser(
         prog=f"multibeta {verb}",
-        description=(inspect.getdoc(_VERBS[verb]) or "")
-        .split("\n\n    Args")[0]
-        .split("\nArgs:")[0],
+        description=_doc(_VERBS[verb]).split("\nArgs:")[0],
         exit_on_error=False,
     )
     parser.add_function_arguments(_VERBS[verb], as_positional=True)
     try:
-        arguments = parser.parse_args(argv[1:])
+        arguments = parser.parse_args(_with_values(argv[1:], _VERBS[verb]))
     except argparse.ArgumentError as error:
         raise ValueError(explain(str(error), [parser])) from None
     _VERBS[verb](**arguments.as_dict())
     return 0
+
+
+def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
+    """Let a yes-or-no option stand alone, for yes."""
+    parameters = inspect.signature(run).parameters.values()
+    flags = {f"--{p.name}" for p in parameters if isinstance(p.default, bool)}
+    following = [*argv[1:], ""]
+    return [
+        f"{word}=true" if word in flags and after not in ("true", "false") else word
+        for word, after in zip(argv, following, strict=True)
+    ]
 
 
 def _doc(run: Callable[..., None]) -> str:
@@ -152,10 +165,8 @@ def _doc(run: Callable[..., None]) -> str:
 
 
 def _help() -> str:
-    verbs = {
-        **_TRAINING,
-        **{v: (inspect.getdoc(f) or "").split("\n")[0] for v, f in _VERBS.items()},
-    }
+    said = {verb: _doc(run).split("\n")[0].rstrip(".") for verb, run in _VERBS.items()}
+    verbs = {**_TRAINING, **said}
     lines = "\n".join(f"  {verb:10} {text[0].lower()}{text[1:]}" for verb, text in verbs.items())
     return f"""\
 multibeta: one variational autoencoder, conditioned on log β, in place of a sweep of β-VAEs
@@ -172,6 +183,16 @@ multibeta COMMAND --help shows the options of a command. --version shows the ver
 
 def _train(argv: list[str]) -> None:
     """Run fit, validate, test or predict by LightningCLI."""
+    given = {argument.partition("=")[0] for argument in argv}
+    if argv[0] == "fit" and not given & {
+        "--config",
+        "-c",
+        "--ckpt_path",
+        "--data",
+        "--help",
+        "-h",
+    }:
+        argv[1:1] = ["--config", "digits"]
     for i, argument in enumerate(argv):
         option, equals, value = argument.partition("=")
         if option in ("--config", "-c") and (equals or i + 1 < len(argv)):

@@ -7,7 +7,22 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["check_writable", "replacing"]
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Find out, before the work and without making anything, that a folder cannot be written.
+
+    Raises:
+        OSError: If it is not a folder, or it or the folder to make it in cannot be written.
+    """
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise OSError(f"{folder} cannot be made: {there} is not a folder; give another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(f"{folder} cannot be written: no permission in {there}; give another")
 
 
 @contextlib.contextmanager

@@ -111,7 +111,8 @@ class MLP(Network):
     ) -> nn.Module:
         """Build z → (B, outputs·C, H, W)."""
         channels, height, width = shape
-        places: list[Place] = ["stem", *["decoder"] * (self.depth - 1)]
+        places: list[Place] = ["decoder"] * self.depth
+        places[0] = "stem"
         hidden, last = self._hidden(latent_dim, conditioning, places)
         return Chain(
             *hidden,

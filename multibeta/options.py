@@ -13,13 +13,13 @@ __all__ = ["explain", "nearest"]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean …?"`` if something known is like the word, else nothing."""
+    """Return ``" (did you mean …?)"`` if something known is like the word, else nothing."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+    return f" (did you mean {by_lower[close[0]]}?)" if close else ""
 
 
-def explain(message: str, parsers: Iterable[Any]) -> str:
+def explain(message: str, parsers: Iterable[Any] = ()) -> str:
     """Turn jsonargparse's message into one line, with the nearest right option.
 
     Args:
@@ -38,11 +38,28 @@ def explain(message: str, parsers: Iterable[Any]) -> str:
         return f"no such option: {option}{nearest(option, options)}"
     if found := re.search(r"Option '(\S+)' is not accepted", message):
         return f"no such option: {found[1]}{_of_class(found[1], message)}"
-    if found := re.search(r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected", message):
+    if found := re.search(r"does not accept option '([\w.]+)'", message):
         key = found[1]
         keys = [option.removeprefix("--") for option in options]
         return f"no such key: {key}{nearest(key, keys)}"
+    if found := re.search(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL):
+        return _of_value(found[1], found[2])
+    if "Does not validate against any" in message:
+        return _of_value("", message)
     return message
+
+
+def _of_value(key: str, message: str) -> str:
+    """Say what a value may be, from the types that it was checked against."""
+    given = re.search(r"(?:Got value|Given value): (.*)", message)
+    own = [line.strip(" -") for line in message.splitlines() if re.match(r"\s*- [^E]", line)]
+    if own:  # The class itself said what is wrong.
+        return own[0]
+    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", message)
+    allowed = [a or b.replace("'", "") for a, b in expected if a != "NoneType"]
+    if not (allowed and given):
+        return f"{key}: {message}"
+    return f"{key}={given[1].strip()} is not allowed; allowed: {', '.join(dict.fromkeys(allowed))}"
 
 
 def _of_class(option: str, message: str) -> str:

@@ -6,6 +6,8 @@ import importlib
 import inspect
 from typing import Any, TypeVar
 
+from multibeta.options import nearest
+
 __all__ = ["build", "describe"]
 
 T = TypeVar("T")
@@ -61,6 +63,12 @@ def build(spec: str | dict[str, Any], base: type[T], **given: object) -> T:
         ) from None
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ValueError(f"class path {path} is not a {base.__name__}")
+    known = inspect.signature(cls).parameters
+    if unknown := [name for name in init_args if name not in known]:
+        raise ValueError(
+            f"{name} has no argument {unknown[0]}{nearest(unknown[0], known)}; it has "
+            f"{', '.join(known)}"
+        )
     try:
         inspect.signature(cls).bind(**init_args, **given)
     except TypeError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,13 +26,18 @@ from multibeta.callbacks import (
 )
 from multibeta.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from multibeta.data import Digits, ImageData
-from multibeta.likelihoods import Likelihood
+from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.model import MultiBetaVAE
-from multibeta.networks import Network
-from multibeta.objectives import Objective
+from multibeta.networks import MLP, Network
+from multibeta.objectives import BetaELBO, Objective
 from multibeta.options import explain, nearest
 
 __all__ = ["train"]
+
+
+def _path_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
 
 # Where a class is chosen by its name, and what the class must be.
 _CHOICES = {
@@ -42,7 +48,10 @@ _CHOICES = {
 }
 
 _DEFAULTS = {
-    "data": f"{Digits.__module__}.{Digits.__qualname__}",
+    "data": _path_of(Digits),
+    "model.network": _path_of(MLP),
+    "model.likelihood": _path_of(Bernoulli),
+    "model.objective": _path_of(BetaELBO),
     "trainer.default_root_dir": "runs",
     "trainer.enable_model_summary": False,
     "trainer.gradient_clip_val": 1.0,
@@ -85,7 +94,10 @@ def train(argv: list[str]) -> None:
     name = Path(config).stem if config else None
     if version is not None:
         name = run.parent.name
-    _Training(_canonical(argv), name, version)
+    try:
+        _Training(_canonical(argv), name, version)
+    except (MisconfigurationException, ValueError) as error:
+        raise ValueError(explain(str(error))) from error
 
 
 class _Training(LightningCLI):
@@ -172,22 +184,24 @@ def _canonical(argv: list[str]) -> list[str]:
             canonical.append(argument)
             continue
         value = value if equals else next(arguments, "")
+        # null first: jsonargparse would hand the arguments of the class before to this one.
         if key in _CHOICES:
-            # null first: jsonargparse would hand the arguments of the class before to this one.
             canonical += [f"{option}=null", f"{option}={_class_path(value, key)}"]
         else:
-            canonical.append(f"--config={_canonical_config(value)}")
+            config, chosen = _canonical_config(value)
+            canonical += [*(f"--{key}=null" for key in chosen), f"--config={config}"]
     return canonical
 
 
-def _canonical_config(path: str) -> str:
-    """Return the config as YAML text, with class names replaced by class paths."""
+def _canonical_config(path: str) -> tuple[str, list[str]]:
+    """Return the config as YAML text, with class paths for class names, and the choices in it."""
     try:
         config = yaml.safe_load(Path(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no settings; see the shipped digits.yaml for an example")
+    chosen = []
     for key in _CHOICES:
         *parents, last = key.split(".")
         section: Any = config
@@ -198,7 +212,10 @@ def _canonical_config(path: str) -> str:
             section[last] = _class_path(value, key)
         elif isinstance(value, dict) and isinstance(value.get("class_path"), str):
             value["class_path"] = _class_path(value["class_path"], key)
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        else:
+            continue
+        chosen.append(key)
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True), chosen
 
 
 def _class_path(name: str, key: str) -> str:
@@ -213,7 +230,7 @@ def _class_path(name: str, key: str) -> str:
             f"{key}={name} is unknown{nearest(name, known)}; allowed: {', '.join(known)}, or the "
             "class path of your own"
         )
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return _path_of(cls)
 
 
 def _plain(name: str) -> str:
