@@ -141,7 +141,8 @@ class BetaRange:
             return (self.low,)
         ratio = self.high / self.low
         inner = (self.low * ratio ** (i / (n - 1)) for i in range(1, n - 1))
-        return (self.low, *inner, self.high)
+        # 0.1, not 0.09999999999999998, in tables and files.
+        return (self.low, *(float(f"{beta:.12g}") for beta in inner), self.high)
 
     def __str__(self) -> str:
         """Write the range as it is parsed."""

@@ -119,6 +119,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: If it is something else.
     """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is truncated or no checkpoint; give another, such as the last.ckpt or "
+            "best.ckpt beside it"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -126,12 +131,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} holds more than tensors and plain values, and was not opened, because it "
             "could run code; give a checkpoint made by multibeta fit"
         ) from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         first = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} is truncated or no checkpoint ({first}); give another, such as the last.ckpt "
-            "or best.ckpt beside it"
-        ) from None
+        raise ValueError(f"{path} is damaged or no checkpoint ({first}); give another") from None
     own = checkpoint.get("multibeta") if isinstance(checkpoint, dict) else None
     if not isinstance(own, dict):
         raise ValueError(f"{path} is not a checkpoint made by multibeta fit; give one that is")

@@ -22,7 +22,7 @@ from torch import Tensor
 import multibeta
 from multibeta import plots
 from multibeta.betas import parse_betas
-from multibeta.data import ImageData
+from multibeta.data import Batches, ImageData
 from multibeta.files import replacing
 from multibeta.metrics import RateDistortion
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
@@ -179,7 +179,7 @@ def draw_strip(
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
     """
-    x = images_of(next(iter(_batches(data, split))))[:_STRIP_COLUMNS].to(model.device)
+    x = images_of(_examples(data, split, _STRIP_COLUMNS)).to(model.device)
     grid = sorted(betas)
     rows = min(_STRIP_ROWS, len(grid))
     chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}
@@ -188,6 +188,16 @@ def draw_strip(
         for beta in chosen
     }
     plots.strip(_array(x), reconstructions, path)
+
+
+def _examples(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Any:
+    """Return n pictures, spread over the set where that is possible: it may be sorted by class."""
+    batches = _batches(data, split)
+    if not isinstance(batches, Batches):
+        return images_of(next(iter(batches)))[:n]
+    count = len(batches.images)
+    rows = [i * count // n for i in range(n)] if count >= n else range(count)
+    return torch.as_tensor(batches.images[list(rows)])
 
 
 def _array(x: Tensor) -> Any:
@@ -277,7 +287,8 @@ _COLUMNS = {
 
 def _table(rows: Iterable[dict[str, float]]) -> str:
     rows = list(rows)
-    names = list(rows[0])
+    names = [name for name in _COLUMNS if name in rows[0]]
+    names += [name for name in rows[0] if name not in _COLUMNS]
     titles = [_COLUMNS.get(name, name) for name in names]
     cells = [
         [f"{row[name]:.4g}" if name == "beta" else f"{row[name]:.3f}" for name in names]

@@ -337,9 +337,10 @@ class MultiBetaVAE(LightningModule):
             if not math.isfinite(row["objective_nats"]):
                 self._diverged(f"{stage} objective is {row['objective_nats']:g}", row["beta"])
             for name in ("objective_nats", "distortion_nats", "rate_nats"):
-                self.log(f"{stage}/{name}@{row['beta']:g}", row[name], rank_zero_only=True)
+                # The metrics are in sync already; this tells Lightning so.
+                self.log(f"{stage}/{name}@{row['beta']:g}", row[name], sync_dist=True)
         mean = sum(row["objective_nats"] for row in rows) / len(rows)
-        self.log(f"{stage}/objective_nats", mean, prog_bar=True)
+        self.log(f"{stage}/objective_nats", mean, prog_bar=True, sync_dist=True)
 
     def _diverged(self, what: str, beta: float) -> None:
         raise FloatingPointError(

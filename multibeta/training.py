@@ -61,6 +61,8 @@ _DEFAULTS = {
 _NOISE = (
     "LightningCLI's args parameter is intended",  # it is used from within Python
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
+    "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in place
+    "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
     r"The number of training batches \(\d+\) is smaller than the logging interval",
 )
 

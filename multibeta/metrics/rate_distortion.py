@@ -59,7 +59,7 @@ class RateDistortion(Metric):
 
         Returns:
             ``beta, rate_nats, rate_se, distortion_nats, distortion_se, objective_nats,
-            objective_se, neg_elbo_nats, n``; a standard error of one example is nan.
+            neg_elbo_nats, objective_se, n``; a standard error of one example is nan.
         """
         mean = self.sums / self.n
         variance = (self.squares / self.n - mean.square()).clamp(min=0)
@@ -73,7 +73,7 @@ class RateDistortion(Metric):
             "distortion_nats": distortion,
             "distortion_se": distortion_se,
             "objective_nats": objective,
-            "objective_se": objective_se,
             "neg_elbo_nats": distortion + rate,
+            "objective_se": objective_se,
             "n": int(self.n),
         }

@@ -1,0 +1,56 @@
+"""What several tests use: small runs of the command line."""
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback
+
+from multibeta.cli import main
+
+SMALL = [
+    "--data.batch_size=64",
+    "--model.network.width=16",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.accelerator=cpu",
+    "--curve.betas=0.01:10:4",
+]
+
+
+def fit_digits(root, *options):
+    """Run a small fit by the command line; return the run's folder."""
+    root = Path(root)
+    assert main(["fit", *SMALL, f"--trainer.default_root_dir={root}", *options]) == 0
+    return newest(root)
+
+
+def newest(root):
+    return max(root.glob("*/*"), key=lambda folder: folder.stat().st_mtime_ns)
+
+
+def weights(run, name="last"):
+    path = Path(run) / "checkpoints" / f"{name}.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+class InterruptAt(Callback):
+    """Presses Ctrl-C while a step is under way."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+class DivergeAt(Callback):
+    """Makes the weights NaN at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            next(pl_module.encoder.parameters()).data.fill_(torch.nan)

@@ -1,0 +1,157 @@
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+
+from multibeta.checkpoints import AtomicCheckpointIO, load, load_data
+from multibeta.data import Digits
+from multibeta.model import MultiBetaVAE
+from tests.helpers import fit_digits
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fit_digits(tmp_path_factory.mktemp("run"), "--trainer.max_epochs", "1")
+
+
+@pytest.fixture
+def checkpoint(run):
+    return run / "checkpoints" / "last.ckpt"
+
+
+def rewritten(checkpoint, path, change):
+    content = torch.load(checkpoint, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    return path
+
+
+def test_a_checkpoint_gives_back_the_model(run, checkpoint):
+    by_file, by_folder = load(checkpoint), load(run)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(by_file(x, 0.3), by_folder(x, 0.3))
+    assert not by_file.training
+    assert by_file.run_seed == 0
+    assert by_file.hparams["network"]["init_args"] == {"width": 16, "depth": 2}
+
+
+def test_a_checkpoint_gives_back_the_data(checkpoint):
+    assert isinstance(load_data(checkpoint), Digits)
+    assert load_data(checkpoint).batch_size == 64
+    assert load_data(checkpoint, {"batch_size": 7}).batch_size == 7
+    with pytest.raises(ValueError, match=r"Digits has no argument bath_size \(did you mean bat"):
+        load_data(checkpoint, {"bath_size": 7})
+
+
+def test_it_holds_tensors_and_plain_values_only(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["multibeta"]["data"]["class_path"] == "multibeta.data.digits.Digits"
+    assert "torchmetrics" not in str(list(content["state_dict"]))
+
+
+def test_lightning_loads_it_too(checkpoint):
+    model = MultiBetaVAE.load_from_checkpoint(checkpoint, weights_only=True)
+    assert model.shape == (1, 8, 8)
+
+
+def test_marks_of_torch_compile_are_removed(checkpoint, tmp_path):
+    def mark(content):
+        content["state_dict"] = {
+            k.replace("encoder.", "encoder._orig_mod."): v
+            for k, v in content["state_dict"].items()
+        }
+
+    compiled = rewritten(checkpoint, tmp_path / "compiled.ckpt", mark)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(load(compiled)(x, 0.3), load(checkpoint)(x, 0.3))
+
+
+def refuses(path, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nope.ckpt; give"):
+        load(tmp_path / "nope.ckpt")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
+def test_truncated(checkpoint, tmp_path, kept):
+    content = checkpoint.read_bytes()
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes(content[: kept if kept > 1 else int(kept * len(content))])
+    refuses(path, "cut.ckpt is truncated or no checkpoint")
+
+
+def test_not_a_checkpoint_at_all(tmp_path):
+    (tmp_path / "a.ckpt").write_text("hello")
+    refuses(tmp_path / "a.ckpt", "a.ckpt")
+    with zipfile.ZipFile(tmp_path / "b.ckpt", "w") as file:
+        file.writestr("x", "y")
+    refuses(tmp_path / "b.ckpt", "b.ckpt is damaged or no checkpoint")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["EVIL"],)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))])
+def test_a_pickle_that_would_run_code_does_not(tmp_path, monkeypatch, save):
+    monkeypatch.setenv("EVIL", str(tmp_path / "ran"))
+    path = tmp_path / "evil.ckpt"
+    save({"multibeta": Evil()}, path)
+    refuses(path, "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_class_path_that_is_no_network(checkpoint, tmp_path):
+    def change(content):
+        content["hyper_parameters"]["network"] = {
+            "class_path": "os.mkdir",
+            "init_args": {"path": str(tmp_path / "ran")},
+        }
+
+    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "os.mkdir is not a Network")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_tools(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    refuses(tmp_path / "other.ckpt", "is not a checkpoint made by multibeta fit")
+    torch.save(torch.zeros(3), tmp_path / "tensor.ckpt")
+    refuses(tmp_path / "tensor.ckpt", "is not a checkpoint made by multibeta fit")
+
+
+def test_a_mismatch_names_the_leaf(checkpoint, tmp_path):
+    def drop(content):
+        del content["state_dict"]["encoder.1.layer.bias"]
+
+    def reshape(content):
+        content["state_dict"]["encoder.1.layer.bias"] = torch.zeros(3)
+
+    for change in (drop, reshape):
+        path = rewritten(checkpoint, tmp_path / "x.ckpt", change)
+        refuses(path, r"does not fit the model it describes: encoder.1.layer.bias")
+
+
+def test_a_newer_format(checkpoint, tmp_path):
+    def change(content):
+        content["multibeta"]["format"] = 99
+
+    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "format 99.*update multibeta")
+
+
+def test_a_failed_save_leaves_the_old_file(checkpoint, tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        AtomicCheckpointIO().save_checkpoint({"a": lambda: 0}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]

@@ -1,0 +1,224 @@
+"""Whole runs of the command line, small: resuming, interrupting, diverging, precision, DDP."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import multibeta
+from multibeta.checkpoints import load_data
+from multibeta.cli import main
+from multibeta.curve import Curve
+from tests.helpers import SMALL, fit_digits, newest, weights
+
+
+def rows_of(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    torch.set_num_threads(1)
+    return fit_digits(tmp_path_factory.mktemp("a"), "--trainer.max_epochs=3")
+
+
+def test_a_run_has_the_files_it_promises(uninterrupted):
+    names = {str(p.relative_to(uninterrupted)) for p in uninterrupted.rglob("*") if p.is_file()}
+    assert names == {
+        "config.yaml", "metrics.csv", "curve.csv", "curve.json", "curve.png", "strip.png",
+        "checkpoints/last.ckpt", "checkpoints/best.ckpt",
+    }  # fmt: skip
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-1", uninterrupted.name)
+    assert uninterrupted.parent.name == "digits"
+
+
+def test_curve_files(uninterrupted):
+    rows = rows_of(uninterrupted / "curve.csv")
+    assert list(rows[0])[:7] == [
+        "beta", "rate_nats", "rate_se", "distortion_nats", "distortion_se", "objective_nats",
+        "neg_elbo_nats",
+    ]  # fmt: skip
+    assert [float(row["beta"]) for row in rows] == [0.01, 0.1, 1.0, 10.0]
+    curve = Curve.from_json(uninterrupted / "curve.json")
+    assert [row["rate_nats"] for row in curve.rows] == [float(row["rate_nats"]) for row in rows]
+    about = curve.about
+    assert about["data"] == "Digits"
+    assert (about["split"], about["n"], about["d"], about["sigma"]) == ("test", 359, 64, 0.25)
+    assert (about["likelihood"], about["network"]) == ("Gaussian", "MLP")
+    assert about["versions"]["torch"] == str(torch.__version__)
+
+
+def test_metrics_are_logged_a_row_a_validation(uninterrupted):
+    rows = rows_of(uninterrupted / "metrics.csv")
+    assert [row["step"] for row in rows] == ["18", "37", "49", "56"]
+    assert float(rows[2]["train/rate_nats"]) > 0
+    for row in rows[:2] + rows[3:]:
+        for beta in ("0.01", "10"):
+            d, r, j = (
+                float(row[f"val/{k}_nats@{beta}"]) for k in ("distortion", "rate", "objective")
+            )
+            assert j == pytest.approx(d + float(beta) * r, rel=1e-5)
+
+
+def test_curve_again_gives_the_same_numbers_from_another_folder(
+    uninterrupted, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = str(uninterrupted / "checkpoints" / "last.ckpt")
+    assert main(["curve", checkpoint, "--betas=0.01:10:4", "--out=here", "--device=cpu"]) == 0
+    before, after = rows_of(uninterrupted / "curve.csv"), rows_of("here/curve.csv")
+    for a, b in zip(before, after, strict=True):
+        assert {k: float(v) for k, v in a.items()} == pytest.approx(
+            {k: float(v) for k, v in b.items()}, rel=1e-6
+        )
+    printed = capsys.readouterr()
+    assert "rate R" in printed.out
+    assert "files: here" in printed.out
+    assert printed.err == ""
+
+
+def test_curve_as_json_keeps_stdout_clean(uninterrupted, tmp_path, capsys):
+    arguments = ["--json", "--betas=1", f"--out={tmp_path}", "--device=cpu", "--split=val"]
+    assert main(["curve", str(uninterrupted), *arguments]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["about"]["split"] == "val"
+    assert "files:" in printed.err
+
+
+@pytest.mark.parametrize("step", [7, 19, 30])
+def test_ctrl_c_and_resume_end_with_the_weights_of_an_uninterrupted_run(
+    uninterrupted, tmp_path, capsys, step
+):
+    """Steps 7 and 30 are inside an epoch of 19 steps, step 19 begins one."""
+    interrupt = f"--trainer.callbacks+={{class_path: tests.helpers.InterruptAt, init_args: {{step: {step}}}}}"  # noqa: E501
+    arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
+    assert main(["fit", *arguments, interrupt]) == 130
+    run = newest(tmp_path)
+    last = run / "checkpoints" / "last.ckpt"
+    said = capsys.readouterr().err
+    assert f"stopped at step {step + 1}" in said
+    assert f"multibeta fit --ckpt_path {last}" in said
+    assert not (run / "curve.csv").exists()
+    assert torch.load(last, weights_only=True)["global_step"] == step + 1
+
+    assert main(["fit", "--ckpt_path", str(last)]) == 0
+    assert [p.name for p in (tmp_path / "digits").iterdir()] == [run.name], "it goes on in place"
+    before, after = weights(uninterrupted), weights(run)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert [row["step"] for row in rows_of(run / "metrics.csv")] == ["18", "37", "49", "56"]
+    assert rows_of(run / "curve.csv") == rows_of(uninterrupted / "curve.csv")
+
+
+def test_a_second_start_has_a_folder_of_its_own(tmp_path):
+    options = ["--trainer.max_epochs=1", "--curve.enabled=false"]
+    first, second = (fit_digits(tmp_path, *options) for _ in range(2))
+    assert first.name.endswith("-1")
+    assert second.name.endswith("-2")
+    assert not (first / "curve.csv").exists()
+    one, two = weights(first), weights(second)
+    assert all(torch.equal(one[name], two[name]) for name in one), "the seed is fixed"
+
+
+def test_a_loss_that_becomes_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
+    diverge = "--trainer.callbacks+={class_path: tests.helpers.DivergeAt, init_args: {step: 25}}"
+    arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
+    assert main(["fit", *arguments, diverge]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(r"loss is nan at step 25, beta=[\d.e-]+; checkpoints stay as they were", said)
+    kept = weights(newest(tmp_path))
+    assert all(value.isfinite().all() for value in kept.values())
+
+
+def test_a_nan_at_the_first_step_leaves_no_folder(tmp_path):
+    diverge = "--trainer.callbacks+={class_path: tests.helpers.DivergeAt, init_args: {step: 0}}"
+    assert main(["fit", *SMALL, f"--trainer.default_root_dir={tmp_path}", diverge]) == 2
+    assert list(tmp_path.glob("*/*")) == []
+
+
+def test_values_outside_the_likelihoods_support(tmp_path, capsys):
+    arguments = ["--data=Gaussian", "--model.likelihood=Bernoulli", "--trainer.max_epochs=1"]
+    assert main(["fit", *arguments, f"--trainer.default_root_dir={tmp_path}"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(r"values in \[-.*\]; Bernoulli allows \[0, 1\]: rescale", said)
+    assert list(tmp_path.glob("*/*")) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.precision=bf16-mixed"],
+        ["--model.draw=batch"],
+        ["--model.conditioning=gate", "--model.balance=0"],
+        ["--model.conditioning=none", "--model.betas=1", "--curve.betas=1"],
+        ["--model.network=conv", "--model.network.depth=2", "--model.network.width=4"],
+        ["--model.network=RESNET", "--model.network.width=4"],
+        ["--optimizer=SGD", "--optimizer.lr=0.1"],
+        ["--model.likelihood=bernoulli", "--trainer.gradient_clip_val=0.5"],
+        [
+            "--model.network=Custom",
+            "--model.network.encoder_class={class_path: tests.test_networks.OwnEncoder, init_args: {width: 6}}",  # noqa: E501
+            "--model.network.decoder_class=tests.test_networks.OwnDecoder",
+        ],
+    ],
+    ids=lambda options: options[0].removeprefix("--"),
+)
+# Lightning warns that --optimizer replaces the model's own: that is what was asked for.
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers` will be overridden")
+def test_variants_train(tmp_path, options):
+    # The network's width in SMALL belongs to the default network.
+    small = [option for option in SMALL if "network" not in option]
+    arguments = [*small, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1"]
+    assert main(["fit", *arguments, *options]) == 0
+    run = newest(tmp_path)
+    assert all(float(row["rate_nats"]) > 0 for row in rows_of(run / "curve.csv"))
+    vae = multibeta.load(run).at_beta(1)
+    assert vae.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
+
+
+def test_validate_test_and_predict(uninterrupted, capsys):
+    last = str(uninterrupted / "checkpoints" / "last.ckpt")
+    assert main(["validate", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
+    shown = capsys.readouterr().out
+    expected = float(rows_of(uninterrupted / "metrics.csv")[-1]["val/objective_nats"])
+    assert f"{expected:.5f}"[:7] in shown
+    assert main(["test", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
+    assert "test/objective_nats" in capsys.readouterr().out
+    assert main(["predict", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
+
+
+def run_process(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "multibeta", *arguments], cwd=cwd, capture_output=True, text=True,
+        timeout=200, env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path):
+    ddp = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2"]
+    spy = "--trainer.callbacks+=tests.ddp.WriteBetas"
+    done = run_process("fit", *SMALL, *ddp, spy, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sync_dist" not in done.stderr
+    run = newest(tmp_path / "runs")
+    drawn = [json.loads((tmp_path / f"betas-{rank}.json").read_text()) for rank in range(2)]
+    assert drawn[0] != drawn[1], "each process draws its own β's"
+    rows = rows_of(run / "curve.csv")
+
+    one = multibeta.sweep(multibeta.load(run), load_data(run), "0.01:10:4")
+    for row, alone in zip(rows, one.rows, strict=True):
+        assert {k: float(v) for k, v in row.items()} == pytest.approx(alone, rel=1e-6)
+    alone = run_process(
+        "validate", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.devices=1",
+        "--trainer.strategy=auto", cwd=tmp_path,
+    )  # fmt: skip
+    for beta in ("0.01", "10"):
+        logged = float(rows_of(run / "metrics.csv")[-1][f"val/objective_nats@{beta}"])
+        shown = re.search(rf"val/objective_nats@{beta}\s+│\s+(\S+)", alone.stdout)[1]
+        assert float(shown) == pytest.approx(logged, rel=1e-5)
