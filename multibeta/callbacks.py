@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import itertools
@@ -120,6 +121,9 @@ class RunLogger(CSVLogger):
         if self._run and not self._resumed:
             self._rows = []
             shutil.rmtree(self.log_dir, ignore_errors=True)
+            for folder in (Path(self.root_dir), Path(self.save_dir)):
+                with contextlib.suppress(OSError):  # It holds other runs.
+                    folder.rmdir()
 
 
 class Checkpoints(ModelCheckpoint):
@@ -129,6 +133,12 @@ class Checkpoints(ModelCheckpoint):
         super().__init__(
             monitor=MONITOR, filename="best", save_last=True, enable_version_counter=False
         )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last weights also where training ends between two validations."""
+        super().on_train_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step and self.dirpath:
+            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
 class Interrupt(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import json as json_
 import os
 import re
@@ -153,10 +154,9 @@ def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
     """Let a yes-or-no option stand alone, for yes."""
     parameters = inspect.signature(run).parameters.values()
     flags = {f"--{p.name}" for p in parameters if isinstance(p.default, bool)}
-    following = [*argv[1:], ""]
     return [
         f"{word}=true" if word in flags and after not in ("true", "false") else word
-        for word, after in zip(argv, following, strict=True)
+        for word, after in itertools.pairwise([*argv, ""])
     ]
 
 

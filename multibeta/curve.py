@@ -149,10 +149,10 @@ def sweep(
         for vae, metric in zip(vaes, metrics, strict=True):
             terms = vae.elbo_terms(x, noise)
             metric.update(terms.distortion_nats, terms.rate_nats)
+    if not metrics[0].update_called:
+        raise ValueError(f"the {split} set is empty; choose another split")
     rows = [metric.compute() for metric in metrics]
     n = int(rows[0]["n"])
-    if n == 0:
-        raise ValueError(f"the {split} set is empty; choose another split")
     for row in rows:
         del row["n"]
         row.update(_optimum(model, data, row))

@@ -39,6 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: If the folder cannot be made or written.
     """
     path = Path(path)
+    check_writable(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,4 +50,4 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"{path} cannot be written ({error.strerror or error}); give a folder that can"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        temporary.unlink(missing_ok=True)

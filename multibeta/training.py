@@ -62,6 +62,7 @@ _NOISE = (
     "LightningCLI's args parameter is intended",  # it is used from within Python
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in place
+    r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
     "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
     r"The number of training batches \(\d+\) is smaller than the logging interval",
 )

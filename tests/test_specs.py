@@ -32,7 +32,7 @@ def test_a_class_that_is_not_there(path):
 
 
 def test_arguments_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"MLP has no argument widht; \(did you mean width\?\)"):
+    with pytest.raises(ValueError, match=r"MLP has no argument widht \(did you mean width\?\)"):
         build({"class_path": "multibeta.networks.MLP", "init_args": {"widht": 3}}, Network)
     with pytest.raises(ValueError, match="does not take these arguments"):
         build("multibeta.networks.Custom", Network)

@@ -1,0 +1,168 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from multibeta.cli import main
+from multibeta.options import explain, nearest
+from tests.helpers import SMALL
+
+
+def fails(capsys, *argv):
+    """Run a command that a user got wrong; return the one line it said."""
+    assert main(list(argv)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.strip().splitlines()
+    assert len(lines) == 1, printed.err
+    assert lines[0].startswith("multibeta: ")
+    assert "Traceback" not in lines[0]
+    return lines[0].removeprefix("multibeta: ")
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_help_names_commands_and_configs(capsys, argv):
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    for word in ("fit", "curve", "validate", "digits", "celeba", "--traceback"):
+        assert word in out
+
+
+def test_help_is_fast():
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "multibeta", "--help"], capture_output=True)
+    assert done.returncode == 0
+    assert time.monotonic() - start < 1.5
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from multibeta.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"  # noqa: E501
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("multibeta 0.")
+
+
+def test_curve_help_shows_every_option_with_its_default(capsys):
+    assert main(["curve", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for option in ("betas", "split", "out", "device", "extrapolate", "json", "data"):
+        assert f"--{option}" in out
+    for default in ("default: null", "default: test", "default: auto", "default: False"):
+        assert default in out
+
+
+def test_fit_help(capsys):
+    assert main(["fit", "--help"]) == 0
+    out = capsys.readouterr().out
+    for option in (
+        "--model.betas",
+        "--model.conditioning",
+        "--trainer.max_epochs",
+        "--curve.betas",
+    ):
+        assert option in out
+
+
+def test_unknown_command(capsys):
+    assert "no such command: fti (did you mean fit?)" in fails(capsys, "fti")
+
+
+@pytest.mark.parametrize("betas", ["10:0.01", "0:1", "-1:1", "a:b", "", "nan", "inf"])
+def test_fit_with_bad_betas(capsys, betas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = fails(capsys, "fit", f"--model.betas={betas}")
+    assert f"betas={betas}" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = {
+    "--config=digit": "no config at digit (did you mean digits?); shipped: binarized_mnist",
+    "--config=nope.yaml": "no config at nope.yaml; shipped:",
+    "--model.netwrok=MLP": "no such option: --model.netwrok (did you mean --model.network?)",
+    "--model.network.widht=3": "no such option: widht (did you mean width?)",
+    "--data.bach_size=3": "no such option: bach_size (did you mean batch_size?)",
+    "--model.network=mpl": "model.network=mpl is unknown (did you mean MLP?); allowed: Conv",
+    "--data=digitz": "data=digitz is unknown (did you mean Digits?); allowed: BinarizedMNIST",
+    "--model.conditioning=flim": "model.conditioning=flim is not allowed; allowed: film, gate",
+    "--model.lr=fast": "model.lr=fast is not allowed; allowed: float",
+    "--data.batch_size=5000": "data.batch_size=5000 is larger than the training set of 1258",
+    "--data.batch_size=0": "data.batch_size=0 is too small; choose at least 1",
+    "--ckpt_path=nope.ckpt": "no checkpoint at nope.ckpt",
+    "--trainer.default_root_dir=/dev/null/x": "the run folder /dev/null/x/digits/",
+    "--config=celeba --data.root=nope": "nope' does not exist; CelebA needs",
+    "--model.likelihood.sigma=0": "sigma=0 is not a finite",
+}
+
+
+@pytest.mark.parametrize(("argv", "said"), MISTAKES.items(), ids=MISTAKES)
+def test_fit_mistakes(capsys, tmp_path, monkeypatch, argv, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in fails(capsys, "fit", *argv.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model:\n  lrr: 3\n", "no such key: model.lrr (did you mean model.lr?)"),
+        ("modle:\n  lr: 3\n", "no such key: modle.lr (did you mean model.lr?)"),
+        ("model: {network: {class_path: MLP, init_args: {widht: 3}}}", "no such option: widht"),
+        ("a: [", "is not YAML"),
+        ("hello", "holds no settings"),
+    ],
+)
+def test_config_mistakes(capsys, tmp_path, text, said):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert said in fails(capsys, "fit", "--config", str(path))
+
+
+def test_curve_mistakes(capsys, tmp_path):
+    assert "no checkpoint at nope.ckpt" in fails(capsys, "curve", "nope.ckpt")
+    assert "arguments are required: checkpoint" in fails(capsys, "curve")
+    (tmp_path / "x.ckpt").write_text("x")
+    assert "truncated or no checkpoint" in fails(capsys, "curve", str(tmp_path / "x.ckpt"))
+    said = fails(capsys, "curve", "x", "--bettas=1")
+    assert said == "no such option: --bettas (did you mean --betas?)"
+    said = fails(capsys, "curve", "x", "--split=tset")
+    assert said == "split=tset is not allowed; allowed: train, val, test"
+
+
+def test_a_run_in_which_much_is_asked_wrongly(capsys, tmp_path):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", *SMALL, root, "--trainer.max_epochs=1", "--curve.enabled=false"]) == 0
+    run = str(next((tmp_path / "digits").iterdir()))
+    capsys.readouterr()
+    said = fails(capsys, "curve", run, "--betas=20")
+    assert said.endswith("outside the trained range [0.01, 10]; pass --extrapolate to try")
+    assert "is upside down; write 0.01:10" in fails(capsys, "curve", run, "--betas=10:0.01")
+    assert "has no argument bach_size" in fails(capsys, "curve", run, "--data.bach_size=3")
+    assert "cannot be made" in fails(capsys, "curve", run, "--out=/dev/null/x")
+    assert "device=gpu cannot be used" in fails(capsys, "curve", run, "--device=gpu")
+
+
+def test_traceback_is_shown_when_asked_for(capsys):
+    assert main(["fit", "--model.betas=0:1", "--traceback"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_class_chosen_anew_has_its_own_defaults(capsys):
+    assert main(["fit", "--config=binarized_mnist", "--model.network=conv", "--print_config"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "class_path: multibeta.networks.Conv\n    init_args:\n      width: 32\n      depth: 4"
+        in out
+    )
+
+
+def test_nearest():
+    assert nearest("widht", ["depth", "width"]) == " (did you mean width?)"
+    assert nearest("xyz", ["depth", "width"]) == ""
+
+
+def test_an_unknown_message_is_left_as_it_is():
+    assert explain("something else", []) == "something else"

@@ -1,0 +1,97 @@
+"""Each shipped config is run, on a few pictures in the real formats."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+import yaml
+from PIL import Image
+
+from multibeta.cli import main
+from tests.helpers import newest
+from tests.test_data import character_sheet, write_mnist
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def mnist(root):
+    write_mnist(root / "MNIST" / "raw")
+
+
+def fashion_mnist(root):
+    write_mnist(root / "FashionMNIST" / "raw")
+
+
+def binarized_mnist(root):
+    x = np.random.default_rng(0).integers(0, 2, (12, 28, 28), dtype=np.uint8)
+    np.savez(root / "binarized_mnist.npz", train=x[:8], valid=x[8:10], test=x[10:])
+
+
+def omniglot(root):
+    for part in ("background", "evaluation"):
+        np.savez(root / f"images_{part}.npz", images=character_sheet(1))
+
+
+def celeba(root):
+    (root / "img_align_celeba").mkdir()
+    lines = []
+    for i in range(9):
+        Image.new("RGB", (178, 218), (20 * i, 0, 99)).save(root / "img_align_celeba" / f"{i}.jpg")
+        lines.append(f"{i}.jpg {i % 3}")
+    (root / "list_eval_partition.txt").write_text("\n".join(lines))
+
+
+def folder(root):
+    for i in range(9):
+        Image.new("RGB", (70, 64), (20 * i, 0, 99)).save(root / f"{i}.png")
+
+
+def npz(root):
+    np.savez(root / "mine.npz", x=np.random.default_rng(0).random((12, 9, 7)).astype(np.float32))
+    return root / "mine.npz"
+
+
+def cifar10(root, monkeypatch):
+    class Reader:
+        def __init__(self, root, train, download):
+            self.data = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Reader)
+    (root / "there").touch()
+
+
+MAKE = {
+    f.__name__: f for f in (mnist, fashion_mnist, binarized_mnist, omniglot, celeba, folder, npz)
+}
+
+
+def test_there_is_a_config_for_each_data_set():
+    assert {c.stem for c in CONFIGS} == {*MAKE, "cifar10", "digits", "gaussian"}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
+def test_config(config, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    root.mkdir()
+    options = []
+    if config.stem in MAKE:
+        options = [f"--data.root={MAKE[config.stem](root) or root}"]
+    elif config.stem == "cifar10":
+        cifar10(root, monkeypatch)
+        options = [f"--data.root={root}"]
+    arguments = [
+        "--config", config.name, *options, "--data.batch_size=3", "--trainer.max_steps=1",
+        "--trainer.accelerator=cpu", "--trainer.check_val_every_n_epoch=1",
+        "--trainer.limit_val_batches=1", "--curve.betas=0.01,10",
+        f"--trainer.default_root_dir={tmp_path / 'runs'}",
+    ]  # fmt: skip
+    assert main(["fit", *arguments]) == 0
+    run = newest(tmp_path / "runs")
+    assert run.parent.name == config.stem
+    with (run / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["beta"] for row in rows] == ["0.01", "10.0"]
+    assert ("optimal_rate_nats" in rows[0]) == (config.stem == "gaussian")
+    assert yaml.safe_load(config.read_text())["model"]["betas"] == "0.01:10"

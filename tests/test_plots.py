@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from multibeta import plots
+
+ROWS = [
+    {"beta": 0.01 * 10**i, "rate_nats": 30.0 - 9 * i, "rate_se": 0.1,
+     "distortion_nats": 5.0 * (i + 1), "distortion_se": 0.2}
+    for i in range(4)
+]  # fmt: skip
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    kept = []
+
+    class Kept(Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            kept.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Kept)
+    return kept
+
+
+def test_curve_has_units_and_a_colour_scale_with_ticks(tmp_path, figures):
+    plots.rate_distortion(ROWS, tmp_path / "c.png", "title")
+    axes, bar = figures[0].axes
+    assert axes.get_xlabel() == "rate R (nats per example)"
+    assert axes.get_ylabel() == "distortion D (nats per example)"
+    assert bar.get_ylabel() == "β"
+    ticks = [label.get_text() for label in bar.get_yticklabels()]
+    assert {"0.01", "0.1", "1", "10"} <= set(ticks)
+    points = axes.collections[-1].get_offsets()
+    assert np.allclose(points, [[r["rate_nats"], r["distortion_nats"]] for r in ROWS])
+    with Image.open(tmp_path / "c.png") as image:
+        assert image.width > 900
+
+
+def test_the_optimum_is_drawn_where_it_is_known(tmp_path, figures):
+    rows = [{**r, "optimal_rate_nats": 1.0, "optimal_distortion_nats": 2.0} for r in ROWS]
+    plots.rate_distortion(rows, tmp_path / "c.pdf")
+    texts = [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()]
+    assert "closed-form optimum" in texts
+
+
+def test_one_point(tmp_path):
+    plots.rate_distortion(ROWS[:1], tmp_path / "c.png")
+    assert (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 9), (2, 5, 5), (1, 1, 16)])
+def test_strip_has_inputs_on_top_and_beta_falling(tmp_path, figures, shape):
+    x = np.random.default_rng(0).random((5, *shape))
+    plots.strip(x, {0.1: x * 0.2, 10.0: x * 0.1, 1.0: x * 0.5}, tmp_path / "s.png")
+    first_column = figures[0].axes[::5]
+    labels = [axes.get_ylabel() for axes in first_column]
+    assert labels == ["x", "β = 10", "β = 1", "β = 0.1"]
+    shown = first_column[1].get_images()[0].get_array()
+    assert np.allclose(shown.sum(), (x[0] * 0.1)[: 3 if shape[0] == 3 else 1].sum())
+
+
+def test_pictures_are_shown_as_they_are_and_never_stretched(tmp_path, figures):
+    x = np.full((1, 1, 2, 2), 0.4)
+    x[0, 0, 0, 0] = 0.6
+    plots.strip(x, {1.0: x}, tmp_path / "s.png")
+    assert np.allclose(figures[0].axes[0].get_images()[0].get_array(), x[0, 0])
