@@ -52,14 +52,18 @@ def explain(message: str, parsers: Iterable[Any] = ()) -> str:
 def _of_value(key: str, message: str) -> str:
     """Say what a value may be, from the types that it was checked against."""
     given = re.search(r"(?:Got value|Given value): (.*)", message)
-    own = [line.strip(" -") for line in message.splitlines() if re.match(r"\s*- [^E]", line)]
-    if own:  # The class itself said what is wrong.
-        return own[0]
+    named = f"{key}={given[1].strip()}" if key and given else key
+    if found := re.search(r"Problem with given class_path '(\S+)':\s*(.*)", message):
+        return f"{named} cannot be used: {found[2]}; give the class path of something installed"
+    # What the class itself said, after "Errors:", is the reason; the rest repeats the types.
+    reasons = re.findall(r"^\s*- (?!Expected|Does not validate)(.*)", message, re.MULTILINE)
+    if reasons:
+        return reasons[0] if "=" in reasons[0] else f"{named} cannot be used: {reasons[0]}"
     expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", message)
     allowed = [a or b.replace("'", "") for a, b in expected if a != "NoneType"]
-    if not (allowed and given):
-        return f"{key}: {message}"
-    return f"{key}={given[1].strip()} is not allowed; allowed: {', '.join(dict.fromkeys(allowed))}"
+    if not allowed:
+        return f"{named} is not allowed: {message}"
+    return f"{named} is not allowed; allowed: {', '.join(dict.fromkeys(allowed))}"
 
 
 def _of_class(option: str, message: str) -> str:

@@ -164,7 +164,10 @@ class _Training(LightningCLI):
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        except TypeError as error:  # Lightning's word for a value that it does not take.
+            raise ValueError(f"trainer: {error}") from error
 
 
 def _option(argv: list[str], *names: str) -> str | None:

@@ -94,6 +94,10 @@ MISTAKES = {
     "--ckpt_path=nope.ckpt": "no checkpoint at nope.ckpt",
     "--trainer.default_root_dir=/dev/null/x": "the run folder /dev/null/x/digits/",
     "--config=celeba --data.root=nope": "nope' does not exist; CelebA needs",
+    "--data=my.Data": "data=my.Data cannot be used: No module named 'my'",
+    "--model.network=torch.nn.Linear": "model.network=torch.nn.Linear cannot be used: Import path",
+    "--trainer.max_epochs=x": "trainer.max_epochs=x is not allowed; allowed: int",
+    "--trainer.devices=x": "`devices` selected with `CPUAccelerator` should be an int > 0",
     "--model.likelihood.sigma=0": "sigma=0 is not a finite",
 }
 
