@@ -232,8 +232,10 @@ def test_evaluation_noise_depends_on_the_place_alone():
     assert not torch.equal(evaluation_noise([], 3, 5, 2), evaluation_noise([], 4, 5, 2))
 
 
-# PyTorch's compiler looks at the .grad of whatever it meets, and warns itself.
+# PyTorch's compiler looks at the .grad of whatever it meets, and warns itself; some versions of
+# it use parts of PyTorch that are deprecated.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("mode", ["model", "option"])
 def test_compiled_is_eager(mode):
     torch._dynamo.reset()

@@ -1,0 +1,1 @@
+"""One runnable file a claim; each writes its result into benchmarks/results/."""

@@ -1,0 +1,81 @@
+"""The first curves: four configs, run by the command line as a user would.
+
+    python -m benchmarks.first_curves DATA_ROOT
+
+DATA_ROOT holds binarized_mnist/ and celeba/. Each run that is finished is skipped. A result holds
+the curve, the seconds from start to end (data, training, measuring, pictures), and what the curve
+is held to.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS, is_done, save
+
+RUNS = {
+    "digits": [],
+    "gaussian": [],
+    "binarized_mnist": ["--data.root"],
+    "celeba": ["--data.root", "--trainer.max_epochs=1"],
+}
+
+
+def main(root: str) -> None:
+    """Make the results that are missing."""
+    for config, options in RUNS.items():
+        name = f"first_curves_{config}"
+        if is_done(name):
+            continue
+        given = [f"{o}={root}" if o == "--data.root" else o for o in options]
+        with tempfile.TemporaryDirectory() as runs:
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "multibeta", "fit", f"--config={config}.yaml", *given,
+                 f"--trainer.default_root_dir={runs}"],
+                check=True,
+            )  # fmt: skip
+            seconds = time.perf_counter() - start
+            run = next(Path(runs).glob("*/*"))
+            curve = json.loads((run / "curve.json").read_text())
+            for picture in ("curve", "strip"):
+                shutil.copy(run / f"{picture}.png", RESULTS / f"{name}_{picture}.png")
+        fit = " ".join(["multibeta fit --config", f"{config}.yaml", *options])
+        held_to = checks(curve["rows"])
+        save(
+            name,
+            "python -m benchmarks.first_curves DATA_ROOT",
+            {"fit": fit, "seconds": round(seconds, 1), **held_to, **curve},
+        )
+        print(config, f"{seconds:.0f} s", held_to)
+
+
+def checks(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the acceptance of a curve looks at."""
+    rates = [row["rate_nats"] for row in rows]
+    distortions = [row["distortion_nats"] for row in rows]
+    found: dict[str, Any] = {
+        "rate_falls_at_every_step": all(a > b for a, b in pairwise(rates)),
+        "distortion_rises_at_every_step": all(a < b for a, b in pairwise(distortions)),
+        "objective_nats_at_1": next(r["objective_nats"] for r in rows if r["beta"] == 1),
+    }
+    if "excess_nats" in rows[0]:
+        excess = [row["excess_nats"] for row in rows]
+        found["mean_excess_nats"] = sum(excess) / len(excess)
+        found["max_excess_nats"] = max(excess)
+        found["points_below_the_optimum_by_more_than_their_se"] = sum(
+            row["excess_nats"] < -row["objective_se"] for row in rows
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
