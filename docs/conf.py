@@ -1,0 +1,39 @@
+"""Sphinx configuration: MyST pages, executed while they are built, and the API from docstrings."""
+
+import multibeta
+
+project = "multibeta"
+author = "the authors of multibeta"
+copyright = author
+version = release = multibeta.__version__
+
+extensions = [
+    "myst_nb",  # MyST pages; those with a kernel in their header are executed
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+# The research log is kept for the people who work on multibeta.
+exclude_patterns = ["_build", "examples", "jupyter_execute", "research-log.md"]
+
+# Docstrings write code in single or double backticks.
+default_role = "code"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+add_module_names = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+html_theme = "furo"
+html_title = f"multibeta {version}"
