@@ -1,6 +1,6 @@
 """Put the measured table into the README.
 
-    python -m benchmarks.readme
+python -m benchmarks.readme
 """
 
 from __future__ import annotations

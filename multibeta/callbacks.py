@@ -59,7 +59,7 @@ class RunLogger(CSVLogger):
     def version(self) -> str:
         """DATE-N; empty in all processes but the first, which alone writes."""
         if self._run is None:
-            self._run = self._reserve() if getattr(rank_zero_only, "rank", 0) == 0 else ""
+            self._run = self._reserve() if _is_first() else ""
         return self._run
 
     @property
@@ -150,7 +150,6 @@ class Interrupt(Callback):
 
     def __init__(self) -> None:
         self._asked = False
-        self._saved: str | None = None
         self._previous: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,7 +160,8 @@ class Interrupt(Callback):
     def _ask(self, *_: Any) -> None:
         self._asked = True
         self._release()
-        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+        if _is_first():
+            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
 
     def _release(self) -> None:
         if self._previous is not None:
@@ -181,9 +181,7 @@ class Interrupt(Callback):
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
-            path = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints/last.ckpt"
-            trainer.save_checkpoint(path)
-            self._saved = str(path)
+            trainer.save_checkpoint(_folder(trainer) / "checkpoints" / "last.ckpt")
             raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -196,14 +194,16 @@ class Interrupt(Callback):
     ) -> None:
         """Say how to go on, or clear away the folder of a run that never began."""
         self._release()
-        if self._saved:
+        if trainer.global_step == 0 and isinstance(trainer.logger, RunLogger):
+            trainer.logger.discard()
+            return
+        last = _folder(trainer) / "checkpoints" / "last.ckpt"
+        if isinstance(exception, KeyboardInterrupt) and last.exists():
             print(
                 f"stopped at step {trainer.global_step}; go on with\n"
-                f"  multibeta fit --ckpt_path {self._saved}",
+                f"  multibeta fit --ckpt_path {last}",
                 file=sys.stderr,
             )
-        elif trainer.global_step == 0 and isinstance(trainer.logger, RunLogger):
-            trainer.logger.discard()
 
 
 class Announce(Callback):
@@ -271,7 +271,7 @@ class MeasureCurve(Callback):
             return
         model = cast(MultiBetaVAE, pl_module)
         data: Any = getattr(trainer, "datamodule", None)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = _folder(trainer)
         curve = sweep(
             model,
             data,
@@ -283,6 +283,14 @@ class MeasureCurve(Callback):
             save_curve(curve, model, data, folder)
             print(curve.table())
             print(f"\nfiles: {folder}")
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def _is_first() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:

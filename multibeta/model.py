@@ -246,13 +246,14 @@ class MultiBetaVAE(LightningModule):
             self.run_seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make the step's randomness a function of seed, step and process.
+        """Make the batch's randomness a function of seed, batch and process.
 
         A resumed run then draws what the uninterrupted one would have drawn, and each process
         of a distributed run draws its own β's.
         """
-        step = self.global_step * self.trainer.world_size + self.global_rank
-        torch.manual_seed(((self.run_seed or 0) * 1_000_003 + step) % 2**63)
+        batch_count = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        place = batch_count * self.trainer.world_size + self.global_rank
+        torch.manual_seed(((self.run_seed or 0) * 1_000_003 + place) % 2**63)
         if batch_idx == 0:
             self.check_pictures(images_of(batch))
 

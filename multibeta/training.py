@@ -64,6 +64,7 @@ _NOISE = (
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in place
     r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
     "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
+    ".*configure_optimizers` will be overridden",  # that is what --optimizer asks for
     r"The number of training batches \(\d+\) is smaller than the logging interval",
 )
 
@@ -94,6 +95,7 @@ def train(argv: list[str]) -> None:
             config, version = str(run / "config.yaml"), run.name
             argv[1:1] = ["--config", config]
             argv += [f"--trainer.default_root_dir={run.parent.parent}"]
+        argv += [f"--ckpt_path={path}"]
     name = Path(config).stem if config else None
     if version is not None:
         name = run.parent.name

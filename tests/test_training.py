@@ -116,6 +116,32 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_uninterrupted_run(
     assert rows_of(run / "curve.csv") == rows_of(uninterrupted / "curve.csv")
 
 
+def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
+    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
+    before = weights(run)
+    (run / "curve.csv").unlink()
+    assert main(["fit", "--ckpt_path", str(run)]) == 0
+    assert (run / "curve.csv").exists()
+    after = weights(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_microbatches_of_one_step_draw_their_own_betas(tmp_path, monkeypatch):
+    drawn = []
+
+    def spy(self, distortion, rate, beta):
+        drawn.append(beta.tolist())
+        return distortion + beta * rate.sum(-1)
+
+    monkeypatch.setattr("multibeta.objectives.BetaELBO.__call__", spy)
+    fit_digits(
+        tmp_path, "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=4",
+        "--curve.enabled=false",
+    )  # fmt: skip
+    assert len(drawn) == 19
+    assert len({tuple(betas) for betas in drawn}) == 19
+
+
 def test_a_second_start_has_a_folder_of_its_own(tmp_path):
     options = ["--trainer.max_epochs=1", "--curve.enabled=false"]
     first, second = (fit_digits(tmp_path, *options) for _ in range(2))
@@ -169,8 +195,6 @@ def test_values_outside_the_likelihoods_support(tmp_path, capsys):
     ],
     ids=lambda options: options[0].removeprefix("--"),
 )
-# Lightning warns that --optimizer replaces the model's own: that is what was asked for.
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers` will be overridden")
 def test_variants_train(tmp_path, options):
     # The network's width in SMALL belongs to the default network.
     small = [option for option in SMALL if "network" not in option]

@@ -118,7 +118,7 @@ class ImageData(LightningDataModule):
             self.batch_size,
             train=True,
             flip=self.flip,
-            seed=torch.initial_seed(),
+            seed=self._shared(torch.initial_seed()),
         )
         if self._position is not None:
             self._train_batches.load_state_dict(self._position)
@@ -157,6 +157,10 @@ class ImageData(LightningDataModule):
             # evaluation, where Lightning waits for all; so the batches are made smaller.
             size = max(1, len(images) // world)
         return Batches(images, size)
+
+    def _shared(self, seed: int) -> int:
+        """The seed of the first process, so that all cut the same permutation."""
+        return seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
 
     def _check_batch_size(self) -> None:
         count, (_, world) = len(self.splits["train"]), rank_and_world()
