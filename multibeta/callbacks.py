@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -28,9 +28,11 @@ __all__ = [
     "Checkpoints",
     "Interrupt",
     "MeasureCurve",
+    "ProgressBar",
     "ProgressLines",
     "RunLogger",
     "save_curve",
+    "shown",
 ]
 
 
@@ -201,7 +203,7 @@ class Interrupt(Callback):
         if isinstance(exception, KeyboardInterrupt) and last.exists():
             print(
                 f"stopped at step {trainer.global_step}; go on with\n"
-                f"  multibeta fit --ckpt_path {last}",
+                f"  multibeta fit --ckpt_path {shown(last)}",
                 file=sys.stderr,
             )
 
@@ -224,6 +226,25 @@ class Announce(Callback):
             f"on {model.device}",
             file=sys.stderr,
         )
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's progress bar, on stderr, with D + βR, D and R under their usual names."""
+
+    _NAMES: ClassVar = {
+        "train/objective_nats": "D+βR",
+        "train/distortion_nats": "D",
+        "train/rate_nats": "R",
+        MONITOR: "validation D+βR",
+    }
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what stands behind the bar."""
+        values = super().get_metrics(trainer, pl_module)
+        return {short: values[name] for name, short in self._NAMES.items() if name in values}
 
 
 class ProgressLines(Callback):
@@ -282,7 +303,13 @@ class MeasureCurve(Callback):
         if trainer.is_global_zero:
             save_curve(curve, model, data, folder)
             print(curve.table())
-            print(f"\nfiles: {folder}")
+            print(f"\nfiles: {shown(folder)}")
+
+
+def shown(path: Path) -> Path:
+    """Return a path as a user would type it: relative if it is below the current folder."""
+    path, here = path.absolute(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _folder(trainer: Trainer) -> Path:

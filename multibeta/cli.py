@@ -83,7 +83,7 @@ def curve(
     """
     import torch
 
-    from multibeta.callbacks import save_curve
+    from multibeta.callbacks import save_curve, shown
     from multibeta.checkpoints import find_checkpoint, load, load_data
     from multibeta.curve import sweep
     from multibeta.files import check_writable
@@ -109,7 +109,7 @@ def curve(
     )  # fmt: skip
     save_curve(measured, model, datamodule, folder)
     print(json_.dumps(measured.as_dict()) if json else measured.table())
-    print(f"\nfiles: {folder}", file=sys.stderr if json else sys.stdout)
+    print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
 
 
 _VERBS: dict[str, Callable[..., None]] = {"curve": curve}

@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from multibeta.callbacks import (
@@ -21,6 +20,7 @@ from multibeta.callbacks import (
     Checkpoints,
     Interrupt,
     MeasureCurve,
+    ProgressBar,
     ProgressLines,
     RunLogger,
 )
@@ -140,11 +140,12 @@ class _Training(LightningCLI):
         """Leave the settings alone: what the user says overrides what a checkpoint holds."""
 
     def before_instantiate_classes(self) -> None:
-        """Make the data's root absolute, so that a run can go on from any folder."""
-        data = self.config[str(self.subcommand)].data
-        init_args: Any = data.get("init_args", {}) if data else {}
+        """Make folders absolute, so that a run can go on from any other."""
+        config = self.config[str(self.subcommand)]
+        config.trainer.default_root_dir = _absolute(config.trainer.default_root_dir)
+        init_args: Any = config.data.get("init_args", {}) if config.data else {}
         if init_args.get("root") is not None:
-            init_args.root = os.path.abspath(os.path.expanduser(init_args.root))
+            init_args.root = _absolute(init_args.root)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""
@@ -161,8 +162,7 @@ class _Training(LightningCLI):
         if config.enable_progress_bar is not False:
             on_terminal = sys.stderr.isatty()
             kwargs["enable_progress_bar"] = on_terminal
-            bar = RichProgressBar(console_kwargs={"stderr": True}) if on_terminal else None
-            callbacks.append(bar or ProgressLines())
+            callbacks.append(ProgressBar() if on_terminal else ProgressLines())
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
@@ -170,6 +170,10 @@ class _Training(LightningCLI):
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except TypeError as error:  # Lightning's word for a value that it does not take.
             raise ValueError(f"trainer: {error}") from error
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _option(argv: list[str], *names: str) -> str | None:
