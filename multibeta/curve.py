@@ -135,13 +135,9 @@ def sweep(
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
     metrics = [RateDistortion(vae.beta).to(model.device) for vae in vaes]
     batches = _batches(data, split)
-    bar = track(
-        batches,
-        f"{len(grid)} β's on the {split} set",
-        console=Console(stderr=True),
-        disable=not progress,
-    )
-    for index, batch in enumerate(bar):
+    label = f"{len(grid)} β's on the {split} set"
+    shown = track(batches, label, console=Console(stderr=True)) if progress else batches
+    for index, batch in enumerate(shown):
         x = images_of(batch).to(model.device)
         if index == 0:
             model.check_pictures(x)

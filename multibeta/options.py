@@ -33,7 +33,7 @@ def explain(message: str, parsers: Iterable[Any] = ()) -> str:
         for option in action.option_strings
         if option.startswith("--")
     ]
-    if found := re.search(r"unrecognized arguments: (\S+)", message):
+    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         option = found[1].partition("=")[0]
         return f"no such option: {option}{nearest(option, options)}"
     if found := re.search(r"Option '(\S+)' is not accepted", message):
