@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import torch
 from lightning.pytorch import Callback
 
@@ -32,6 +33,15 @@ def newest(root):
 def weights(run, name="last"):
     path = Path(run) / "checkpoints" / f"{name}.ckpt"
     return torch.load(path, weights_only=True)["state_dict"]
+
+
+def refused(data, error=ValueError):
+    """Return the message of the error that loading raises: one line."""
+    with pytest.raises(error) as info:
+        data.setup()
+    message = str(info.value)
+    assert "\n" not in message
+    return message
 
 
 class InterruptAt(Callback):

@@ -26,6 +26,7 @@ from multibeta.data import (
     Omniglot,
 )
 from multibeta.data.gaussian import water_filling
+from tests.helpers import refused
 
 REAL = os.environ.get("MULTIBETA_DATA")
 
@@ -38,15 +39,6 @@ def no_user_folders(monkeypatch, tmp_path):
 
 def rng():
     return np.random.default_rng(0)
-
-
-def refused(data, error=ValueError):
-    """The message of the error that loading raises: one line."""
-    with pytest.raises(error) as info:
-        data.setup()
-    message = str(info.value)
-    assert "\n" not in message
-    return message
 
 
 def check_splits(data, counts):

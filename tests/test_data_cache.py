@@ -11,6 +11,7 @@ from PIL import Image
 
 from multibeta.data import CelebA, Folder
 from multibeta.data import cache as cache_module
+from tests.helpers import refused
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +33,6 @@ def photos(tmp_path):
 
 def picture(i, mode="RGB", size=(10, 8)):
     return Image.new("RGB", size, (20 * i, 20 * i, 20 * i)).convert(mode)
-
-
-def refused(data, error=ValueError):
-    """The message of the error that loading raises: one line."""
-    with pytest.raises(error) as info:
-        data.setup()
-    message = str(info.value)
-    assert "\n" not in message
-    return message
 
 
 def colours(data, *names):
