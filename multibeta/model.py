@@ -358,10 +358,10 @@ def images_of(batch: Any) -> Tensor:
             intensities 0 to 255.
 
     Returns:
-        x: (B, C, H, W); uint8 becomes float32 in [0, 1].
+        x: (B, C, H, W); uint8 becomes torch's default floating point type, in [0, 1].
     """
     x = batch[0] if isinstance(batch, tuple | list) else batch
-    return x.float().div_(255) if x.dtype == torch.uint8 else x
+    return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
 
 
 def evaluation_noise(loader: Any, batch_idx: int, n: int, latent_dim: int) -> Tensor:

@@ -180,6 +180,7 @@ def test_values_outside_the_likelihoods_support(tmp_path, capsys):
     "options",
     [
         ["--trainer.precision=bf16-mixed"],
+        ["--trainer.precision=64-true"],
         ["--model.draw=batch"],
         ["--model.conditioning=gate", "--model.balance=0"],
         ["--model.conditioning=none", "--model.betas=1", "--curve.betas=1"],
