@@ -138,7 +138,7 @@ def sweep(
     label = f"{len(grid)} β's on the {split} set"
     shown = track(batches, label, console=Console(stderr=True)) if progress else batches
     for index, batch in enumerate(shown):
-        x = images_of(batch).to(model.device, model.dtype)
+        x = images_of(batch).to(next(model.parameters()))
         if index == 0:
             model.check_pictures(x)
         noise = evaluation_noise(batches, index, len(x), model.latent_dim).to(x)
@@ -175,7 +175,7 @@ def draw_strip(
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
     """
-    x = images_of(_examples(data, split, _STRIP_COLUMNS)).to(model.device, model.dtype)
+    x = images_of(_examples(data, split, _STRIP_COLUMNS)).to(next(model.parameters()))
     grid = sorted(betas)
     rows = min(_STRIP_ROWS, len(grid))
     chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}

@@ -12,8 +12,12 @@ from typing import Any
 
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 
 from multibeta.callbacks import (
     Announce,
@@ -26,6 +30,7 @@ from multibeta.callbacks import (
 )
 from multibeta.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from multibeta.data import Digits, ImageData
+from multibeta.files import replacing
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP, Network
@@ -105,6 +110,17 @@ def train(argv: list[str]) -> None:
         raise ValueError(explain(str(error))) from error
 
 
+class _SaveConfig(SaveConfigCallback):
+    """Keeps the settings of a fit in the run's config.yaml."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml, in the first process."""
+        if stage == "fit":
+            folder = trainer.logger.log_dir if trainer.logger else trainer.default_root_dir
+            with replacing(Path(folder or ".") / "config.yaml") as temporary:
+                self.parser.save(self.config, str(temporary), skip_none=False)
+
+
 class _Training(LightningCLI):
     """LightningCLI for MultiBetaVAE and any data."""
 
@@ -116,7 +132,8 @@ class _Training(LightningCLI):
             ImageData,
             subclass_mode_data=True,
             seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=_SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"exit_on_error": False},
             load_from_checkpoint_support=False,
             args=argv,

@@ -207,7 +207,9 @@ def test_variants_train(tmp_path, options):
     assert vae.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
 
 
-def test_validate_test_and_predict(uninterrupted, capsys):
+def test_validate_test_and_predict(uninterrupted, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in uninterrupted.parent.parent.rglob("*")}
     last = str(uninterrupted / "checkpoints" / "last.ckpt")
     assert main(["validate", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
     shown = capsys.readouterr().out
@@ -216,6 +218,9 @@ def test_validate_test_and_predict(uninterrupted, capsys):
     assert main(["test", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
     assert "test/objective_nats" in capsys.readouterr().out
     assert main(["predict", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
+    after = {p: p.stat().st_mtime_ns for p in uninterrupted.parent.parent.rglob("*")}
+    assert after == before, "measuring writes nothing"
+    assert list(tmp_path.iterdir()) == []
 
 
 def run_process(*arguments, cwd):
