@@ -20,6 +20,7 @@ exclude_patterns = ["_build", "examples", "jupyter_execute", "research-log.md"]
 default_role = "code"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_rtype = False  # "x: (B, Z)" under Returns is a name and a shape, not a type
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
