@@ -22,7 +22,7 @@ _TRAINING = {
     "fit": "train a model, then measure its curve",
     "validate": "measure a checkpoint on the validation set, on a small grid of β",
     "test": "measure a checkpoint on the test set, on a small grid of β",
-    "predict": "compute the posterior means on the test set, on a small grid of β",
+    "predict": "keep the posterior means of the test set, on a small grid of β, in codes.npz",
 }
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 __all__ = ["Chain", "Conditional", "Conditioning", "FiLM", "Gate", "Place", "fold", "ramps"]
 
 Place = Literal["encoder", "head", "stem", "decoder", "output"]
-"""Where a layer stands: inside the encoder, its latent head, the decoder's first layer, inside
+"""Where a layer stands - inside the encoder, its latent head, the decoder's first layer, inside
 the decoder, or the decoder's last layer."""
 
 Kind = Literal["film", "gate", "none"]

@@ -66,7 +66,7 @@ class Bernoulli(Likelihood):
     .. math:: D = -\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)
 
     For grey values in [0, 1] this is the usual cross-entropy, which is not a normalised
-    density: −ELBO is then no bound on a log-likelihood.
+    density: −ELBO is then not comparable with that of a density.
 
     References:
         Kingma & Welling 2014, arXiv 1312.6114, appendix C.1.

@@ -54,7 +54,7 @@ def _of_value(key: str, message: str) -> str:
     given = re.search(r"(?:Got value|Given value): (.*)", message)
     named = f"{key}={given[1].strip()}" if key and given else key
     if found := re.search(r"Problem with given class_path '(\S+)':\s*(.*)", message):
-        return f"{named} cannot be used: {found[2]}; give the class path of something installed"
+        return f"{key}={found[1]} cannot be used: {found[2]}"
     # What the class itself said, after "Errors:", is the reason; the rest repeats the types.
     reasons = re.findall(r"^\s*- (?!Expected|Does not validate)(.*)", message, re.MULTILINE)
     if reasons:

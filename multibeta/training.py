@@ -10,9 +10,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -27,6 +29,7 @@ from multibeta.callbacks import (
     ProgressBar,
     ProgressLines,
     RunLogger,
+    shown,
 )
 from multibeta.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from multibeta.data import Digits, ImageData
@@ -90,22 +93,19 @@ def train(argv: list[str]) -> None:
         warnings.filterwarnings("ignore", message)
     argv = list(argv)
     config, checkpoint = _option(argv, "--config", "-c"), _option(argv, "--ckpt_path")
-    version = None
+    name, run = Path(config).stem if config else None, None
     if checkpoint is not None:
         path = find_checkpoint(checkpoint).absolute()
         read_checkpoint(path)
-        run = path.parent.parent
-        if config is None and (run / "config.yaml").is_file():
+        folder = path.parent.parent
+        if config is None and (folder / "config.yaml").is_file():
             # Without a config the checkpoint's run goes on: its settings, its folder.
-            config, version = str(run / "config.yaml"), run.name
-            argv[1:1] = ["--config", config]
+            name, run = folder.parent.name, folder
+            argv[1:1] = ["--config", str(run / "config.yaml")]
             argv += [f"--trainer.default_root_dir={run.parent.parent}"]
         argv += [f"--ckpt_path={path}"]
-    name = Path(config).stem if config else None
-    if version is not None:
-        name = run.parent.name
     try:
-        _Training(_canonical(argv), name, version)
+        _Training(_canonical(argv), name, run)
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(explain(str(error))) from error
 
@@ -122,14 +122,20 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class _Training(LightningCLI):
-    """LightningCLI for MultiBetaVAE and any data."""
+    """LightningCLI for MultiBetaVAE and any data.
 
-    def __init__(self, argv: list[str], name: str | None, version: str | None) -> None:
-        self._name, self._version = name, version
+    Args:
+        argv: The command and its options.
+        name: The run's name; the data's by default.
+        run: The folder of a run to go on with or to measure.
+    """
+
+    def __init__(self, argv: list[str], name: str | None, run: Path | None) -> None:
+        self._name, self._run = name, run
         self._subparsers: list[LightningArgumentParser] = []
         super().__init__(
             MultiBetaVAE,
-            ImageData,
+            LightningDataModule,
             subclass_mode_data=True,
             seed_everything_default=0,
             save_config_callback=_SaveConfig,
@@ -142,7 +148,7 @@ class _Training(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the final curve's options, and let the model's shape follow the data."""
         self._subparsers.append(parser)
-        parser.link_arguments("data.shape", "model.shape", apply_on="instantiate")
+        parser.link_arguments("data", "model.shape", compute_fn=_shape_of, apply_on="instantiate")
         parser.add_lightning_class_args(MeasureCurve, "curve")
         parser.set_defaults(_DEFAULTS)
 
@@ -164,6 +170,16 @@ class _Training(LightningCLI):
         if init_args.get("root") is not None:
             init_args.root = _absolute(init_args.root)
 
+    def predict(self, model: MultiBetaVAE, **kwargs: Any) -> None:
+        """Compute the posterior means at each β of the grid and keep them in codes.npz."""
+        batches: Any = self.trainer.predict(model, **kwargs) or []
+        betas = [metric.beta for metric in model.grid]
+        means = [torch.cat([batch[beta] for batch in batches]).numpy() for beta in betas]
+        path = (self._run or Path.cwd()) / "codes.npz"
+        with replacing(path) as temporary:
+            np.savez(temporary, beta=np.array(betas), mean=np.stack(means))
+        print(f"files: {shown(path)} (beta: {len(betas)}; mean: {np.shape(means)})")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""
         config = self._get(self.config_init, "trainer")
@@ -171,7 +187,9 @@ class _Training(LightningCLI):
         if self.subcommand == "fit" and not config.fast_dev_run:
             if config.logger is None:
                 name = self._name or type(self.datamodule).__name__.lower()
-                kwargs["logger"] = RunLogger(config.default_root_dir, name, self._version)
+                kwargs["logger"] = RunLogger(
+                    config.default_root_dir, name, self._run.name if self._run else None
+                )
             if config.enable_checkpointing is not False:
                 callbacks.append(Checkpoints())
         elif config.logger is None:
@@ -189,6 +207,14 @@ class _Training(LightningCLI):
             raise ValueError(f"trainer: {error}") from error
 
 
+def _shape_of(data: LightningDataModule) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) that the model is made for."""
+    shape = getattr(data, "shape", None)
+    if shape is None:
+        raise ValueError(f"{type(data).__name__} has no shape; give it the attribute (C, H, W)")
+    return shape
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
@@ -203,23 +229,31 @@ def _option(argv: list[str], *names: str) -> str | None:
 def _canonical(argv: list[str]) -> list[str]:
     """Replace class names, however they are capitalised, by class paths.
 
-    They are found after the options that choose a class, and in config files.
+    They are found after the options that choose a class, and in config files. Configs come first
+    then, and choices of a class before the options of that class, in whatever order they were.
     """
-    arguments, canonical = iter(argv), []
-    for argument in arguments:
+    verb, *arguments = argv
+    remaining = iter(arguments)
+    configs: list[str] = []
+    choices: list[str] = []
+    others: list[str] = []
+    for argument in remaining:
         option, equals, value = argument.partition("=")
         key = option.removeprefix("--")
-        if option not in ("--config", "-c") and key not in _CHOICES:
-            canonical.append(argument)
+        chooses = key.removesuffix(".help") in _CHOICES
+        if option not in ("--config", "-c") and not chooses:
+            others.append(argument)
             continue
-        value = value if equals else next(arguments, "")
+        value = value if equals else next(remaining, "")
         # null first: jsonargparse would hand the arguments of the class before to this one.
         if key in _CHOICES:
-            canonical += [f"{option}=null", f"{option}={_class_path(value, key)}"]
+            choices += [f"{option}=null", f"{option}={_class_path(value, key)}"]
+        elif chooses:
+            others.append(f"{option}={_class_path(value, key.removesuffix('.help'))}")
         else:
             config, chosen = _canonical_config(value)
-            canonical += [*(f"--{key}=null" for key in chosen), f"--config={config}"]
-    return canonical
+            configs += [*(f"--{choice}=null" for choice in chosen), f"--config={config}"]
+    return [verb, *configs, *choices, *others]
 
 
 def _canonical_config(path: str) -> tuple[str, list[str]]:

@@ -32,7 +32,7 @@ class ELBOTerms:
 
     @property
     def rate_nats(self) -> Tensor:
-        """R = KL(q(z|x) ‖ p(z)), summed over the latents: (B,)."""
+        """R = KL(q(z|x) ‖ p(z)) of shape (B,), summed over the latents."""
         return self.rate_per_latent_nats.sum(-1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningDataModule
 
 from multibeta.cli import main
 
@@ -42,6 +42,20 @@ def refused(data, error=ValueError):
     message = str(info.value)
     assert "\n" not in message
     return message
+
+
+class Noise(LightningDataModule):
+    """A data module that is not one of the package's."""
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        self.side = side
+        self.shape = (1, side, side)
+
+    def _loader(self):
+        return torch.utils.data.DataLoader(torch.rand(20, *self.shape), batch_size=10)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader
 
 
 class InterruptAt(Callback):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -207,8 +208,7 @@ def test_variants_train(tmp_path, options):
     assert vae.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
 
 
-def test_validate_test_and_predict(uninterrupted, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_validate_and_test(uninterrupted, capsys):
     before = {p: p.stat().st_mtime_ns for p in uninterrupted.parent.parent.rglob("*")}
     last = str(uninterrupted / "checkpoints" / "last.ckpt")
     assert main(["validate", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
@@ -217,10 +217,33 @@ def test_validate_test_and_predict(uninterrupted, capsys, tmp_path, monkeypatch)
     assert f"{expected:.5f}"[:7] in shown
     assert main(["test", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
     assert "test/objective_nats" in capsys.readouterr().out
-    assert main(["predict", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
     after = {p: p.stat().st_mtime_ns for p in uninterrupted.parent.parent.rglob("*")}
     assert after == before, "measuring writes nothing"
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_keeps_the_posterior_means(tmp_path, capsys):
+    run = fit_digits(tmp_path, "--trainer.max_epochs=1", "--curve.enabled=false")
+    assert main(["predict", "--ckpt_path", str(run), "--trainer.accelerator=cpu"]) == 0
+    assert "codes.npz (beta: 5; mean: (5, 359, 8))" in capsys.readouterr().out
+    codes = np.load(run / "codes.npz")
+    data = load_data(run)
+    data.setup()
+    x = data.splits["test"].float() / 255
+    for beta, mean in zip(codes["beta"], codes["mean"], strict=True):
+        expected = multibeta.load(run).at_beta(beta).encode(x).mean
+        assert torch.allclose(torch.from_numpy(mean), expected, atol=1e-5)
+
+
+def test_a_data_module_of_ones_own_and_options_in_any_order(tmp_path):
+    arguments = [
+        "--data.side=6", "--data=tests.helpers.Noise", "--config=digits",
+        f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu", "--curve.betas=0.1,1",
+    ]  # fmt: skip
+    assert main(["fit", *arguments]) == 0
+    run = newest(tmp_path)
+    assert multibeta.load(run).shape == (1, 6, 6)
+    assert load_data(run).side == 6
 
 
 def run_process(*arguments, cwd):

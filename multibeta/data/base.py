@@ -60,7 +60,7 @@ class ImageData(LightningDataModule):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The least and the greatest value that a model sees: (0, 1) for uint8 images."""
+        """The least and the greatest value that a model sees; (0, 1) for uint8 images."""
         self.setup()
         arrays = list(self.splits.values())
         if arrays[0].dtype in (torch.uint8, np.uint8):
