@@ -93,7 +93,7 @@ def strip(
     n, _, height, width = inputs.shape
     # Pictures are in [0, 1]; other data is shown over the span of its inputs.
     span = (min(0.0, inputs.min()), max(1.0, inputs.max()))
-    cell_height, cell_width = 0.6, min(0.6 * width / height, 3.0)
+    cell_height, cell_width = 0.6, min(0.6 * width / height, 1.2)
     figure = Figure(figsize=(n * cell_width + 0.9, len(pictures) * cell_height))
     grid = figure.subplots(len(pictures), n, squeeze=False)
     left = 0.85 / figure.get_figwidth()
