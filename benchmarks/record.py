@@ -37,7 +37,7 @@ def save(name: str, command: str, result: dict[str, Any]) -> None:
     """
     origin = {
         "command": command,
-        "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "commit": _COMMIT,
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -57,6 +57,12 @@ def _git(*arguments: str) -> str:
         ["git", *arguments], cwd=RESULTS.parent, capture_output=True, text=True, check=False
     )
     return done.stdout.strip()
+
+
+# As the measurement starts; "+" stands for changes that are not committed, results aside.
+_COMMIT = _git("rev-parse", "HEAD") + (
+    "+" if _git("status", "--porcelain", "--", "..", ":!results") else ""
+)
 
 
 def _processor() -> str:

@@ -74,7 +74,7 @@ def curve(
             default.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
-            named after a split other than test.
+            named after a checkpoint other than last.ckpt and a split other than test.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         extrapolate: Allow β outside the trained range.
         json: Print the curve as JSON instead of a table.
@@ -99,9 +99,7 @@ def curve(
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
     datamodule = load_data(path, data)
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    # A run's own curve is that of the test set; another split does not overwrite it.
-    folder = Path(out) if out else run if split == "test" else run / split
+    folder = Path(out) if out else _folder_of(path, split)
     check_writable(folder)
     measured = sweep(
         model, datamodule, betas, split=split, extrapolate=extrapolate,
@@ -110,6 +108,15 @@ def curve(
     save_curve(measured, model, datamodule, folder)
     print(json_.dumps(measured.as_dict()) if json else measured.table())
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
+
+
+def _folder_of(checkpoint: Path, split: str) -> Path:
+    """Return where a curve belongs: a run's own is that of its last weights on the test set."""
+    in_run = checkpoint.parent.name == "checkpoints"
+    folder = checkpoint.parent.parent if in_run else checkpoint.parent
+    if not (in_run and checkpoint.stem == "last"):
+        folder = folder / checkpoint.stem
+    return folder if split == "test" else folder / split
 
 
 _VERBS: dict[str, Callable[..., None]] = {"curve": curve}

@@ -133,7 +133,7 @@ def sweep(
     """
     grid = parse_betas(str(model.beta_range) if betas is None else betas)
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
-    metrics = [RateDistortion(vae.beta).to(model.device) for vae in vaes]
+    metrics = [RateDistortion(vae.beta).beside(model.device) for vae in vaes]
     batches = _batches(data, split)
     label = f"{len(grid)} β's on the {split} set"
     shown = track(batches, label, console=Console(stderr=True)) if progress else batches

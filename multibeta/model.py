@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -144,10 +144,8 @@ class MultiBetaVAE(LightningModule):
         if compile:
             self.encoder.compile()
             self.decoder.compile()
-        grid = self.beta_range.grid(_VALIDATION_POINTS)
-        # A list for what it holds, and a module list for the device that they are on.
-        self.grid = [RateDistortion(beta) for beta in grid]
-        self._grid = nn.ModuleList(self.grid)
+        # Not a ModuleList: on a device without float64 the sums stay on the CPU.
+        self.grid = [RateDistortion(beta) for beta in self.beta_range.grid(_VALIDATION_POINTS)]
 
     # Using the model ---------------------------------------------------------------------------
 
@@ -328,7 +326,7 @@ class MultiBetaVAE(LightningModule):
         noise = evaluation_noise(loader, batch_idx, len(x), self.latent_dim).to(x)
         for metric in self.grid:
             terms = self.elbo_terms(x, metric.beta, noise)
-            metric.update(terms.distortion_nats, terms.rate_nats)
+            metric.beside(self.device).update(terms.distortion_nats, terms.rate_nats)
 
     def _log_measures(self, stage: str) -> None:
         rows = [metric.compute() for metric in self.grid]

@@ -37,6 +37,12 @@ def test_merged_states_are_the_whole():
     assert summed.compute() == pytest.approx(whole.compute())
 
 
+def test_sums_stay_where_float64_is():
+    metric = RateDistortion(1.0)
+    assert metric.beside(torch.device("mps")).sums.device.type == "cpu"
+    assert metric.beside(torch.device("cpu")) is metric
+
+
 def test_sums_are_float64():
     metric = RateDistortion(1.0)
     for _ in range(1000):

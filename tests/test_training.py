@@ -85,6 +85,16 @@ def test_curve_again_gives_the_same_numbers_from_another_folder(
     assert printed.err == ""
 
 
+def test_curves_of_other_weights_and_splits_have_folders_of_their_own(tmp_path):
+    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
+    before = (run / "curve.csv").read_text()
+    for arguments in ([run, "--split=val"], [run / "checkpoints" / "best.ckpt"]):
+        assert main(["curve", *map(str, arguments), "--betas=1", "--device=cpu"]) == 0
+    assert (run / "val" / "curve.csv").exists()
+    assert (run / "best" / "curve.csv").exists()
+    assert (run / "curve.csv").read_text() == before
+
+
 def test_curve_as_json_keeps_stdout_clean(uninterrupted, tmp_path, capsys):
     arguments = ["--json", "--betas=1", f"--out={tmp_path}", "--device=cpu", "--split=val"]
     assert main(["curve", str(uninterrupted), *arguments]) == 0

@@ -15,7 +15,7 @@ class RateDistortion(Metric):
     .. math:: \mathrm{s.e.} = \sqrt{\frac{1}{n(n-1)} \sum_i (v_i - \bar v)^2}
 
     Sums are kept in float64, so the result does not depend on the batch size or on the number
-    of processes.
+    of processes; what is added may be on another device.
 
     Args:
         beta: The β of the objective.
@@ -41,6 +41,10 @@ class RateDistortion(Metric):
             zeros = torch.zeros(size, dtype=torch.float64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
 
+    def beside(self, device: torch.device) -> RateDistortion:
+        """Move the sums to a device, or to the CPU if that device has no float64; return self."""
+        return self.to("cpu" if device.type == "mps" else device)
+
     def update(self, distortion: Tensor, rate: Tensor) -> None:
         """Add examples.
 
@@ -48,7 +52,7 @@ class RateDistortion(Metric):
             distortion: D, nats per example: (B,).
             rate: R, nats per example: (B,).
         """
-        distortion, rate = distortion.double(), rate.double()
+        distortion, rate = (v.to(self.sums.device).double() for v in (distortion, rate))
         values = torch.stack([rate, distortion, distortion + self.beta * rate])
         self.n += len(distortion)
         self.sums += values.sum(1)
