@@ -191,15 +191,10 @@ multibeta COMMAND --help shows the options of a command. --version shows the ver
 def _train(argv: list[str]) -> None:
     """Run fit, validate, test or predict by LightningCLI."""
     given = {argument.partition("=")[0] for argument in argv}
-    if argv[0] == "fit" and not given & {
-        "--config",
-        "-c",
-        "--ckpt_path",
-        "--data",
-        "--help",
-        "-h",
-    }:
+    if argv[0] == "fit" and not given & {"--config", "-c", "--ckpt_path", "--data"}:
         argv[1:1] = ["--config", "digits"]
+    if argv[0] != "fit" and not given & {"--ckpt_path", "--help", "-h", "--print_config"}:
+        raise ValueError(f"{argv[0]} needs a trained model; give --ckpt_path RUN, a run's folder")
     for i, argument in enumerate(argv):
         option, equals, value = argument.partition("=")
         if option in ("--config", "-c") and (equals or i + 1 < len(argv)):

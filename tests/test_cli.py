@@ -68,6 +68,11 @@ def test_fit_help(capsys):
         assert option in out
 
 
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_measuring_needs_a_trained_model(capsys, verb):
+    assert "needs a trained model; give --ckpt_path" in fails(capsys, verb)
+
+
 def test_unknown_command(capsys):
     assert "no such command: fti (did you mean fit?)" in fails(capsys, "fti")
 
