@@ -113,6 +113,8 @@ class _ConditionedLayer(Conditional):
             raise TypeError(f"{type(layer).__name__} is not a Linear, Conv2d, ConvTranspose2d")
         if layer.bias is None:
             raise ValueError(f"{layer} has no bias, and a shift by β would have no place to fold")
+        if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
+            raise ValueError(f"{layer} has groups, which fold() does not support; use groups=1")
         self.layer = layer
         self.channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 

@@ -10,6 +10,7 @@ from multibeta.film import Chain, Conditioning, FiLM, Gate, fold, ramps
 LAYERS = {
     "linear": lambda: (nn.Linear(6, 5), torch.randn(3, 6)),
     "conv": lambda: (nn.Conv2d(2, 5, 3, stride=2, padding=1), torch.randn(3, 2, 7, 8)),
+    "grouped": lambda: (nn.Conv2d(4, 6, 3, groups=2), torch.randn(3, 4, 7, 8)),
     "transposed": lambda: (nn.ConvTranspose2d(2, 5, 4, stride=2), torch.randn(3, 2, 4, 5)),
 }
 
@@ -118,6 +119,8 @@ def test_unknown_conditioning():
 def test_a_layer_that_cannot_fold_is_refused():
     with pytest.raises(ValueError, match="no bias"):
         FiLM(nn.Linear(2, 2, bias=False), 3)
+    with pytest.raises(ValueError, match="has groups"):
+        FiLM(nn.ConvTranspose2d(4, 4, 3, groups=2), 3)
     with pytest.raises(TypeError, match="LayerNorm"):
         FiLM(nn.LayerNorm(2), 3)
 
