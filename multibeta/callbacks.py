@@ -119,9 +119,8 @@ class RunLogger(CSVLogger):
 
     @rank_zero_only
     def discard(self) -> None:
-        """Remove the folder of a run that failed before its first step."""
-        if self._run and not self._resumed:
-            self._rows = []
+        """Remove the folder of a run that failed before it had anything to keep."""
+        if self._run and not self._resumed and not self._rows:
             shutil.rmtree(self.log_dir, ignore_errors=True)
             for folder in (Path(self.root_dir), Path(self.save_dir)):
                 with contextlib.suppress(OSError):  # It holds other runs.
@@ -146,8 +145,8 @@ class Checkpoints(ModelCheckpoint):
 class Interrupt(Callback):
     """On Ctrl-C, finishes the step, saves ``last.ckpt`` and says how to go on.
 
-    A second Ctrl-C stops at once, without saving. A run that fails before its first step leaves no
-    folder.
+    A second Ctrl-C stops at once, without saving. A run that fails before it has anything to keep
+    leaves no folder.
     """
 
     def __init__(self) -> None:
@@ -196,11 +195,11 @@ class Interrupt(Callback):
     ) -> None:
         """Say how to go on, or clear away the folder of a run that never began."""
         self._release()
-        if trainer.global_step == 0 and isinstance(trainer.logger, RunLogger):
-            trainer.logger.discard()
-            return
         last = _folder(trainer) / "checkpoints" / "last.ckpt"
-        if isinstance(exception, KeyboardInterrupt) and last.exists():
+        if not last.exists():
+            if isinstance(trainer.logger, RunLogger):
+                trainer.logger.discard()
+        elif isinstance(exception, KeyboardInterrupt):
             print(
                 f"stopped at step {trainer.global_step}; go on with\n"
                 f"  multibeta fit --ckpt_path {shown(last)}",

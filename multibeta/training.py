@@ -73,6 +73,7 @@ _NOISE = (
     r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
     "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
     ".*configure_optimizers` will be overridden",  # that is what --optimizer asks for
+    "`max_epochs` was not set",  # the progress shows the epochs
     r"The number of training batches \(\d+\) is smaller than the logging interval",
 )
 
@@ -148,7 +149,7 @@ class _Training(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the final curve's options, and let the model's shape follow the data."""
         self._subparsers.append(parser)
-        parser.link_arguments("data", "model.shape", compute_fn=_shape_of, apply_on="instantiate")
+        parser.link_arguments("data.shape", "model.shape", apply_on="instantiate")
         parser.add_lightning_class_args(MeasureCurve, "curve")
         parser.set_defaults(_DEFAULTS)
 
@@ -169,6 +170,18 @@ class _Training(LightningCLI):
         init_args: Any = config.data.get("init_args", {}) if config.data else {}
         if init_args.get("root") is not None:
             init_args.root = _absolute(init_args.root)
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer."""
+        try:
+            super().instantiate_classes()
+        except TypeError as error:  # jsonargparse leaves out a link from what is not there.
+            if "'shape'" not in str(error):
+                raise
+            data = self.config[str(self.subcommand)].data.class_path
+            raise ValueError(
+                f"data={data} has no shape; give the class the attribute shape, (C, H, W)"
+            ) from error
 
     def predict(self, model: MultiBetaVAE, **kwargs: Any) -> None:
         """Compute the posterior means at each β of the grid and keep them in codes.npz."""
@@ -205,14 +218,6 @@ class _Training(LightningCLI):
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except TypeError as error:  # Lightning's word for a value that it does not take.
             raise ValueError(f"trainer: {error}") from error
-
-
-def _shape_of(data: LightningDataModule) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) that the model is made for."""
-    shape = getattr(data, "shape", None)
-    if shape is None:
-        raise ValueError(f"{type(data).__name__} has no shape; give it the attribute (C, H, W)")
-    return shape
 
 
 def _absolute(path: str) -> str:

@@ -58,6 +58,10 @@ class Noise(LightningDataModule):
     train_dataloader = val_dataloader = test_dataloader = _loader
 
 
+class Shapeless(LightningDataModule):
+    """A data module that does not say its shape."""
+
+
 class InterruptAt(Callback):
     """Presses Ctrl-C while a step is under way."""
 

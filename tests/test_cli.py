@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from multibeta.cli import main
@@ -99,11 +100,15 @@ MISTAKES = {
     "--data.batch_size=0": "data.batch_size=0 is too small; choose at least 1",
     "--ckpt_path=nope.ckpt": "no checkpoint at nope.ckpt",
     "--trainer.default_root_dir=/dev/null/x": "the run folder /dev/null/x/digits/",
-    "--config=celeba --data.root=nope": "nope' does not exist; CelebA needs",
+    "--config=celeba --data.root=nope": "data.root='{here}/nope' does not exist; CelebA needs",
     "--data=my.Data": "data=my.Data cannot be used: No module named 'my'",
     "--model.network=torch.nn.Linear": "model.network=torch.nn.Linear cannot be used: Import path",
     "--trainer.max_epochs=x": "trainer.max_epochs=x is not allowed; allowed: int",
-    "--trainer.devices=x": "`devices` selected with `CPUAccelerator` should be an int > 0",
+    "--trainer.devices=x": "trainer: `devices` selected with `CPUAccelerator` should be",
+    "--config=folder --data.root=empty": "data.root='{here}/empty' is empty;",
+    "--config=npz --data.root=file.npz": "{here}/file.npz: array 'x' has the type int64;",
+    "--data=npz --data.root=nan.npz": "{here}/nan.npz: array 'x' has NaN or infinity in 9 of 9",
+    "--data=tests.helpers.Shapeless": "data=tests.helpers.Shapeless has no shape; give",
     "--model.likelihood.sigma=0": "sigma=0 is not a finite",
 }
 
@@ -111,8 +116,12 @@ MISTAKES = {
 @pytest.mark.parametrize(("argv", "said"), MISTAKES.items(), ids=MISTAKES)
 def test_fit_mistakes(capsys, tmp_path, monkeypatch, argv, said):
     monkeypatch.chdir(tmp_path)
-    assert said in fails(capsys, "fit", *argv.split())
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    np.savez(tmp_path / "file.npz", x=np.zeros((9, 4, 4), dtype=np.int64))
+    np.savez(tmp_path / "nan.npz", x=np.full((9, 4, 4), np.nan, dtype=np.float32))
+    line = fails(capsys, "fit", *argv.split())
+    assert line.startswith(said.format(here=tmp_path)), line
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file.npz", "nan.npz"]
 
 
 @pytest.mark.parametrize(

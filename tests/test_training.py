@@ -173,8 +173,9 @@ def test_a_loss_that_becomes_nan_stops_and_keeps_the_last_good_checkpoint(tmp_pa
     assert all(value.isfinite().all() for value in kept.values())
 
 
-def test_a_nan_at_the_first_step_leaves_no_folder(tmp_path):
-    diverge = "--trainer.callbacks+={class_path: tests.helpers.DivergeAt, init_args: {step: 0}}"
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_nan_before_anything_is_kept_leaves_no_folder(tmp_path, step):
+    diverge = f"--trainer.callbacks+={{class_path: tests.helpers.DivergeAt, init_args: {{step: {step}}}}}"  # noqa: E501
     assert main(["fit", *SMALL, f"--trainer.default_root_dir={tmp_path}", diverge]) == 2
     assert list(tmp_path.glob("*/*")) == []
 
