@@ -1,0 +1,62 @@
+"""What the first curves are held to: measured here where it is quick, else in the result files."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from benchmarks.record import RESULTS
+from multibeta.cli import main
+from multibeta.curve import Curve
+from tests.helpers import newest
+
+
+def fitted(root, *options):
+    assert (
+        main(["fit", *options, "--trainer.accelerator=cpu", f"--trainer.default_root_dir={root}"])
+        == 0
+    )
+    return Curve.from_json(newest(root) / "curve.json")
+
+
+def test_digits_rate_falls_and_distortion_rises_at_every_step(tmp_path):
+    curve = fitted(tmp_path, "--config=digits.yaml")
+    assert len(curve.rows) == 16
+    assert all(a > b for a, b in pairwise(curve["rate_nats"]))
+    assert all(a < b for a, b in pairwise(curve["distortion_nats"]))
+
+
+def test_gaussian_is_close_to_its_optimum_and_never_below(tmp_path):
+    """A third of the config's training is enough for the bound of 0.3 nats."""
+    curve = fitted(tmp_path, "--config=gaussian.yaml", "--trainer.max_epochs=20")
+    excess, se = curve["excess_nats"], curve["objective_se"]
+    assert sum(excess) / len(excess) <= 0.3
+    assert all(e >= -s for e, s in zip(excess, se, strict=True))
+
+
+def result(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def test_results_of_the_first_curves():
+    digits, gaussian = result("first_curves_digits"), result("first_curves_gaussian")
+    assert digits["rate_falls_at_every_step"]
+    assert digits["distortion_rises_at_every_step"]
+    assert digits["seconds"] < 120
+    assert gaussian["mean_excess_nats"] <= 0.3
+    assert gaussian["points_below_the_optimum_by_more_than_their_se"] == 0
+    assert result("first_curves_binarized_mnist")["objective_nats_at_1"] <= 100
+
+
+def test_results_of_folding():
+    for case in result("folding")["ratios"].values():
+        assert case["ratio"] <= 1.02
+
+
+def test_results_of_the_cache():
+    assert result("celeba_start")["second_start_to_first_step_seconds"] < 10
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda p: p.stem)
+def test_every_result_says_where_it_is_from(path):
+    assert {"command", "commit", "machine"} <= set(json.loads(path.read_text()))
