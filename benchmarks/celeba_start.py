@@ -51,8 +51,7 @@ def _seconds(root: str, folder: str) -> float:
         [sys.executable, "-m", "multibeta", "fit", "--config=celeba.yaml", f"--data.root={root}",
          "--trainer.max_steps=1", "--curve.enabled=false",
          f"--trainer.default_root_dir={folder}/runs",
-         f"--trainer.callbacks+={PrintTime.__module__}.PrintTime".replace(
-             "__main__", "benchmarks.celeba_start")],
+         "--trainer.callbacks+=benchmarks.celeba_start.PrintTime"],
         env={**os.environ, "MULTIBETA_CACHE": f"{folder}/cache"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
