@@ -16,7 +16,18 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chain", "Conditional", "Conditioning", "FiLM", "Gate", "Place", "fold", "ramps"]
+__all__ = [
+    "Chain",
+    "Conditional",
+    "Conditioning",
+    "Embedding",
+    "FiLM",
+    "Gate",
+    "HyperLinear",
+    "Place",
+    "fold",
+    "ramps",
+]
 
 Place = Literal["encoder", "head", "stem", "decoder", "output"]
 """Where a layer stands - inside the encoder, its latent head, the decoder's first layer, inside
@@ -24,15 +35,16 @@ the decoder, or the decoder's last layer."""
 
 Kind = Literal["film", "gate", "none"]
 
-_RAMPS = 16
+_RAMPS, _CURVES, _TERMS = 16, 32, 4
 
 
 @dataclass(frozen=True)
 class Conditioning:
     r"""One way for β to enter a network.
 
-    - ``film``: every affine layer gets a scale and a shift per channel (:class:`FiLM`). The
-      embedding c is 16 smooth ramps along log β, evenly spaced over its range (:func:`ramps`):
+    - ``film``: every affine layer gets a scale and a shift per channel (:class:`FiLM`); where the
+      code is made and read, the weights depend on β too (:class:`HyperLinear`). The
+      embedding c is 16 smooth ramps along log β and 32 learned curves (:class:`Embedding`):
       each scale and shift is a curve in log β that can bend anywhere, the network does not depend
       on β before training, and it stays bounded outside the range.
     - ``gate``: the published gates of the Multi-Rate VAE (:class:`Gate`); the latent heads,
@@ -53,36 +65,71 @@ class Conditioning:
     @property
     def features(self) -> int:
         """The number of features F of the embedding."""
-        return {"film": _RAMPS, "gate": 1, "none": 0}[self.kind]
+        return {"film": _RAMPS + _CURVES, "gate": 1, "none": 0}[self.kind]
 
-    def embed(self, s: Tensor) -> Tensor:
-        """Embed standardised log β (see :meth:`BetaRange.standardise`).
-
-        Args:
-            s: (B,), or (1,) for one β shared by the batch.
+    def embedding(self) -> nn.Module:
+        """Build the embedding.
 
         Returns:
-            c: (B, F) or (1, F).
+            A module: standardised log β (see :meth:`BetaRange.standardise`), (B,), or (1,) for
+            one β shared by the batch → c: (B, F) or (1, F).
         """
-        if self.kind != "film":
-            return s[:, None].expand(-1, self.features)
-        return ramps(s / math.sqrt(3), _RAMPS)
+        return Embedding() if self.kind == "film" else _Scalar(self.features)
 
-    def __call__(self, layer: nn.Module, place: Place) -> nn.Module:
+    def __call__(self, layer: nn.Module, place: Place, relu: bool = False) -> nn.Module:
         """Let the layer depend on β, as its place asks for.
 
         Args:
             layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d, with a bias.
             place: Where it stands in the network.
+            relu: Whether to add a ReLU after it.
 
         Returns:
-            A :class:`FiLM` or :class:`Gate` around the layer, or the layer.
+            A :class:`FiLM`, :class:`HyperLinear` or :class:`Gate` around the layer, or the layer;
+            with its ReLU.
         """
         if self.kind == "film":
-            return FiLM(layer, self.features)
+            if place in ("head", "stem") and isinstance(layer, nn.Linear):
+                return HyperLinear(layer, self.features, relu, gain=place == "stem")
+            return FiLM(layer, self.features, relu)
         if self.kind == "gate" and place in ("encoder", "decoder"):
-            return Gate(layer, place)
-        return layer
+            return Gate(layer, place, relu)
+        return nn.Sequential(layer, nn.ReLU()) if relu else layer
+
+
+class Embedding(nn.Module):
+    r"""An embedding of log β: ramps along its range, and learned curves.
+
+    .. math:: c(s) = \bigl[\, r(s),\; h(r(s)) - \overline{h(r)} \,\bigr]
+
+    with r the 16 :func:`ramps`, h a small network with 32 outputs, and the bar its mean over the
+    range of log β. Centred, the curves say how a β differs from the others, and what is common to
+    all β's is left to the layers' own weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.curves = nn.Sequential(
+            nn.Linear(_RAMPS, 2 * _CURVES), nn.SiLU(), nn.Linear(2 * _CURVES, _CURVES, bias=False)
+        )
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Embed standardised log β: (B,) → (B, F)."""
+        range_ = torch.linspace(-1, 1, 2 * _RAMPS + 1, dtype=s.dtype, device=s.device)
+        steps = ramps(torch.cat([s / math.sqrt(3), range_]), _RAMPS)
+        curves = self.curves(steps)
+        return torch.cat([steps[: len(s)], curves[: len(s)] - curves[len(s) :].mean(0)], dim=-1)
+
+
+class _Scalar(nn.Module):
+    """Standardised log β itself, or nothing."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, s: Tensor) -> Tensor:
+        return s[:, None].expand(-1, self.features)
 
 
 class Conditional(nn.Module):
@@ -107,7 +154,7 @@ class Chain(Conditional, nn.Sequential):
 class _ConditionedLayer(Conditional):
     """An affine layer whose output channels are scaled and shifted as β asks."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, relu: bool = False) -> None:
         super().__init__()
         if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             raise TypeError(f"{type(layer).__name__} is not a Linear, Conv2d, ConvTranspose2d")
@@ -116,23 +163,16 @@ class _ConditionedLayer(Conditional):
         if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
             raise ValueError(f"{layer} has groups, which fold() does not support; use groups=1")
         self.layer = layer
+        self.relu = relu
         self.channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
     def affine(self, c: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return scale and shift per output channel: (B, channels) each."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Apply the layer, then scale and shift its output channels."""
-        y = self.layer(x)
-        scale, shift = self.affine(c)
-        spatial = (1,) * (y.ndim - 2)
-        scale = scale.view(*scale.shape, *spatial)
-        return y * scale if shift is None else torch.addcmul(shift.view_as(scale), y, scale)
-
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
-        """Return the plain layer that this one is at c: (1, F)."""
+        """Return the plain layer, and its ReLU, that this one is at c: (1, F)."""
         scale, shift = self.affine(c)
         plain: Any = copy.deepcopy(self.layer)
         # A transposed convolution keeps its output channels in the second axis.
@@ -143,7 +183,7 @@ class _ConditionedLayer(Conditional):
         plain.bias.mul_(scale.squeeze(0))
         if shift is not None:
             plain.bias.add_(shift.squeeze(0))
-        return plain
+        return nn.Sequential(plain, nn.ReLU()) if self.relu else plain
 
 
 class FiLM(_ConditionedLayer):
@@ -156,14 +196,15 @@ class FiLM(_ConditionedLayer):
     Args:
         layer: The affine layer (W, b).
         features: The number F of features of c.
+        relu: Whether a ReLU follows; in one step it costs less time and memory.
 
     References:
         Perez et al. 2018, arXiv 1709.07871 (FiLM); Dosovitskiy & Djolonga 2020, "You Only
         Train Once", section 3 (conditioning on the loss weights).
     """
 
-    def __init__(self, layer: nn.Module, features: int) -> None:
-        super().__init__(layer)
+    def __init__(self, layer: nn.Module, features: int, relu: bool = False) -> None:
+        super().__init__(layer, relu)
         self.condition = nn.Linear(features, 2 * self.channels, bias=False)
         nn.init.zeros_(self.condition.weight)
 
@@ -171,6 +212,126 @@ class FiLM(_ConditionedLayer):
         """Return scale exp(Ac) and shift Tc for c (B, F): (B, channels) each."""
         log_scale, shift = self.condition(c).chunk(2, dim=-1)
         return log_scale.exp(), shift
+
+    def linear(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return W x + b."""
+        return self.layer(x)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Apply the layer, then scale and shift its output channels."""
+        y = self.linear(x, c)
+        log_scale, shift = self.condition(c).chunk(2, dim=-1)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return _ScaleShift.apply(y, log_scale, shift, self.relu)
+        shape = (*shift.shape, *(1,) * (y.ndim - 2))
+        y = torch.addcmul(shift.view(shape), y, log_scale.exp().view(shape))
+        return y.relu_() if self.relu else y
+
+
+class HyperLinear(FiLM):
+    r"""A FiLM layer whose weights themselves depend on β.
+
+    .. math::
+        y = e^{A c} \odot (W(c) (e^{G c} \odot x) + b) + T c, \qquad
+        W(c) = W + \sum_{k=1}^K (F c)_k W_k
+
+    It stands where the code is made and where it is read: there, each β wants other features.
+    W_k and G start at 0.
+
+    Args:
+        layer: The linear layer (W, b).
+        features: The number F of features of c.
+        relu: Whether a ReLU follows.
+        gain: Whether the inputs have a gain each, or G = 0. On the code it opens and shuts each
+            latent, as the linear VAE's optimum asks: its gain there is √(λ − θ), θ = βσ².
+        terms: The number K of terms.
+
+    References:
+        Ha et al. 2017, "HyperNetworks", arXiv 1609.09106, with a linear network that makes the
+        weights.
+    """
+
+    layer: nn.Linear
+
+    def __init__(
+        self,
+        layer: nn.Linear,
+        features: int,
+        relu: bool = False,
+        gain: bool = False,
+        terms: int = _TERMS,
+    ) -> None:
+        super().__init__(layer, features, relu)
+        self.gain = nn.Linear(features, layer.in_features, bias=False) if gain else None
+        if self.gain is not None:
+            nn.init.zeros_(self.gain.weight)
+        self.mix = nn.Linear(features, terms, bias=False)
+        self.terms = nn.Parameter(torch.zeros(terms, layer.in_features, layer.out_features))
+
+    def linear(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return W(c) x + b."""
+        if self.gain is not None:
+            x = x * self.gain(c).exp()
+        share = self.mix(c).expand(len(x), -1)
+        y = self.layer(x)
+        if x.shape[1] < y.shape[1]:  # the smaller side is the one to take K times
+            mixed = (share[:, :, None] * x[:, None, :]).flatten(1)
+            return y + mixed @ self.terms.flatten(0, 1)
+        each = x @ self.terms.transpose(0, 1).flatten(1)
+        return y + torch.bmm(share[:, None, :], each.unflatten(1, self.terms.shape[::2]))[:, 0]
+
+    @torch.no_grad()
+    def fold(self, c: Tensor) -> nn.Module:
+        """Return the plain layer, and its ReLU, that this one is at c: (1, F)."""
+        plain = copy.deepcopy(self)
+        plain.layer.weight += torch.einsum("k,kio->oi", self.mix(c)[0], self.terms)
+        if self.gain is not None:
+            plain.layer.weight *= self.gain(c).exp()
+        return super(HyperLinear, plain).fold(c)
+
+
+class _ScaleShift(torch.autograd.Function):
+    """exp(a) y + t per channel, then perhaps a ReLU, in the place of y.
+
+    Its gradients need the output alone, so that a conditioned network keeps as many feature maps
+    in memory as a plain one: with g the gradient of the output o (0 where the ReLU cuts), that
+    of a is Σ g·(o − t), that of t is Σ g and that of y is exp(a) g.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, log_scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
+        shape = (*shift.shape, *(1,) * (y.ndim - 2))
+        scale, shift = log_scale.exp().to(y.dtype), shift.to(y.dtype)
+        torch.addcmul(shift.view(shape), y, scale.view(shape), out=y)
+        if relu:
+            y.relu_()
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(y, scale, shift)
+        ctx.relu, ctx.dtype = relu, log_scale.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        out, scale, shift = ctx.saved_tensors
+        (g,) = gradients
+        if ctx.relu:
+            g = torch.ops.aten.threshold_backward(g, out, 0)
+        if out.ndim > 2:
+            pixels = g.flatten(2)
+            of_shift = pixels.sum(2)
+            dot = pixels.flatten(0, 1)[:, None, :] @ out.flatten(2).flatten(0, 1)[:, :, None]
+            of_output = dot.view_as(of_shift)
+        else:
+            of_shift, of_output = g, g * out
+        of_log_scale = of_output - shift * of_shift
+        of_y = g * scale.view(*scale.shape, *(1,) * (out.ndim - 2))
+        one = scale.shape
+        return (
+            of_y,
+            of_log_scale.sum_to_size(one).to(ctx.dtype),
+            of_shift.sum_to_size(one).to(ctx.dtype),
+            None,
+        )
 
 
 class Gate(_ConditionedLayer):
@@ -187,13 +348,16 @@ class Gate(_ConditionedLayer):
     Args:
         layer: The affine layer (W, b).
         side: ``"encoder"`` or ``"decoder"``.
+        relu: Whether a ReLU follows.
 
     References:
         Bae et al. 2023, "Multi-Rate VAE", arXiv 2212.03905, section 3.2.
     """
 
-    def __init__(self, layer: nn.Module, side: Literal["encoder", "decoder"]) -> None:
-        super().__init__(layer)
+    def __init__(
+        self, layer: nn.Module, side: Literal["encoder", "decoder"], relu: bool = False
+    ) -> None:
+        super().__init__(layer, relu)
         self.side = side
         self.condition = nn.Linear(1, self.channels)
 
@@ -206,6 +370,13 @@ class Gate(_ConditionedLayer):
         open_ = (1 - u.exp()).relu()
         is_open = open_ > 0
         return torch.where(is_open, torch.where(is_open, open_, 1).sqrt(), 0), None
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Apply the layer, then gate its output channels."""
+        y = self.layer(x)
+        gate, _ = self.affine(c)
+        y = y * gate.view(*gate.shape, *(1,) * (y.ndim - 2))
+        return y.relu() if self.relu else y
 
 
 class _Constant(nn.Module):

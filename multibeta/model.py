@@ -137,6 +137,7 @@ class MultiBetaVAE(LightningModule):
             },
             logger=False,
         )
+        self.embedding = self.conditioning.embedding()
         self.encoder = network.encoder(self.shape, latent_dim, self.conditioning)
         self.decoder = network.decoder(
             self.shape, latent_dim, self.likelihood.outputs, self.conditioning
@@ -184,7 +185,8 @@ class MultiBetaVAE(LightningModule):
         Returns:
             Batch shape (B,), event shape (Z,).
         """
-        return posterior_of(self.encoder(x, self._embed(self._as_tensor(beta))))
+        beta = self._as_tensor(beta)
+        return posterior_of(self.encoder(x, self._embed(beta)), beta)
 
     def decode(self, z: Tensor, beta: Tensor | float) -> Distribution:
         """Return p(x|z) at β, for z (B, Z) and one β or one per example (B,)."""
@@ -200,8 +202,9 @@ class MultiBetaVAE(LightningModule):
             beta: One β, or one per example: (B,).
             noise: Standard normal noise of the sample: (B, Z); drawn when None.
         """
-        c = self._embed(self._as_tensor(beta))
-        posterior = posterior_of(self.encoder(x, c))
+        beta = self._as_tensor(beta)
+        c = self._embed(beta)
+        posterior = posterior_of(self.encoder(x, c), beta)
         return elbo_terms_of(x, posterior, lambda z: self.likelihood(self.decoder(z, c)), noise)
 
     def forward(self, x: Tensor, beta: Tensor | float) -> Tensor:
@@ -225,7 +228,7 @@ class MultiBetaVAE(LightningModule):
         self.likelihood.check(x.min().item(), x.max().item())
 
     def _embed(self, beta: Tensor) -> Tensor:
-        return self.conditioning.embed(self.beta_range.standardise(beta))
+        return self.embedding(self.beta_range.standardise(beta))
 
     def _as_tensor(self, beta: Tensor | float) -> Tensor:
         parameter = next(self.parameters())
@@ -297,7 +300,9 @@ class MultiBetaVAE(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch."""
-        optimizer = Adam(self.parameters(), lr=self.lr)
+        # Lightning clips no fused optimizer under mixed precision.
+        fused = "mixed" not in str(self.trainer.precision)
+        optimizer = Adam(self.parameters(), lr=self.lr, fused=fused)
         schedule = _warmup_cosine(optimizer, self.warmup, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,

@@ -37,7 +37,8 @@ class Network:
             conditioning: Wraps the layers that should depend on β.
 
         Returns:
-            A module: x (B, C, H, W), c → (B, 2Z), means then log-variances.
+            A module: x (B, C, H, W), c → (B, 2Z): means, then the log-curvatures h of
+            :func:`~multibeta.vae.posterior_of`.
         """
         raise NotImplementedError
 
@@ -62,28 +63,35 @@ class Linear(Network):
     """Two linear layers a side, latent_dim wide, without nonlinearity: the linear VAE.
 
     Its optimum is known in closed form. Two layers, because a gate or scale on the inner one
-    is what lets the gain of each latent follow β.
+    is what lets the gain of each latent follow β. All start orthogonal: a product of random
+    matrices is close to singular, and the latents that start shut would stay so.
 
     References:
-        Lucas et al. 2019, arXiv 1911.02469; Bae et al. 2023, arXiv 2212.03905, section 4.
+        Lucas et al. 2019, arXiv 1911.02469; Bae et al. 2023, arXiv 2212.03905, section 4; Saxe et
+        al. 2014, arXiv 1312.6120 (orthogonal initialisation of deep linear networks).
     """
 
     def encoder(self, shape: Shape, latent_dim: int, conditioning: Conditioning) -> nn.Module:
         """Build x → (B, 2Z)."""
-        return Chain(
-            nn.Flatten(),
-            conditioning(nn.Linear(math.prod(shape), latent_dim), "encoder"),
-            conditioning(nn.Linear(latent_dim, 2 * latent_dim), "head"),
+        inner, head = (
+            _orthogonal(math.prod(shape), latent_dim),
+            nn.Linear(latent_dim, 2 * latent_dim),
         )
+        nn.init.orthogonal_(head.weight[:latent_dim].detach())
+        nn.init.zeros_(head.weight[latent_dim:].detach())
+        nn.init.zeros_(head.bias)
+        return Chain(nn.Flatten(), conditioning(inner, "encoder"), conditioning(head, "head"))
 
     def decoder(
         self, shape: Shape, latent_dim: int, outputs: int, conditioning: Conditioning
     ) -> nn.Module:
         """Build z → (B, outputs·C, H, W)."""
         channels, height, width = shape
+        # The published gates stand on the inner layer, whatever they leave out elsewhere.
+        place: Place = "decoder" if conditioning.kind == "gate" else "stem"
         return Chain(
-            conditioning(nn.Linear(latent_dim, latent_dim), "decoder"),
-            conditioning(nn.Linear(latent_dim, outputs * math.prod(shape)), "output"),
+            conditioning(_orthogonal(latent_dim, latent_dim), place),
+            conditioning(_orthogonal(latent_dim, outputs * math.prod(shape)), "output"),
             nn.Unflatten(1, (outputs * channels, height, width)),
         )
 
@@ -125,7 +133,7 @@ class MLP(Network):
     ) -> tuple[list[nn.Module], int]:
         layers: list[nn.Module] = []
         for place in places:
-            layers += [conditioning(nn.Linear(inputs, self.width), place), nn.ReLU()]
+            layers.append(conditioning(nn.Linear(inputs, self.width), place, relu=True))
             inputs = self.width
         return layers, inputs
 
@@ -156,7 +164,7 @@ class Conv(Network):
         layers: list[nn.Module] = []
         for i in range(self.depth):
             strided = nn.Conv2d(channels[i], channels[i + 1], **_halving(sizes[i]))
-            layers += [conditioning(strided, "encoder"), nn.ReLU()]
+            layers.append(conditioning(strided, "encoder", relu=True))
         last = channels[-1]
         layers += [_Residual(last, conditioning, "encoder") for _ in range(self.blocks)]
         head = nn.Linear(last * math.prod(sizes[-1]), 2 * latent_dim)
@@ -170,15 +178,13 @@ class Conv(Network):
         channels[0] *= outputs
         last = channels[-1]
         layers: list[nn.Module] = [
-            conditioning(nn.Linear(latent_dim, last * math.prod(sizes[-1])), "stem"),
+            conditioning(nn.Linear(latent_dim, last * math.prod(sizes[-1])), "stem", relu=True),
             nn.Unflatten(1, (last, *sizes[-1])),
-            nn.ReLU(),
         ]
         layers += [_Residual(last, conditioning, "decoder") for _ in range(self.blocks)]
         for i in reversed(range(self.depth)):
             strided = nn.ConvTranspose2d(channels[i + 1], channels[i], **_halving(sizes[i]))
-            layers += [conditioning(strided, "decoder" if i else "output")]
-            layers += [nn.ReLU()] if i else []
+            layers.append(conditioning(strided, "decoder" if i else "output", relu=i > 0))
         return Chain(*layers)
 
     def _stages(self, shape: Shape) -> tuple[list[int], list[tuple[int, int]]]:
@@ -253,11 +259,18 @@ class _Residual(Conditional):
         super().__init__()
         first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.body = Chain(
-            nn.ReLU(), conditioning(first, place), nn.ReLU(), conditioning(second, place)
+            nn.ReLU(), conditioning(first, place, relu=True), conditioning(second, place)
         )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         return x + self.body(x, c)
+
+
+def _orthogonal(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.orthogonal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _halving(size: tuple[int, int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
@@ -14,8 +15,8 @@ from multibeta.likelihoods import Likelihood, at_least_float32
 
 __all__ = ["BetaVAE", "ELBOTerms", "elbo_terms_of", "posterior_of"]
 
-# exp of anything in this span, and its square, is a finite float32 above 0.
-_LOG_VARIANCE_SPAN = (-30.0, 30.0)
+# Its exponential and the square of that are float32 above 0.
+_LEAST_LOG_VARIANCE = -30.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class BetaVAE(nn.Module):
     """A VAE at one β: an ordinary module, made by :meth:`MultiBetaVAE.at_beta`.
 
     Args:
-        encoder: x (B, C, H, W) → (B, 2Z), means then log-variances.
+        encoder: x (B, C, H, W) → (B, 2Z), what :func:`posterior_of` takes.
         decoder: z (B, Z) → (B, outputs·C, H, W).
         likelihood: Turns the decoder's output into p(x|z).
         latent_dim: The number Z of latents.
@@ -64,7 +65,8 @@ class BetaVAE(nn.Module):
 
     def encode(self, x: Tensor) -> Independent:
         """Return q(z|x): batch shape (B,), event shape (Z,), for x (B, C, H, W) in [0, 1]."""
-        return posterior_of(self.encoder(x))
+        parameters = self.encoder(x)
+        return posterior_of(parameters, parameters.new_tensor([self.beta]))
 
     def decode(self, z: Tensor) -> Distribution:
         """Return p(x|z): batch shape (B,), event shape (C, H, W), for z (B, Z)."""
@@ -149,10 +151,29 @@ class BetaVAE(nn.Module):
         return f"beta={self.beta:g}, latent_dim={self.latent_dim}"
 
 
-def posterior_of(parameters: Tensor) -> Independent:
-    """Return q(z|x) for an encoder's output (B, 2Z): means, then log-variances."""
-    mean, log_variance = at_least_float32(parameters).chunk(2, dim=-1)
-    std = (0.5 * log_variance.clamp(*_LOG_VARIANCE_SPAN)).exp()
+def posterior_of(parameters: Tensor, beta: Tensor) -> Independent:
+    r"""Return q(z|x) for an encoder's output at β.
+
+    With (m, h) the two halves of the output,
+
+    .. math:: q(z|x) = \mathcal N(m, v), \qquad v = \frac{β}{β + e^h}, \quad
+        \log v = -\log(1 + e^{h - \log β}).
+
+    It is the form of the optimum for a decoder that is linear around m with orthogonal columns:
+    the precision is then 1 from the prior plus the curvature of D over β. So a network whose h
+    does not depend on β has the right variance at every β: precise where β is low, the prior's
+    where it is high.
+
+    Args:
+        parameters: (B, 2Z).
+        beta: β: (B,), or (1,) for one β shared by the batch.
+
+    References:
+        Lucas et al. 2019, arXiv 1911.02469, section 4 (the linear case, β = 1).
+    """
+    mean, log_curvature = at_least_float32(parameters).chunk(2, dim=-1)
+    log_variance = -F.softplus(log_curvature - beta.to(mean).log()[:, None])
+    std = (0.5 * log_variance.clamp(min=_LEAST_LOG_VARIANCE)).exp()
     return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
 
 

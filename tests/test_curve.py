@@ -120,7 +120,9 @@ def set_to_optimum(vae, data, sigma):
         k = vae.latent_dim
         vae.encoder[1].weight.copy_(basis[:, :k].T)
         vae.encoder[2].weight[:k].copy_(torch.diag(decoder_gain / level))
-        vae.encoder[2].bias[k:].copy_(variance.log())
+        # v = β / (β + e^h)
+        curvature = vae.beta_range.low * (1 / variance - 1)
+        vae.encoder[2].bias[k:].copy_(curvature.log().clamp(min=-50))
         vae.decoder[0].weight.copy_(torch.diag(decoder_gain))
         vae.decoder[1].weight.copy_(basis[:, :k])
 

@@ -5,7 +5,17 @@ import torch
 from torch import nn
 
 from multibeta.betas import BetaRange
-from multibeta.film import Chain, Conditioning, FiLM, Gate, fold, ramps
+from multibeta.film import (
+    Chain,
+    Conditioning,
+    Embedding,
+    FiLM,
+    Gate,
+    HyperLinear,
+    _ScaleShift,
+    fold,
+    ramps,
+)
 
 LAYERS = {
     "linear": lambda: (nn.Linear(6, 5), torch.randn(3, 6)),
@@ -32,6 +42,47 @@ def test_a_folded_layer_is_the_conditioned_one(kind, wrap):
     plain = conditioned.fold(c)
     assert type(plain) is type(layer)
     torch.testing.assert_close(plain(x), conditioned(x, c), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 7), (7, 3)])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("gain", [False, True])
+def test_hyper_linear_formula_and_fold(inputs, outputs, relu, gain):
+    layer = HyperLinear(nn.Linear(inputs, outputs), 4, relu, gain, terms=2)
+    layer = randomise(layer).double()
+    x, c = torch.randn(5, inputs).double(), torch.randn(5, 4).double()
+    y = layer(x, c)
+    for i in range(5):
+        weight = layer.layer.weight + torch.einsum("k,kio->oi", layer.mix(c[i]), layer.terms)
+        log_scale, shift = layer.condition(c[i]).chunk(2)
+        code = x[i] * layer.gain(c[i]).exp() if gain else x[i]
+        expected = log_scale.exp() * (weight @ code + layer.layer.bias) + shift
+        torch.testing.assert_close(y[i], expected.relu() if relu else expected)
+        folded = layer.fold(c[i : i + 1])
+        torch.testing.assert_close(folded(x[i : i + 1])[0], y[i], rtol=1e-10, atol=1e-12)
+    assert torch.equal(layer(x, c), y)  # folding changed nothing
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 5, 2)])
+@pytest.mark.parametrize("conditions", [1, 3])
+@pytest.mark.parametrize("relu", [False, True])
+def test_gradient_of_the_scale_and_shift(shape, conditions, relu):
+    y, a, t = (torch.randn(*s, dtype=torch.float64, requires_grad=True)
+               for s in (shape, (conditions, 4), (conditions, 4)))  # fmt: skip
+    assert torch.autograd.gradcheck(
+        lambda *v: _ScaleShift.apply(v[0] * 1, *v[1:], relu), (y, a, t)
+    )
+
+
+@pytest.mark.parametrize("wrap", [FiLM, HyperLinear])
+def test_the_relu_of_a_layer_is_a_relu_after_it(wrap):
+    layer = randomise(wrap(nn.Linear(6, 5), 4, relu=True))
+    x, c = torch.randn(3, 6), torch.randn(3, 4)
+    with_relu = layer(x, c)
+    layer.relu = False
+    torch.testing.assert_close(with_relu, layer(x, c).relu())
+    with torch.no_grad():
+        torch.testing.assert_close(with_relu, layer(x, c).relu())
 
 
 def test_each_example_gets_its_own_condition():
@@ -96,19 +147,26 @@ def test_gate_leaves_heads_stem_and_output_plain():
 
 def test_film_conditions_every_place():
     film = Conditioning("film")
-    for place in ("encoder", "head", "stem", "decoder", "output"):
-        assert isinstance(film(nn.Linear(2, 2), place), FiLM)
+    for place in ("encoder", "decoder", "output"):
+        assert type(film(nn.Linear(2, 2), place)) is FiLM
+    for place in ("head", "stem"):
+        assert type(film(nn.Linear(2, 2), place)) is HyperLinear
 
 
 @pytest.mark.parametrize("kind", ["film", "gate"])
 def test_embedding_has_the_features_it_says(kind):
     conditioning = Conditioning(kind)
     s = BetaRange(0.01, 10).standardise(torch.tensor([0.01, 1.0, 10.0]))
-    assert conditioning.embed(s).shape == (3, conditioning.features)
+    assert conditioning.embedding()(s).shape == (3, conditioning.features)
+
+
+def test_embedding_is_centred_over_the_range():
+    s = torch.linspace(-math.sqrt(3), math.sqrt(3), 33)
+    assert Embedding()(s)[:, 16:].mean(0).abs().max() < 1e-6
 
 
 def test_no_conditioning_has_an_empty_embedding():
-    assert Conditioning("none").embed(torch.zeros(3)).shape == (3, 0)
+    assert Conditioning("none").embedding()(torch.zeros(3)).shape == (3, 0)
 
 
 def test_unknown_conditioning():

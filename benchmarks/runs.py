@@ -1,0 +1,145 @@
+"""Runs: a model fitted by the command line, measured, and kept in a result file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import multibeta
+from benchmarks.record import RESULTS, is_done, save
+from multibeta.checkpoints import load_data
+from multibeta.cli import main
+from multibeta.curve import Curve
+from multibeta.film import FiLM, Gate
+from multibeta.model import MultiBetaVAE, images_of
+
+__all__ = ["GRID", "Run", "curve_of", "make", "objective_at", "result_of", "self_regret"]
+
+GRID = "0.01:10:40"
+"""40 β's, among them .01, .1, 1 and 10."""
+
+LOGS = Path("runs/benchmarks")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fit and what is measured after it.
+
+    Args:
+        name: Of the result file.
+        options: What follows ``multibeta fit``; DATA_ROOT stands for the data's folder.
+        curves: Split → the β's to measure on it.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    curves: Mapping[str, str]
+
+
+def make(runs: Iterable[Run], command: str, root: str, jobs: int) -> None:
+    """Make the results that are missing, several at a time, one thread each.
+
+    Args:
+        runs: What to make.
+        command: The command that is under way, for the result files.
+        root: The data's folder.
+        jobs: Runs at a time.
+    """
+    missing = [run for run in runs if not is_done(run.name)]
+    if not missing:
+        return
+    LOGS.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        under_way = [pool.submit(_make, run, command, root) for run in missing]
+        for done in as_completed(under_way):
+            print(done.result(), flush=True)
+
+
+def _make(run: Run, command: str, root: str) -> str:
+    torch.set_num_threads(1)
+    with (
+        (LOGS / f"{run.name}.log").open("w", buffering=1) as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+        tempfile.TemporaryDirectory() as to,
+    ):
+        options = [option.replace("DATA_ROOT", root) for option in run.options]
+        start = time.perf_counter()
+        code = main(["fit", *options, f"--trainer.default_root_dir={to}",
+                 "--trainer.accelerator=cpu", "--curve.enabled=false"])  # fmt: skip
+        if code:
+            raise RuntimeError(f"{run.name}: multibeta fit failed; see {log.name}")
+        seconds = time.perf_counter() - start
+        folder = next(Path(to).glob("*/*"))
+        model, data = multibeta.load(folder), load_data(folder)
+        curves = {
+            split: multibeta.sweep(model, data, betas, split=split)
+            for split, betas in run.curves.items()
+        }
+        result: dict[str, Any] = {
+            "fit": " ".join(["multibeta fit", *run.options]),
+            "fit_seconds": round(seconds, 1),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "channels": _channels(model, data) if model.conditioning.features else None,
+            "curves": {split: curve.as_dict() for split, curve in curves.items()},
+        }
+        save(run.name, command, result)
+    return f"{run.name}: {seconds:.0f} s"
+
+
+def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, int]:
+    """Count the channels of conditioned layers, and those that no example gives a gradient to."""
+    biases = [module.layer.bias for module in model.modules() if isinstance(module, FiLM | Gate)]
+    gradients = [torch.zeros_like(bias) for bias in biases]
+    torch.manual_seed(0)
+    for batch in itertools.islice(data.ordered("train"), batches):
+        x = images_of(batch)
+        terms = model.elbo_terms(x, model.beta_range.draw(len(x)))
+        loss = (terms.distortion_nats + terms.rate_nats).sum()
+        for gradient, of_batch in zip(gradients, torch.autograd.grad(loss, biases), strict=True):
+            gradient += of_batch.abs()
+    without = sum(int((gradient == 0).sum()) for gradient in gradients)
+    return {"conditioned": sum(map(len, biases)), "without_gradient": without}
+
+
+def result_of(name: str) -> dict[str, Any]:
+    """Return a result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def curve_of(name: str, split: str = "test") -> Curve:
+    """Return a curve of a run."""
+    curve = result_of(name)["curves"][split]
+    return Curve(tuple(curve["rows"]), curve["about"])
+
+
+def objective_at(curve: Curve, beta: float) -> float:
+    """Return D + βR at a β of the curve."""
+    return next(row["objective_nats"] for row in curve.rows if row["beta"] == beta)
+
+
+def self_regret(curve: Curve) -> float:
+    """Return the largest J(β; conditioned on β) − min over b of J(β; conditioned on b)."""
+    return max(
+        row["objective_nats"]
+        - min(other["distortion_nats"] + row["beta"] * other["rate_nats"] for other in curve.rows)
+        for row in curve.rows
+    )
+
+
+def falls(curve: Curve) -> bool:
+    """Return whether R falls at every step of β."""
+    return all(a > b for a, b in itertools.pairwise(curve["rate_nats"]))
