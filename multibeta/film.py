@@ -224,7 +224,7 @@ class FiLM(_ConditionedLayer):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _ScaleShift.apply(y, log_scale, shift, self.relu)
         shape = (*shift.shape, *(1,) * (y.ndim - 2))
-        y = torch.addcmul(shift.view(shape), y, log_scale.exp().view(shape))
+        y = y * log_scale.exp().view(shape) + shift.view(shape)
         return y.relu_() if self.relu else y
 
 
@@ -266,7 +266,12 @@ class HyperLinear(FiLM):
         if self.gain is not None:
             nn.init.zeros_(self.gain.weight)
         self.mix = nn.Linear(features, terms, bias=False)
-        self.terms = nn.Parameter(torch.zeros(terms, layer.in_features, layer.out_features))
+        # The smaller side is the one to take K times; each layout is that of one product.
+        shape = layer.in_features, layer.out_features
+        self.wide = layer.in_features < layer.out_features
+        self.terms = nn.Parameter(
+            torch.zeros(terms, *shape) if self.wide else torch.zeros(shape[0], terms, shape[1])
+        )
 
     def linear(self, x: Tensor, c: Tensor) -> Tensor:
         """Return W(c) x + b."""
@@ -274,17 +279,19 @@ class HyperLinear(FiLM):
             x = x * self.gain(c).exp()
         share = self.mix(c).expand(len(x), -1)
         y = self.layer(x)
-        if x.shape[1] < y.shape[1]:  # the smaller side is the one to take K times
+        if self.wide:
             mixed = (share[:, :, None] * x[:, None, :]).flatten(1)
             return y + mixed @ self.terms.flatten(0, 1)
-        each = x @ self.terms.transpose(0, 1).flatten(1)
-        return y + torch.bmm(share[:, None, :], each.unflatten(1, self.terms.shape[::2]))[:, 0]
+        each = (x @ self.terms.flatten(1)).unflatten(1, self.terms.shape[1:])
+        return y + (share[:, None, :] @ each)[:, 0]
 
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
         """Return the plain layer, and its ReLU, that this one is at c: (1, F)."""
         plain = copy.deepcopy(self)
-        plain.layer.weight += torch.einsum("k,kio->oi", self.mix(c)[0], self.terms)
+        plain.layer.weight += torch.einsum(
+            "k,kio->oi" if self.wide else "k,iko->oi", self.mix(c)[0], self.terms
+        )
         if self.gain is not None:
             plain.layer.weight *= self.gain(c).exp()
         return super(HyperLinear, plain).fold(c)
@@ -302,7 +309,7 @@ class _ScaleShift(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, log_scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
         shape = (*shift.shape, *(1,) * (y.ndim - 2))
         scale, shift = log_scale.exp().to(y.dtype), shift.to(y.dtype)
-        torch.addcmul(shift.view(shape), y, scale.view(shape), out=y)
+        y.mul_(scale.view(shape)).add_(shift.view(shape))
         if relu:
             y.relu_()
         ctx.mark_dirty(y)
@@ -316,13 +323,9 @@ class _ScaleShift(torch.autograd.Function):
         (g,) = gradients
         if ctx.relu:
             g = torch.ops.aten.threshold_backward(g, out, 0)
+        of_shift, of_output = g, g * out
         if out.ndim > 2:
-            pixels = g.flatten(2)
-            of_shift = pixels.sum(2)
-            dot = pixels.flatten(0, 1)[:, None, :] @ out.flatten(2).flatten(0, 1)[:, :, None]
-            of_output = dot.view_as(of_shift)
-        else:
-            of_shift, of_output = g, g * out
+            of_shift, of_output = (v.flatten(2).sum(2) for v in (of_shift, of_output))
         of_log_scale = of_output - shift * of_shift
         of_y = g * scale.view(*scale.shape, *(1,) * (out.ndim - 2))
         one = scale.shape

@@ -53,7 +53,8 @@ def test_hyper_linear_formula_and_fold(inputs, outputs, relu, gain):
     x, c = torch.randn(5, inputs).double(), torch.randn(5, 4).double()
     y = layer(x, c)
     for i in range(5):
-        weight = layer.layer.weight + torch.einsum("k,kio->oi", layer.mix(c[i]), layer.terms)
+        terms = layer.terms if layer.wide else layer.terms.transpose(0, 1)
+        weight = layer.layer.weight + torch.einsum("k,kio->oi", layer.mix(c[i]), terms)
         log_scale, shift = layer.condition(c[i]).chunk(2)
         code = x[i] * layer.gain(c[i]).exp() if gain else x[i]
         expected = log_scale.exp() * (weight @ code + layer.layer.bias) + shift
