@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -25,6 +25,7 @@ from benchmarks.runs import (
     Run,
     curve_of,
     falls,
+    is_there,
     make,
     objective_at,
     result_of,
@@ -67,10 +68,22 @@ class Side:
         return Run(f"gap_{self.name}_lr{lr:g}_seed{seed}", options, curves)
 
     def best(self) -> float:
-        """Return the learning rate of the grid with the lowest D + βR on the validation set."""
-        return min(
-            RATES, key=lambda lr: fmean(curve_of(self.run(lr, 0).name, "val")["objective_nats"])
-        )
+        """Return the learning rate of the grid with the lowest D + βR on the validation set.
+
+        Of the rates whose run is there; all are, unless the benchmark was interrupted.
+        """
+
+        def loss(lr: float) -> float:
+            return fmean(curve_of(self.run(lr, 0).name, "val")["objective_nats"])
+
+        return min((lr for lr in RATES if is_there(self.run(lr, 0).name)), key=loss)
+
+    def names(self) -> list[str]:
+        """Return the names of the results at the best learning rate, in the order of the seeds."""
+        if not any(is_there(self.run(lr, 0).name) for lr in RATES):
+            return []
+        runs = [self.run(self.best(), seed).name for seed in SEEDS]
+        return [name for name in runs if is_there(name)]
 
 
 ONE = Side("one", (), BETAS)
@@ -84,49 +97,49 @@ SIDES = (ONE, *DEDICATED, GATE)
 
 
 def summary() -> dict[str, Any]:
-    """Return the comparison, means over the seeds with their standard errors."""
-    names = {side.name: [side.run(side.best(), seed).name for seed in SEEDS] for side in SIDES}
+    """Return the comparison: means over the seeds that are there, with their standard errors."""
+    names = {side.name: side.names() for side in SIDES}
     found: dict[str, Any] = {
-        "seeds": len(SEEDS),
-        "lr": {side.name: side.best() for side in SIDES},
+        "runs": {
+            side.name: {
+                "lr": side.best(),
+                "lr_tried": [lr for lr in RATES if is_there(side.run(lr, 0).name)],
+                "seeds": len(names[side.name]),
+                "parameters": result_of(names[side.name][0])["parameters"],
+                "fit_seconds": [result_of(name)["fit_seconds"] for name in names[side.name]],
+            }
+            for side in SIDES
+            if names[side.name]
+        }
     }
     for split in ("test", "train"):
-        dedicated = {
+        points = {
             side.betas[0]: [curve_of(name, split).rows[0] for name in names[side.name]]
             for side in DEDICATED
         }
-        rows = [
-            {"beta": b, "dedicated": _spread(r["objective_nats"] for r in dedicated[b])}
-            for b in BETAS
+        found[split] = rows = [
+            {"beta": beta, "dedicated": _spread(point["objective_nats"] for point in points[beta])}
+            for beta in BETAS
         ]
         for side in (ONE, GATE):
             curves = [curve_of(name, split) for name in names[side.name]]
             for row in rows:
-                beta = row["beta"]
-                values = [objective_at(curve, beta) for curve in curves]
-                row[side.name] = _spread(values)
+                row[side.name] = _spread(objective_at(curve, row["beta"]) for curve in curves)
                 row[f"{side.name}_minus_dedicated"] = _difference(row[side.name], row["dedicated"])
                 if split == "test":
-                    points = dedicated[beta]
+                    # Curves and points of the same seed make a pair.
                     row[f"{side.name}_distortion_at_equal_rate"] = _spread(
-                        distortion_at(curve, p["rate_nats"]) - p["distortion_nats"]
-                        for curve, p in zip(curves, points, strict=True)
+                        distortion_at(curve, point["rate_nats"]) - point["distortion_nats"]
+                        for curve, point in zip(curves, points[row["beta"]], strict=False)
                     )
-            if split == "test":
-                found[f"{side.name}_bd_rate_percent"] = _spread(
-                    bd_rate(curve, [dedicated[beta][seed] for beta in BETAS])
-                    for seed, curve in enumerate(curves)
-                )
-                found[f"{side.name}_self_regret"] = _spread(map(self_regret, curves))
-                found[f"{side.name}_rate_falls"] = all(map(falls, curves))
-                found[f"{side.name}_channels_without_gradient"] = max(
-                    result_of(name)["channels"]["without_gradient"] for name in names[side.name]
-                )
-        found[split] = rows
-    for side in SIDES:
-        results = [result_of(name) for name in names[side.name]]
-        found[f"{side.name}_parameters"] = results[0]["parameters"]
-        found[f"{side.name}_fit_seconds"] = [result["fit_seconds"] for result in results]
+            if split == "test" and curves:
+                sets = zip(*points.values(), strict=False)
+                found["runs"][side.name] |= {
+                    "bd_rate_percent": _spread(map(bd_rate, curves, sets)),
+                    "self_regret": _spread(map(self_regret, curves)),
+                    "rate_falls": all(map(falls, curves)),
+                    "channels": [result_of(name)["channels"] for name in names[side.name]],
+                }
     return found
 
 
@@ -136,7 +149,7 @@ def distortion_at(curve: Curve, rate: float) -> float:
     return float(np.interp(rate, rates, distortions))
 
 
-def bd_rate(curve: Curve, points: list[dict[str, float]]) -> float:
+def bd_rate(curve: Curve, points: Sequence[dict[str, float]]) -> float:
     """Return how many per cent the curve's rate lies above four points' at equal distortion.
 
     A cubic through the four points' log R as a function of D, the curve's own log R, linear
@@ -155,26 +168,35 @@ def bd_rate(curve: Curve, points: list[dict[str, float]]) -> float:
     return float(100 * np.expm1((of_curve - np.polyval(cubic, at)).mean()))
 
 
-def _spread(values: Iterable[float]) -> dict[str, Any]:
+def _spread(values: Iterable[float]) -> dict[str, Any] | None:
     values = list(values)
-    return {
-        "mean": fmean(values),
-        "se": stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
-        "values": values,
-    }
+    if not values:
+        return None
+    se = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return {"mean": fmean(values), "se": se, "values": values}
 
 
-def _difference(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float]:
+def _difference(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the difference of two means of independent runs."""
-    return {"mean": a["mean"] - b["mean"], "se": math.hypot(a["se"], b["se"])}
+    if a is None or b is None:
+        return None
+    both = a["se"] is not None and b["se"] is not None
+    return {
+        "mean": a["mean"] - b["mean"],
+        "se": math.hypot(a["se"], b["se"]) if both else None,
+    }
 
 
 def main() -> None:
     """Make what is missing, and the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root")
+    parser.add_argument("--summary", action="store_true", help="only sum up what is there")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     given = parser.parse_args()
+    if given.summary:
+        save("gap", COMMAND, summary())
+        return
     make((side.run(lr, 0) for side in SIDES for lr in RATES), COMMAND, given.root, given.jobs)
     make(
         (side.run(side.best(), seed) for seed in SEEDS[1:] for side in SIDES),

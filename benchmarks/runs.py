@@ -115,6 +115,11 @@ def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, in
     return {"conditioned": sum(map(len, biases)), "without_gradient": without}
 
 
+def is_there(name: str) -> bool:
+    """Return whether there is a result of this name."""
+    return (RESULTS / f"{name}.json").exists()
+
+
 def result_of(name: str) -> dict[str, Any]:
     """Return a result."""
     return json.loads((RESULTS / f"{name}.json").read_text())

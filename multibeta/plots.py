@@ -21,7 +21,10 @@ _COLOURS = "viridis"
 
 
 def rate_distortion(
-    rows: Sequence[Mapping[str, float]], path: str | os.PathLike[str], title: str = ""
+    rows: Sequence[Mapping[str, float]],
+    path: str | os.PathLike[str],
+    title: str = "",
+    beside: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
 ) -> None:
     """Draw distortion against rate, coloured by β.
 
@@ -30,10 +33,11 @@ def rate_distortion(
             known, ``optimal_rate_nats, optimal_distortion_nats``.
         path: The picture to write; its suffix chooses the format.
         title: Text above the axes.
+        beside: Label → rows of other models, drawn as diamonds of the same colours.
     """
 
-    def column(name: str) -> np.ndarray:
-        return np.array([row[name] for row in rows], dtype=float)
+    def column(name: str, of: Sequence[Mapping[str, float]] = rows) -> np.ndarray:
+        return np.array([row[name] for row in of], dtype=float)
 
     beta, rate, distortion = column("beta"), column("rate_nats"), column("distortion_nats")
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
@@ -61,6 +65,12 @@ def rate_distortion(
         axes.plot(
             column("optimal_rate_nats"), column("optimal_distortion_nats"), "k+", markersize=7,
             markeredgewidth=0.9, zorder=4, label="closed-form optimum",
+        )  # fmt: skip
+    for label, others in (beside or {}).items():
+        axes.scatter(
+            column("rate_nats", others), column("distortion_nats", others),
+            c=column("beta", others), cmap=_COLOURS, norm=norm, s=70, marker="D", zorder=5,
+            edgecolor="black", linewidth=1.1, label=label,
         )  # fmt: skip
     bar = figure.colorbar(points, ax=axes, pad=0.02)
     bar.set_label("β", rotation=0, labelpad=8)

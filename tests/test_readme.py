@@ -1,13 +1,18 @@
 import re
 
-from benchmarks.readme import README, with_table
+import pytest
+
+from benchmarks.report import PAGES, filled
 
 
-def test_the_table_is_that_of_the_result_file():
-    text = README.read_text()
-    assert with_table(text) == text, "run: python -m benchmarks.readme"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tables_are_those_of_the_result_files(page):
+    text = page.read_text()
+    assert "<!-- report: " in text
+    assert filled(text) == text, "run: python -m benchmarks.report"
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
-        assert (README.parent / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
