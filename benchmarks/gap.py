@@ -106,7 +106,6 @@ def summary() -> dict[str, Any]:
                 "lr_tried": [lr for lr in RATES if is_there(side.run(lr, 0).name)],
                 "seeds": len(names[side.name]),
                 "parameters": result_of(names[side.name][0])["parameters"],
-                "fit_seconds": [result_of(name)["fit_seconds"] for name in names[side.name]],
             }
             for side in SIDES
             if names[side.name]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.record import save
-from benchmarks.runs import Run, curve_of, falls, make, result_of, self_regret
+from benchmarks.runs import Run, curve_of, falls, make, self_regret
 from multibeta.curve import Curve
 from multibeta.data import BinarizedMNIST
 from multibeta.data.gaussian import water_filling
@@ -85,7 +85,6 @@ def summary(root: str) -> dict[str, Any]:
             "max": [max(row) for row in rows],
             "self_regret": [self_regret(curve) for curve in curves],
             "rate_falls": [falls(curve) for curve in curves],
-            "fit_seconds": [result_of(name)["fit_seconds"] for name in names],
         }
     return found
 

@@ -86,7 +86,7 @@ class MultiBetaVAE(LightningModule):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         balance: float = 0.5,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         warmup: float = 0.05,
         compile: bool = False,
     ) -> None:
