@@ -53,19 +53,24 @@ class Side:
         name: In result files.
         options: That make it so.
         betas: The β's it is compared at.
+        grid: The β's that it is measured at on the test set; those by default.
+        config: The options of all sides.
+        benchmark: Whose result files they are.
     """
 
     name: str
     options: tuple[str, ...]
     betas: tuple[float, ...]
+    grid: str | None = None
+    config: tuple[str, ...] = CONFIG
+    benchmark: str = "gap"
 
     def run(self, lr: float, seed: int) -> Run:
         """Return the run with a learning rate and a seed."""
-        options = (*CONFIG, *self.options, f"--model.lr={lr:g}", f"--seed_everything={seed}")
+        options = (*self.config, *self.options, f"--model.lr={lr:g}", f"--seed_everything={seed}")
         four = ",".join(f"{beta:g}" for beta in self.betas)
-        test = GRID if len(self.betas) > 1 else four
-        curves = {"val": four, "test": test, "train": four}
-        return Run(f"gap_{self.name}_lr{lr:g}_seed{seed}", options, curves)
+        curves = {"val": four, "test": self.grid or four, "train": four}
+        return Run(f"{self.benchmark}_{self.name}_lr{lr:g}_seed{seed}", options, curves)
 
     def best(self) -> float:
         """Return the learning rate of the grid with the lowest D + βR on the validation set.
@@ -86,9 +91,11 @@ class Side:
         return [name for name in runs if is_there(name)]
 
 
-ONE = Side("one", (), BETAS)
+ONE = Side("one", (), BETAS, GRID)
 # One β an example, drawn log-uniformly, and no weighting: as published.
-GATE = Side("gate", ("--model.conditioning=gate", "--model.ends=0", "--model.balance=0"), BETAS)
+GATE = Side(
+    "gate", ("--model.conditioning=gate", "--model.ends=0", "--model.balance=0"), BETAS, GRID
+)
 DEDICATED = tuple(
     Side(f"dedicated{beta:g}", ("--model.conditioning=none", f"--model.betas={beta:g}"), (beta,))
     for beta in BETAS
@@ -117,25 +124,25 @@ def summary() -> dict[str, Any]:
             for side in DEDICATED
         }
         found[split] = rows = [
-            {"beta": beta, "dedicated": _spread(point["objective_nats"] for point in points[beta])}
+            {"beta": beta, "dedicated": spread(point["objective_nats"] for point in points[beta])}
             for beta in BETAS
         ]
         for side in (ONE, GATE):
             curves = [curve_of(name, split) for name in names[side.name]]
             for row in rows:
-                row[side.name] = _spread(objective_at(curve, row["beta"]) for curve in curves)
-                row[f"{side.name}_minus_dedicated"] = _difference(row[side.name], row["dedicated"])
+                row[side.name] = spread(objective_at(curve, row["beta"]) for curve in curves)
+                row[f"{side.name}_minus_dedicated"] = difference(row[side.name], row["dedicated"])
                 if split == "test":
                     # Curves and points of the same seed make a pair.
-                    row[f"{side.name}_distortion_at_equal_rate"] = _spread(
+                    row[f"{side.name}_distortion_at_equal_rate"] = spread(
                         distortion_at(curve, point["rate_nats"]) - point["distortion_nats"]
                         for curve, point in zip(curves, points[row["beta"]], strict=False)
                     )
             if split == "test" and curves:
                 sets = zip(*points.values(), strict=False)
                 found["runs"][side.name] |= {
-                    "bd_rate_percent": _spread(map(bd_rate, curves, sets)),
-                    "self_regret": _spread(map(self_regret, curves)),
+                    "bd_rate_percent": spread(map(bd_rate, curves, sets)),
+                    "self_regret": spread(map(self_regret, curves)),
                     "rate_falls": all(map(falls, curves)),
                     "channels": [result_of(name)["channels"] for name in names[side.name]],
                 }
@@ -167,7 +174,8 @@ def bd_rate(curve: Curve, points: Sequence[dict[str, float]]) -> float:
     return float(100 * np.expm1((of_curve - np.polyval(cubic, at)).mean()))
 
 
-def _spread(values: Iterable[float]) -> dict[str, Any] | None:
+def spread(values: Iterable[float]) -> dict[str, Any] | None:
+    """Return mean, standard error and values; None if there are none."""
     values = list(values)
     if not values:
         return None
@@ -175,7 +183,7 @@ def _spread(values: Iterable[float]) -> dict[str, Any] | None:
     return {"mean": fmean(values), "se": se, "values": values}
 
 
-def _difference(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
+def difference(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the difference of two means of independent runs."""
     if a is None or b is None:
         return None

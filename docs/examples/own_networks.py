@@ -19,7 +19,7 @@ class Block(Conditional):
 
 
 class Encoder(nn.Module):
-    """x (B, C, H, W), c → (B, 2Z): means, then log-variances. H and W are multiples of 4."""
+    """x (B, C, H, W), c → (B, 2Z): means, then log-curvatures. H and W are multiples of 4."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """Return means and log-variances."""
+        """Return means and log-curvatures (see posterior_of)."""
         return self.body(x, c)
 
 
