@@ -134,9 +134,12 @@ def summary() -> dict[str, Any]:
                 row[f"{side.name}_minus_dedicated"] = difference(row[side.name], row["dedicated"])
                 if split == "test":
                     # Curves and points of the same seed make a pair.
-                    row[f"{side.name}_distortion_at_equal_rate"] = spread(
-                        distortion_at(curve, point["rate_nats"]) - point["distortion_nats"]
+                    differences = [
+                        (distortion_at(curve, point["rate_nats"]), point["distortion_nats"])
                         for curve, point in zip(curves, points[row["beta"]], strict=False)
+                    ]
+                    row[f"{side.name}_distortion_at_equal_rate"] = spread(
+                        mine - other for mine, other in differences if mine is not None
                     )
             if split == "test" and curves:
                 sets = zip(*points.values(), strict=False)
@@ -149,9 +152,11 @@ def summary() -> dict[str, Any]:
     return found
 
 
-def distortion_at(curve: Curve, rate: float) -> float:
-    """Return the curve's distortion at a rate, linear between its points."""
+def distortion_at(curve: Curve, rate: float) -> float | None:
+    """Return the curve's distortion at a rate, linear between its points; None beyond its ends."""
     rates, distortions = curve["rate_nats"][::-1], curve["distortion_nats"][::-1]
+    if not rates[0] <= rate <= rates[-1]:
+        return None
     return float(np.interp(rate, rates, distortions))
 
 

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+
+from benchmarks.gap import bd_rate, distortion_at, spread
+from benchmarks.runs import falls, self_regret
+from multibeta.curve import Curve
+
+
+def curve(*points):
+    """Return a curve of (β, R, D)."""
+    rows = [
+        {"beta": b, "rate_nats": r, "distortion_nats": d, "objective_nats": d + b * r}
+        for b, r, d in points
+    ]
+    return Curve(tuple(rows), {})
+
+
+def test_self_regret_is_what_another_beta_of_the_model_would_have_saved():
+    # At β = 2 the point conditioned on 1 has J = 10 + 2 · 3 = 16 instead of 18.
+    assert self_regret(curve((1, 3, 10), (2, 2, 14))) == 2
+    assert self_regret(curve((1, 3, 10), (2, 1, 13))) == 0
+
+
+def test_distortion_at_a_rate_is_linear_between_points_and_unknown_beyond():
+    given = curve((1, 4, 10), (2, 2, 14))
+    assert distortion_at(given, 3) == 12
+    assert distortion_at(given, 1) is None
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.2])
+def test_bd_rate_of_a_curve_with_a_factor_more_rate(factor):
+    """R = e^(−D/10), and four points of it."""
+    points = [{"rate_nats": math.exp(-d / 10), "distortion_nats": d} for d in (0, 5, 20, 30)]
+    dense = curve(*((i, factor * math.exp(-i / 10), i) for i in range(31)))
+    assert bd_rate(dense, points) == pytest.approx(100 * (factor - 1), abs=1e-6)
+
+
+def test_rate_falls():
+    assert falls(curve((1, 3, 0), (2, 2, 0)))
+    assert not falls(curve((1, 3, 0), (2, 3, 0)))
+
+
+def test_spread():
+    assert spread([]) is None
+    assert spread([2.0]) == {"mean": 2.0, "se": None, "values": [2.0]}
+    assert spread([1.0, 3.0])["se"] == pytest.approx(1.0)
