@@ -18,6 +18,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from benchmarks.record import save
 from benchmarks.runs import (
@@ -161,22 +162,22 @@ def distortion_at(curve: Curve, rate: float) -> float | None:
 
 
 def bd_rate(curve: Curve, points: Sequence[dict[str, float]]) -> float:
-    """Return how many per cent the curve's rate lies above four points' at equal distortion.
+    """Return how many per cent the curve's rate lies above the points' at equal distortion.
 
-    A cubic through the four points' log R as a function of D, the curve's own log R, linear
-    between its points, and the mean difference over the distortions both reach (Bjøntegaard 2001,
-    VCEG-M33, with the curve, which is dense, left as it is).
+    The mean difference of log R as a function of D over the distortions that both reach, each
+    interpolated between its points at the same β's (Bjøntegaard 2001, VCEG-M33; by monotone
+    piecewise cubics instead of one, which would swing between points so far apart).
     """
-    distortions = [point["distortion_nats"] for point in points]
-    cubic = np.polyfit(distortions, [math.log(point["rate_nats"]) for point in points], 3)
-    low = max(min(distortions), min(curve["distortion_nats"]))
-    high = min(max(distortions), max(curve["distortion_nats"]))
-    at = np.linspace(low, high, 1000)
-    order = np.argsort(curve["distortion_nats"])
-    of_curve = np.interp(
-        at, np.array(curve["distortion_nats"])[order], np.log(curve["rate_nats"])[order]
+    betas = [point["beta"] for point in points]
+    ours, theirs = (
+        sorted((row["distortion_nats"], math.log(row["rate_nats"])) for row in rows)
+        for rows in ([row for row in curve.rows if row["beta"] in betas], points)
     )
-    return float(100 * np.expm1((of_curve - np.polyval(cubic, at)).mean()))
+    low, high = max(ours[0][0], theirs[0][0]), min(ours[-1][0], theirs[-1][0])
+    areas = [
+        PchipInterpolator(*zip(*side, strict=True)).integrate(low, high) for side in (ours, theirs)
+    ]
+    return 100 * math.expm1((areas[0] - areas[1]) / (high - low))
 
 
 def spread(values: Iterable[float]) -> dict[str, Any] | None:

@@ -57,6 +57,20 @@ _COLUMNS = {
 }
 
 
+def differences() -> str:
+    """Return the differences on the test set as a sentence."""
+    found = result_of("gap")
+    rows = [row for row in found["test"] if row["one_minus_dedicated"]]
+    of = ", ".join(
+        f"{_number(row['one_minus_dedicated'], True)} at β = {row['beta']:g}" for row in rows
+    )
+    seeds = min(run["seeds"] for name, run in found["runs"].items() if name != "gate")
+    return (
+        f"J = D + βR of the one model minus that of dedicated ones, in nats: {of}\n"
+        f"({seeds} seed{'s' if seeds > 1 else ''})."
+    )
+
+
 def curves() -> str:
     """Return what is compared along the whole curve."""
     runs, test = result_of("gap")["runs"], result_of("gap")["test"]
@@ -137,7 +151,16 @@ def curve_cost() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
-    for block in (digits, one_and_dedicated, curves, protocol, oracle, step, curve_cost)
+    for block in (
+        digits,
+        one_and_dedicated,
+        differences,
+        curves,
+        protocol,
+        oracle,
+        step,
+        curve_cost,
+    )
 }
 
 

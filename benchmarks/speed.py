@@ -1,26 +1,21 @@
 """What conditioning and the package cost, as ratios of interleaved runs.
 
-    python -m benchmarks.speed DATA_ROOT [--pythae PYTHON]
+    python -m benchmarks.speed
 
-PYTHON is the interpreter of an environment of its own, made by
-
-    python -m venv pythae && pythae/bin/pip install pythae . && pythae/bin/python
-
-DATA_ROOT holds binarized_mnist/. Results: speed_step.json (training step with and without
-conditioning, parameters, peak memory), speed_fit.json (samples a second of ``multibeta fit``, of a
-bare PyTorch loop and of pythae's trainer) and speed_curve.json (the curve at 16 β's against 16
-evaluations of a plain VAE). Each that is there is skipped.
+Results: speed_step.json (training step with and without conditioning, parameters, peak memory) and
+speed_curve.json (the curve at 16 β's against 16 evaluations of a plain VAE). Each that is there is
+skipped.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,13 +27,14 @@ from multibeta.betas import parse_betas
 from multibeta.model import MultiBetaVAE, evaluation_noise
 from multibeta.networks import MLP, Conv, Network, ResNet
 
-COMMAND = "python -m benchmarks.speed DATA_ROOT --pythae PYTHON"
+COMMAND = "python -m benchmarks.speed"
 CASES: dict[str, tuple[Network, tuple[int, int, int], int]] = {
     "resnet 1×28×28, batch 64": (ResNet(), (1, 28, 28), 64),
     "mlp 1×28×28, batch 128": (MLP(), (1, 28, 28), 128),
     "conv 3×64×64, batch 64": (Conv(), (3, 64, 64), 64),
 }
 ROUNDS = 60
+EXAMPLES, CURVES = 4096, 4
 
 
 def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaVAE:
@@ -64,14 +60,16 @@ def stepper(model: MultiBetaVAE, batch: int) -> Callable[[], None]:
     return step
 
 
-def interleaved(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each, a value a round, the order alternating."""
+def interleaved(
+    steps: dict[str, Callable[[], Any]], rounds: int, first: int = 5
+) -> dict[str, list[float]]:
+    """Return the seconds of each, a value a round after the first ones, the order alternating."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(rounds + 5):
+    for i in range(rounds + first):
         for name in sorted(steps, reverse=bool(i % 2)):
             start = time.perf_counter()
             steps[name]()
-            if i >= 5:
+            if i >= first:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -111,11 +109,13 @@ def memory(name: str, kind: str) -> None:
     take = stepper(made(network, shape, kind), batch)
     for _ in range(20):
         take()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not getrusage: its maximum begins with that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def _in_process(*arguments: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.speed", ".", *arguments]
+    command = [sys.executable, "-m", "benchmarks.speed", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return round(float(done.stdout.split()[-1]), 1)
 
@@ -125,7 +125,7 @@ def curve() -> None:
     """Measure the curve at 16 β's against 16 evaluations of a plain VAE."""
     network, shape, _ = CASES["resnet 1×28×28, batch 64"]
     model, plain = made(network, shape, "film"), made(network, shape, "none").at_beta(1)
-    batches = list((torch.rand(512, *shape) > 0.8).float().split(64))
+    batches = list((torch.rand(EXAMPLES, *shape) > 0.8).float().split(64))
     betas = parse_betas("0.01:10")
 
     def evaluations() -> None:
@@ -140,17 +140,15 @@ def curve() -> None:
         "curve": lambda: multibeta.sweep(model, batches, betas),
         "16 evaluations": evaluations,
     }
-    seconds = interleaved(sweep, 10)
+    seconds = interleaved(sweep, CURVES, 1)
     found = ratio(seconds, "curve", "16 evaluations")
     print("curve", found)
-    save("speed_curve", COMMAND, {"betas": len(betas), "examples": 512, **found})
+    save("speed_curve", COMMAND, {"betas": len(betas), "examples": EXAMPLES, **found})
 
 
 def main() -> None:
     """Make what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root")
-    parser.add_argument("--pythae", help="the interpreter of pythae's environment")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory:

@@ -59,6 +59,24 @@ def test_results_of_the_first_curves():
     assert gaussian["points_below_the_optimum_by_more_than_their_se"] == 0
 
 
+def test_results_of_the_gap():
+    """At every β below the published dedicated models (Bae et al. 2023, table of MNIST)."""
+    gap = result("gap")
+    published = {0.01: 43.5, 0.1: 53.4, 1.0: 94.3, 10.0: 183.4}
+    for row in gap["test"]:
+        assert row["one"]["mean"] <= published[row["beta"]]
+    assert gap["runs"]["one"]["self_regret"]["mean"] <= 0.3
+    assert gap["runs"]["one"]["rate_falls"]
+
+
+def test_results_of_the_oracle():
+    for source, mean, largest in (("mnist", 0.1, 0.3), ("gaussian", 0.05, 0.15)):
+        found = result("oracle")[source]
+        assert max(found["mean"]) <= mean
+        assert max(found["max"]) <= largest
+        assert all(found["rate_falls"])
+
+
 def test_results_of_folding():
     for case in result("folding")["ratios"].values():
         assert case["ratio"] <= 1.02
