@@ -9,12 +9,11 @@ ends.json.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from benchmarks.gap import ONE, SEEDS, Side, difference, spread
 from benchmarks.record import save
-from benchmarks.runs import curve_of, is_there, make, objective_at
+from benchmarks.runs import arguments, curve_of, is_there, make, objective_at
 
 COMMAND = "python -m benchmarks.ends DATA_ROOT"
 BETAS = (0.1, 1.0)
@@ -36,10 +35,7 @@ def summary(lr: float) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Make what is missing, and the summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     lr = ONE.best()
     runs = [side.run(lr, seed) for seed in SEEDS for side in (SHORT, ONE)]
     make(runs, COMMAND, given.root, given.jobs)

@@ -10,7 +10,6 @@ is trained with the other seeds. Finished runs are skipped. The summary is gap.j
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from benchmarks.record import save
 from benchmarks.runs import (
     GRID,
     Run,
+    arguments,
     curve_of,
     falls,
     is_there,
@@ -202,10 +202,8 @@ def difference(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, 
 
 def main() -> None:
     """Make what is missing, and the summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root")
+    parser = arguments(__doc__)
     parser.add_argument("--summary", action="store_true", help="only sum up what is there")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     given = parser.parse_args()
     if given.summary:
         save("gap", COMMAND, summary())

@@ -10,7 +10,6 @@ Finished runs are skipped. The summary is oracle.json.
 
 from __future__ import annotations
 
-import argparse
 import math
 from statistics import fmean
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.record import save
-from benchmarks.runs import Run, curve_of, falls, make, self_regret
+from benchmarks.runs import Run, arguments, curve_of, falls, make, self_regret
 from multibeta.curve import Curve
 from multibeta.data import BinarizedMNIST
 from multibeta.data.gaussian import water_filling
@@ -91,10 +90,7 @@ def summary(root: str) -> dict[str, Any]:
 
 def main() -> None:
     """Make what is missing, and the summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     runs = [run(source, seed) for source in ("mnist", "gaussian") for seed in SEEDS]
     make(runs, COMMAND, given.root, given.jobs)
     found = summary(given.root)

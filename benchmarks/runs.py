@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -25,7 +26,18 @@ from multibeta.curve import Curve
 from multibeta.film import FiLM, Gate
 from multibeta.model import MultiBetaVAE, images_of
 
-__all__ = ["GRID", "Run", "curve_of", "make", "objective_at", "result_of", "self_regret"]
+__all__ = [
+    "GRID",
+    "Run",
+    "arguments",
+    "curve_of",
+    "falls",
+    "is_there",
+    "make",
+    "objective_at",
+    "result_of",
+    "self_regret",
+]
 
 GRID = "0.01:10:40"
 """40 β's, among them .01, .1, 1 and 10."""
@@ -46,6 +58,20 @@ class Run:
     name: str
     options: tuple[str, ...]
     curves: Mapping[str, str]
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """Return the parser that the benchmarks share.
+
+    Args:
+        about: What the benchmark does.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", metavar="DATA_ROOT", help="the data's folder")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    return parser
 
 
 def make(runs: Iterable[Run], command: str, root: str, jobs: int) -> None:

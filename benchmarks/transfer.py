@@ -9,12 +9,11 @@ is transfer.json.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from benchmarks.gap import SEEDS, Side, difference, spread
 from benchmarks.record import save
-from benchmarks.runs import curve_of, falls, is_there, make, objective_at, self_regret
+from benchmarks.runs import arguments, curve_of, falls, is_there, make, objective_at, self_regret
 
 COMMAND = "python -m benchmarks.transfer DATA_ROOT"
 LR = 2e-3
@@ -76,10 +75,7 @@ def _names(side: Side) -> list[str]:
 
 def main() -> None:
     """Make what is missing, and the summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
     runs = [side.run(LR, seed) for seed in SEEDS for data in DATA for side in sides(data)]
     make(runs, COMMAND, given.root, given.jobs)
     save("transfer", COMMAND, {"lr": LR} | {data: summary(data) for data in DATA})

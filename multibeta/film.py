@@ -210,8 +210,12 @@ class FiLM(_ConditionedLayer):
 
     def affine(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return scale exp(Ac) and shift Tc for c (B, F): (B, channels) each."""
-        log_scale, shift = self.condition(c).chunk(2, dim=-1)
+        log_scale, shift = self._log_affine(c)
         return log_scale.exp(), shift
+
+    def _log_affine(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.condition(c).chunk(2, dim=-1)
+        return log_scale, shift
 
     def linear(self, x: Tensor, c: Tensor) -> Tensor:
         """Return W x + b."""
@@ -220,7 +224,7 @@ class FiLM(_ConditionedLayer):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """Apply the layer, then scale and shift its output channels."""
         y = self.linear(x, c)
-        log_scale, shift = self.condition(c).chunk(2, dim=-1)
+        log_scale, shift = self._log_affine(c)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _ScaleShift.apply(y, log_scale, shift, self.relu)
         shape = (*shift.shape, *(1,) * (y.ndim - 2))
