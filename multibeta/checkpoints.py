@@ -139,7 +139,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not a checkpoint made by multibeta fit; give one that is")
     if own["format"] > FORMAT:
         raise ValueError(
-            f"{path} has format {own['format']}, and this multibeta reads up to {FORMAT}; "
+            f"{path} has format {own['format']}, and this multibeta reads format {FORMAT}; "
             "update multibeta"
+        )
+    if own["format"] < FORMAT:  # its weights would load, and mean another posterior
+        raise ValueError(
+            f"{path} has format {own['format']}, and this multibeta reads format {FORMAT}; "
+            "fit the model again"
         )
     return checkpoint

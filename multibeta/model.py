@@ -24,8 +24,8 @@ from multibeta.vae import BetaVAE, ELBOTerms, elbo_terms_of, posterior_of
 
 __all__ = ["MultiBetaVAE", "evaluation_noise", "images_of"]
 
-FORMAT = 1
-"""Version of what a checkpoint holds under the key ``multibeta``."""
+FORMAT = 2
+"""Version of a checkpoint: of what it holds and of what its weights mean."""
 
 MONITOR = "val/objective_nats"
 """What the best checkpoint is best at: D + βR, averaged over the validation grid of β."""

@@ -141,6 +141,13 @@ def test_a_mismatch_names_the_leaf(checkpoint, tmp_path):
         refuses(path, r"does not fit the model it describes: encoder.1.layer.bias")
 
 
+def test_an_older_format(checkpoint, tmp_path):
+    def change(content):
+        content["multibeta"]["format"] = 1
+
+    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "format 1,.*fit the model again")
+
+
 def test_a_newer_format(checkpoint, tmp_path):
     def change(content):
         content["multibeta"]["format"] = 99
