@@ -1,40 +1,57 @@
 """What conditioning and the package cost, as ratios of interleaved runs.
 
-    python -m benchmarks.speed
+    python -m benchmarks.speed DATA_ROOT
 
-Results: speed_step.json (training step with and without conditioning, parameters, peak memory) and
-speed_curve.json (the curve at 16 β's against 16 evaluations of a plain VAE). Each that is there is
-skipped.
+Results: speed_step.json (training step with and without conditioning, parameters, peak memory),
+speed_curve.json (the curve at 16 β's against 16 evaluations of a plain VAE) and speed_fit.json
+(``multibeta fit`` against a bare PyTorch loop). Each that is there is skipped. DATA_ROOT holds
+binarized_mnist/. The comparison with pythae, in an environment of its own, is
+benchmarks.speed_pythae.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.optim import Adam
 
 import multibeta
 from benchmarks.record import is_done, save
 from multibeta.betas import parse_betas
-from multibeta.model import MultiBetaVAE, evaluation_noise
+from multibeta.cli import main as command_line
+from multibeta.data import BinarizedMNIST
+from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.networks import MLP, Conv, Network, ResNet
 
-COMMAND = "python -m benchmarks.speed"
+COMMAND = "python -m benchmarks.speed DATA_ROOT"
 CASES: dict[str, tuple[Network, tuple[int, int, int], int]] = {
     "resnet 1×28×28, batch 64": (ResNet(), (1, 28, 28), 64),
     "mlp 1×28×28, batch 128": (MLP(), (1, 28, 28), 128),
     "conv 3×64×64, batch 64": (Conv(), (3, 64, 64), 64),
 }
+# The network, batch size and steps of a training on binarised MNIST.
+FITS = {
+    "resnet, batch 64": ("ResNet", 64, 200),
+    "mlp, batch 128": ("MLP", 128, 390),
+}
+NETWORKS: dict[str, type[Network]] = {"ResNet": ResNet, "MLP": MLP}
 ROUNDS = 60
 EXAMPLES, CURVES = 4096, 4
+PAIRS = 7
 
 
 def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaVAE:
@@ -43,13 +60,12 @@ def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaV
     return MultiBetaVAE(shape, network=network, conditioning=kind, betas=betas)
 
 
-def stepper(model: MultiBetaVAE, batch: int) -> Callable[[], None]:
-    """Return a function that makes one training step."""
-    x = (torch.rand(batch, *model.shape) > 0.8).float()
+def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
+    """Return a function that makes one training step on x (B, C, H, W)."""
     optimizer = Adam(model.parameters(), lr=model.lr, fused=True)
 
-    def step() -> None:
-        beta = model.beta_range.draw(batch, model.draw, ends=model.ends)
+    def step(x: Tensor) -> None:
+        beta = model.beta_range.draw(len(x), model.draw, ends=model.ends)
         terms = model.elbo_terms(x, beta)
         objective = terms.distortion_nats + beta * terms.rate_nats
         loss = (objective / (1 + beta) ** model.balance).mean() / x[0].numel()
@@ -92,11 +108,13 @@ def step() -> None:
     found: dict[str, Any] = {}
     for name, (network, shape, batch) in CASES.items():
         models = {kind: made(network, shape, kind) for kind in ("film", "gate", "none")}
-        seconds = interleaved({kind: stepper(m, batch) for kind, m in models.items()}, ROUNDS)
+        x = (torch.rand(batch, *shape) > 0.8).float()
+        steps = {kind: partial(stepper(model), x) for kind, model in models.items()}
+        seconds = interleaved(steps, ROUNDS)
         found[name] = {
             kind: ratio(seconds, kind, "none")
             | {"parameters": sum(p.numel() for p in models[kind].parameters())}
-            | {"peak_memory_mib": _in_process("--memory", name, kind)}
+            | {"peak_memory_mib": _in_process(".", "--memory", name, kind)}
             for kind in models
         }
         print(name, found[name])
@@ -106,9 +124,9 @@ def step() -> None:
 def memory(name: str, kind: str) -> None:
     """Print the peak memory of this process after 20 training steps."""
     network, shape, batch = CASES[name]
-    take = stepper(made(network, shape, kind), batch)
+    take, x = stepper(made(network, shape, kind)), torch.rand(batch, *shape)
     for _ in range(20):
-        take()
+        take(x)
     # Not getrusage: its maximum begins with that of the process that started this one.
     status = Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
@@ -146,9 +164,89 @@ def curve() -> None:
     save("speed_curve", COMMAND, {"betas": len(betas), "examples": EXAMPLES, **found})
 
 
+class Clock(Callback):
+    """Takes the time of a training, from before its first step to after its last."""
+
+    seconds = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start."""
+        self._start = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop."""
+        Clock.seconds = time.perf_counter() - self._start
+
+
+def fit_seconds(root: str, case: str, *options: str) -> float:
+    """Return the seconds of the training steps of one ``multibeta fit``."""
+    network, batch, steps = FITS[case]
+    with tempfile.TemporaryDirectory() as to, contextlib.redirect_stderr(io.StringIO()):
+        code = command_line(
+            ["fit", "--config=binarized_mnist.yaml", f"--data.root={root}",
+             f"--data.batch_size={batch}", f"--model.network={network}", "--trainer.max_epochs=1",
+             f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=0",
+             "--trainer.accelerator=cpu", f"--trainer.default_root_dir={to}",
+             "--trainer.callbacks+=benchmarks.speed.Clock", "--curve.enabled=false", *options]
+        )  # fmt: skip
+    if code:
+        raise RuntimeError("multibeta fit failed")
+    return Clock.seconds
+
+
+def pictures(root: str, case: str) -> Tensor:
+    """Return the training images that one fit sees, as the data module holds them."""
+    _, batch, steps = FITS[case]
+    return BinarizedMNIST(root).load()["train"][: batch * steps]
+
+
+def fit(root: str) -> None:
+    """Measure ``multibeta fit`` against a bare loop over the same tensors."""
+    found: dict[str, Any] = {}
+    for case, (network, batch, steps) in FITS.items():
+        images = pictures(root, case)
+
+        def bare(network: str = network, images: Tensor = images, batch: int = batch) -> float:
+            step = stepper(made(NETWORKS[network](), (1, 28, 28), "film"))
+            start = time.perf_counter()
+            for rows in torch.randperm(len(images)).split(batch):
+                step(images_of(images[rows]))
+            return time.perf_counter() - start
+
+        found[case] = rates(
+            {"fit": partial(fit_seconds, root, case), "bare loop": bare}, batch * steps
+        )
+        print(case, found[case])
+    save("speed_fit", COMMAND, {"pairs": PAIRS, "cases": found})
+
+
+def rates(sides: dict[str, Callable[[], float]], examples: int) -> dict[str, Any]:
+    """Return samples a second, and the ratio of the first side's rate to each other one's.
+
+    Args:
+        sides: Each makes one training and returns its seconds.
+        examples: How many examples a training sees.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for i in range(PAIRS + 1):
+        for name in sorted(sides, reverse=bool(i % 2)):
+            value = sides[name]()
+            if i:  # The first round warms up.
+                seconds[name].append(value)
+    first, *others = sides
+    return {
+        "samples_per_second": {
+            name: round(examples / statistics.median(values), 1)
+            for name, values in seconds.items()
+        },
+        f"{first}_over": {other: ratio(seconds, other, first) for other in others},
+    }
+
+
 def main() -> None:
     """Make what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("root", metavar="DATA_ROOT", help="the data's folder")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory:
@@ -158,6 +256,8 @@ def main() -> None:
         step()
     if not is_done("speed_curve"):
         curve()
+    if not is_done("speed_fit"):
+        fit(given.root)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
@@ -76,25 +77,25 @@ class Conditioning:
         """
         return Embedding() if self.kind == "film" else _Scalar(self.features)
 
-    def __call__(self, layer: nn.Module, place: Place, relu: bool = False) -> nn.Module:
+    def __call__(self, layer: nn.Module, place: Place, activate: bool = False) -> nn.Module:
         """Let the layer depend on β, as its place asks for.
 
         Args:
             layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d, with a bias.
             place: Where it stands in the network.
-            relu: Whether to add a ReLU after it.
+            activate: Whether to add a SiLU after it.
 
         Returns:
             A :class:`FiLM`, :class:`HyperLinear` or :class:`Gate` around the layer, or the layer;
-            with its ReLU.
+            with its activation.
         """
         if self.kind == "film":
             if place in ("head", "stem") and isinstance(layer, nn.Linear):
-                return HyperLinear(layer, self.features, relu, gain=place == "stem")
-            return FiLM(layer, self.features, relu)
+                return HyperLinear(layer, self.features, activate, gain=place == "stem")
+            return FiLM(layer, self.features, activate)
         if self.kind == "gate" and place in ("encoder", "decoder"):
-            return Gate(layer, place, relu)
-        return nn.Sequential(layer, nn.ReLU()) if relu else layer
+            return Gate(layer, place, activate)
+        return nn.Sequential(layer, nn.SiLU()) if activate else layer
 
 
 class Embedding(nn.Module):
@@ -154,7 +155,7 @@ class Chain(Conditional, nn.Sequential):
 class _ConditionedLayer(Conditional):
     """An affine layer whose output channels are scaled and shifted as β asks."""
 
-    def __init__(self, layer: nn.Module, relu: bool = False) -> None:
+    def __init__(self, layer: nn.Module, activate: bool = False) -> None:
         super().__init__()
         if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             raise TypeError(f"{type(layer).__name__} is not a Linear, Conv2d, ConvTranspose2d")
@@ -163,7 +164,7 @@ class _ConditionedLayer(Conditional):
         if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
             raise ValueError(f"{layer} has groups, which fold() does not support; use groups=1")
         self.layer = layer
-        self.relu = relu
+        self.activate = activate
         self.channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
     def affine(self, c: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -172,7 +173,7 @@ class _ConditionedLayer(Conditional):
 
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
-        """Return the plain layer, and its ReLU, that this one is at c: (1, F)."""
+        """Return the plain layer, and its activation, that this one is at c: (1, F)."""
         scale, shift = self.affine(c)
         plain: Any = copy.deepcopy(self.layer)
         # A transposed convolution keeps its output channels in the second axis.
@@ -183,7 +184,7 @@ class _ConditionedLayer(Conditional):
         plain.bias.mul_(scale.squeeze(0))
         if shift is not None:
             plain.bias.add_(shift.squeeze(0))
-        return nn.Sequential(plain, nn.ReLU()) if self.relu else plain
+        return nn.Sequential(plain, nn.SiLU()) if self.activate else plain
 
 
 class FiLM(_ConditionedLayer):
@@ -196,15 +197,15 @@ class FiLM(_ConditionedLayer):
     Args:
         layer: The affine layer (W, b).
         features: The number F of features of c.
-        relu: Whether a ReLU follows; in one step it costs less time and memory.
+        activate: Whether a SiLU follows; in one step it costs less time and memory.
 
     References:
         Perez et al. 2018, arXiv 1709.07871 (FiLM); Dosovitskiy & Djolonga 2020, "You Only
         Train Once", section 3 (conditioning on the loss weights).
     """
 
-    def __init__(self, layer: nn.Module, features: int, relu: bool = False) -> None:
-        super().__init__(layer, relu)
+    def __init__(self, layer: nn.Module, features: int, activate: bool = False) -> None:
+        super().__init__(layer, activate)
         self.condition = nn.Linear(features, 2 * self.channels, bias=False)
         nn.init.zeros_(self.condition.weight)
 
@@ -226,10 +227,10 @@ class FiLM(_ConditionedLayer):
         y = self.linear(x, c)
         log_scale, shift = self._log_affine(c)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return _ScaleShift.apply(y, log_scale, shift, self.relu)
+            return _ScaleShift.apply(y, log_scale, shift, self.activate)
         shape = (*shift.shape, *(1,) * (y.ndim - 2))
         y = y * log_scale.exp().view(shape) + shift.view(shape)
-        return y.relu_() if self.relu else y
+        return F.silu(y) if self.activate else y
 
 
 class HyperLinear(FiLM):
@@ -245,7 +246,7 @@ class HyperLinear(FiLM):
     Args:
         layer: The linear layer (W, b).
         features: The number F of features of c.
-        relu: Whether a ReLU follows.
+        activate: Whether a SiLU follows.
         gain: Whether the inputs have a gain each, or G = 0. On the code it opens and shuts each
             latent, as the linear VAE's optimum asks: its gain there is √(λ − θ), θ = βσ².
         terms: The number K of terms.
@@ -261,11 +262,11 @@ class HyperLinear(FiLM):
         self,
         layer: nn.Linear,
         features: int,
-        relu: bool = False,
+        activate: bool = False,
         gain: bool = False,
         terms: int = _TERMS,
     ) -> None:
-        super().__init__(layer, features, relu)
+        super().__init__(layer, features, activate)
         self.gain = nn.Linear(features, layer.in_features, bias=False) if gain else None
         if self.gain is not None:
             nn.init.zeros_(self.gain.weight)
@@ -291,7 +292,7 @@ class HyperLinear(FiLM):
 
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
-        """Return the plain layer, and its ReLU, that this one is at c: (1, F)."""
+        """Return the plain layer, and its activation, that this one is at c: (1, F)."""
         plain = copy.deepcopy(self)
         plain.layer.weight += torch.einsum(
             "k,kio->oi" if self.wide else "k,iko->oi", self.mix(c)[0], self.terms
@@ -302,43 +303,41 @@ class HyperLinear(FiLM):
 
 
 class _ScaleShift(torch.autograd.Function):
-    """exp(a) y + t per channel, then perhaps a ReLU, in the place of y.
+    """exp(a) y + t per channel, in the place of y, then perhaps a SiLU.
 
-    Its gradients need the output alone, so that a conditioned network keeps as many feature maps
-    in memory as a plain one: with g the gradient of the output o (0 where the ReLU cuts), that
-    of a is Σ g·(o − t), that of t is Σ g and that of y is exp(a) g.
+    A conditioned network so keeps as many feature maps in memory as a plain one. With g the
+    gradient of u = exp(a) y + t, that of a is Σ g·(u − t), that of t is Σ g and that of y is
+    exp(a) g.
     """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, log_scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
+    def forward(ctx: Any, y: Tensor, log_scale: Tensor, shift: Tensor, activate: bool) -> Tensor:
         shape = (*shift.shape, *(1,) * (y.ndim - 2))
         scale, shift = log_scale.exp().to(y.dtype), shift.to(y.dtype)
         y.mul_(scale.view(shape)).add_(shift.view(shape))
-        if relu:
-            y.relu_()
-        ctx.mark_dirty(y)
         ctx.save_for_backward(y, scale, shift)
-        ctx.relu, ctx.dtype = relu, log_scale.dtype
+        ctx.activate, ctx.dtype = activate, log_scale.dtype
+        if activate:
+            return F.silu(y)
+        ctx.mark_dirty(y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        out, scale, shift = ctx.saved_tensors
+        u, scale, shift = ctx.saved_tensors
         (g,) = gradients
-        if ctx.relu:
-            g = torch.ops.aten.threshold_backward(g, out, 0)
-        of_shift, of_output = g, g * out
-        if out.ndim > 2:
-            of_shift, of_output = (v.flatten(2).sum(2) for v in (of_shift, of_output))
-        of_log_scale = of_output - shift * of_shift
-        of_y = g * scale.view(*scale.shape, *(1,) * (out.ndim - 2))
+        if ctx.activate:
+            g = torch.ops.aten.silu_backward(g, u)
+        of_shift, of_u = g, g * u
+        if u.ndim > 2:
+            of_shift, of_u = (v.flatten(2).sum(2) for v in (of_shift, of_u))
+        of_log_scale = of_u - shift * of_shift
         one = scale.shape
-        return (
-            of_y,
-            of_log_scale.sum_to_size(one).to(ctx.dtype),
-            of_shift.sum_to_size(one).to(ctx.dtype),
-            None,
-        )
+        of_shift = of_shift.sum_to_size(one).to(ctx.dtype)
+        scale = scale.view(*one, *(1,) * (u.ndim - 2))
+        # Sums have copied what they need of g; behind an activation it is ours alone.
+        of_y = g.mul_(scale) if ctx.activate and u.ndim > 2 else g * scale
+        return of_y, of_log_scale.sum_to_size(one).to(ctx.dtype), of_shift, None
 
 
 class Gate(_ConditionedLayer):
@@ -355,16 +354,16 @@ class Gate(_ConditionedLayer):
     Args:
         layer: The affine layer (W, b).
         side: ``"encoder"`` or ``"decoder"``.
-        relu: Whether a ReLU follows.
+        activate: Whether a SiLU follows.
 
     References:
         Bae et al. 2023, "Multi-Rate VAE", arXiv 2212.03905, section 3.2.
     """
 
     def __init__(
-        self, layer: nn.Module, side: Literal["encoder", "decoder"], relu: bool = False
+        self, layer: nn.Module, side: Literal["encoder", "decoder"], activate: bool = False
     ) -> None:
-        super().__init__(layer, relu)
+        super().__init__(layer, activate)
         self.side = side
         self.condition = nn.Linear(1, self.channels)
 
@@ -383,7 +382,7 @@ class Gate(_ConditionedLayer):
         y = self.layer(x)
         gate, _ = self.affine(c)
         y = y * gate.view(*gate.shape, *(1,) * (y.ndim - 2))
-        return y.relu() if self.relu else y
+        return F.silu(y) if self.activate else y
 
 
 class _Constant(nn.Module):

@@ -97,7 +97,7 @@ class Linear(Network):
 
 
 class MLP(Network):
-    """Fully connected layers with ReLU.
+    """Fully connected layers with SiLU.
 
     Args:
         width: Units in a hidden layer.
@@ -133,13 +133,13 @@ class MLP(Network):
     ) -> tuple[list[nn.Module], int]:
         layers: list[nn.Module] = []
         for place in places:
-            layers.append(conditioning(nn.Linear(inputs, self.width), place, relu=True))
+            layers.append(conditioning(nn.Linear(inputs, self.width), place, activate=True))
             inputs = self.width
         return layers, inputs
 
 
 class Conv(Network):
-    """Strided convolutions with ReLU, mirrored by transposed ones.
+    """Strided convolutions with SiLU, mirrored by transposed ones.
 
     Each stage halves the height and width (rounding up) and doubles the channels, up to
     ``width * growth``. An even side takes a kernel of 4, an odd one of 3: the mirrored decoder
@@ -164,7 +164,7 @@ class Conv(Network):
         layers: list[nn.Module] = []
         for i in range(self.depth):
             strided = nn.Conv2d(channels[i], channels[i + 1], **_halving(sizes[i]))
-            layers.append(conditioning(strided, "encoder", relu=True))
+            layers.append(conditioning(strided, "encoder", activate=True))
         last = channels[-1]
         layers += [_Residual(last, conditioning, "encoder") for _ in range(self.blocks)]
         head = nn.Linear(last * math.prod(sizes[-1]), 2 * latent_dim)
@@ -178,13 +178,13 @@ class Conv(Network):
         channels[0] *= outputs
         last = channels[-1]
         layers: list[nn.Module] = [
-            conditioning(nn.Linear(latent_dim, last * math.prod(sizes[-1])), "stem", relu=True),
+            conditioning(nn.Linear(latent_dim, last * math.prod(sizes[-1])), "stem", activate=True),
             nn.Unflatten(1, (last, *sizes[-1])),
         ]
         layers += [_Residual(last, conditioning, "decoder") for _ in range(self.blocks)]
         for i in reversed(range(self.depth)):
             strided = nn.ConvTranspose2d(channels[i + 1], channels[i], **_halving(sizes[i]))
-            layers.append(conditioning(strided, "decoder" if i else "output", relu=i > 0))
+            layers.append(conditioning(strided, "decoder" if i else "output", activate=i > 0))
         return Chain(*layers)
 
     def _stages(self, shape: Shape) -> tuple[list[int], list[tuple[int, int]]]:
@@ -253,13 +253,13 @@ class Custom(Network):
 
 
 class _Residual(Conditional):
-    """x + two 3×3 convolutions, each after a ReLU."""
+    """x + two 3×3 convolutions, each after a SiLU."""
 
     def __init__(self, channels: int, conditioning: Conditioning, place: Place) -> None:
         super().__init__()
         first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.body = Chain(
-            nn.ReLU(), conditioning(first, place, relu=True), conditioning(second, place)
+            nn.SiLU(), conditioning(first, place, activate=True), conditioning(second, place)
         )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:

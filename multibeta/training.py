@@ -109,6 +109,10 @@ def train(argv: list[str]) -> None:
         _Training(_canonical(argv), name, run)
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(explain(str(error))) from error
+    finally:
+        # Lightning does so for NCCL alone; Gloo's threads, left behind, can abort the process.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 class _SaveConfig(SaveConfigCallback):

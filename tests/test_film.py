@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from multibeta.betas import BetaRange
@@ -45,10 +46,10 @@ def test_a_folded_layer_is_the_conditioned_one(kind, wrap):
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 7), (7, 3)])
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activate", [False, True])
 @pytest.mark.parametrize("gain", [False, True])
-def test_hyper_linear_formula_and_fold(inputs, outputs, relu, gain):
-    layer = HyperLinear(nn.Linear(inputs, outputs), 4, relu, gain, terms=2)
+def test_hyper_linear_formula_and_fold(inputs, outputs, activate, gain):
+    layer = HyperLinear(nn.Linear(inputs, outputs), 4, activate, gain, terms=2)
     layer = randomise(layer).double()
     x, c = torch.randn(5, inputs).double(), torch.randn(5, 4).double()
     y = layer(x, c)
@@ -58,7 +59,7 @@ def test_hyper_linear_formula_and_fold(inputs, outputs, relu, gain):
         log_scale, shift = layer.condition(c[i]).chunk(2)
         code = x[i] * layer.gain(c[i]).exp() if gain else x[i]
         expected = log_scale.exp() * (weight @ code + layer.layer.bias) + shift
-        torch.testing.assert_close(y[i], expected.relu() if relu else expected)
+        torch.testing.assert_close(y[i], F.silu(expected) if activate else expected)
         folded = layer.fold(c[i : i + 1])
         torch.testing.assert_close(folded(x[i : i + 1])[0], y[i], rtol=1e-10, atol=1e-12)
     assert torch.equal(layer(x, c), y)  # folding changed nothing
@@ -66,24 +67,24 @@ def test_hyper_linear_formula_and_fold(inputs, outputs, relu, gain):
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 5, 2)])
 @pytest.mark.parametrize("conditions", [1, 3])
-@pytest.mark.parametrize("relu", [False, True])
-def test_gradient_of_the_scale_and_shift(shape, conditions, relu):
+@pytest.mark.parametrize("activate", [False, True])
+def test_gradient_of_the_scale_and_shift(shape, conditions, activate):
     y, a, t = (torch.randn(*s, dtype=torch.float64, requires_grad=True)
                for s in (shape, (conditions, 4), (conditions, 4)))  # fmt: skip
     assert torch.autograd.gradcheck(
-        lambda *v: _ScaleShift.apply(v[0] * 1, *v[1:], relu), (y, a, t)
+        lambda *v: _ScaleShift.apply(v[0] * 1, *v[1:], activate), (y, a, t)
     )
 
 
 @pytest.mark.parametrize("wrap", [FiLM, HyperLinear])
-def test_the_relu_of_a_layer_is_a_relu_after_it(wrap):
-    layer = randomise(wrap(nn.Linear(6, 5), 4, relu=True))
+def test_the_activation_of_a_layer_is_a_silu_after_it(wrap):
+    layer = randomise(wrap(nn.Linear(6, 5), 4, activate=True))
     x, c = torch.randn(3, 6), torch.randn(3, 4)
-    with_relu = layer(x, c)
-    layer.relu = False
-    torch.testing.assert_close(with_relu, layer(x, c).relu())
+    active = layer(x, c)
+    layer.activate = False
+    torch.testing.assert_close(active, F.silu(layer(x, c)))
     with torch.no_grad():
-        torch.testing.assert_close(with_relu, layer(x, c).relu())
+        torch.testing.assert_close(active, F.silu(layer(x, c)))
 
 
 def test_each_example_gets_its_own_condition():
@@ -185,7 +186,7 @@ def test_a_layer_that_cannot_fold_is_refused():
 
 
 def test_fold_shares_no_memory():
-    chain = Chain(FiLM(nn.Linear(2, 2), 3), nn.ReLU(), nn.Linear(2, 1))
+    chain = Chain(FiLM(nn.Linear(2, 2), 3), nn.SiLU(), nn.Linear(2, 1))
     folded = fold(chain, torch.zeros(1, 3))
     mine = {p.data_ptr() for p in chain.parameters()}
     assert mine.isdisjoint(p.data_ptr() for p in folded.parameters())
