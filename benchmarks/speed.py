@@ -62,7 +62,7 @@ def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaV
 
 def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
     """Return a function that makes one training step on x (B, C, H, W)."""
-    optimizer = Adam(model.parameters(), lr=model.lr, fused=True)
+    optimizer = Adam(model.parameters(), lr=model.lr, betas=(0.9, 0.99), fused=True)
 
     def step(x: Tensor) -> None:
         beta = model.beta_range.draw(len(x), model.draw, ends=model.ends)

@@ -36,7 +36,7 @@ the decoder, or the decoder's last layer."""
 
 Kind = Literal["film", "gate", "none"]
 
-_RAMPS, _CURVES, _TERMS = 16, 32, 4
+_RAMPS, _CURVES, _RANK = 16, 32, 64
 
 
 @dataclass(frozen=True)
@@ -234,26 +234,26 @@ class FiLM(_ConditionedLayer):
 
 
 class HyperLinear(FiLM):
-    r"""A FiLM layer whose weights themselves depend on β.
+    r"""A FiLM layer whose weights themselves depend on β, by a term of low rank.
 
     .. math::
         y = e^{A c} \odot (W(c) (e^{G c} \odot x) + b) + T c, \qquad
-        W(c) = W + \sum_{k=1}^K (F c)_k W_k
+        W(c) = W + U \,\mathrm{diag}(F c)\, V
 
     It stands where the code is made and where it is read: there, each β wants other features.
-    W_k and G start at 0.
+    F and G start at 0.
 
     Args:
         layer: The linear layer (W, b).
-        features: The number F of features of c.
+        features: The number of features of c.
         activate: Whether a SiLU follows.
         gain: Whether the inputs have a gain each, or G = 0. On the code it opens and shuts each
             latent, as the linear VAE's optimum asks: its gain there is √(λ − θ), θ = βσ².
-        terms: The number K of terms.
+        rank: The rank of the term.
 
     References:
-        Ha et al. 2017, "HyperNetworks", arXiv 1609.09106, with a linear network that makes the
-        weights.
+        Ha et al. 2017, "HyperNetworks", arXiv 1609.09106; Hu et al. 2022, "LoRA",
+        arXiv 2106.09685 (the low rank).
     """
 
     layer: nn.Linear
@@ -264,39 +264,28 @@ class HyperLinear(FiLM):
         features: int,
         activate: bool = False,
         gain: bool = False,
-        terms: int = _TERMS,
+        rank: int = _RANK,
     ) -> None:
         super().__init__(layer, features, activate)
         self.gain = nn.Linear(features, layer.in_features, bias=False) if gain else None
-        if self.gain is not None:
-            nn.init.zeros_(self.gain.weight)
-        self.mix = nn.Linear(features, terms, bias=False)
-        # The smaller side is the one to take K times; each layout is that of one product.
-        shape = layer.in_features, layer.out_features
-        self.wide = layer.in_features < layer.out_features
-        self.terms = nn.Parameter(
-            torch.zeros(terms, *shape) if self.wide else torch.zeros(shape[0], terms, shape[1])
-        )
+        self.down = nn.Linear(layer.in_features, rank, bias=False)
+        self.mix = nn.Linear(features, rank, bias=False)
+        self.up = nn.Linear(rank, layer.out_features, bias=False)
+        for starts_shut in (self.gain, self.mix):
+            if starts_shut is not None:
+                nn.init.zeros_(starts_shut.weight)
 
     def linear(self, x: Tensor, c: Tensor) -> Tensor:
         """Return W(c) x + b."""
         if self.gain is not None:
             x = x * self.gain(c).exp()
-        share = self.mix(c).expand(len(x), -1)
-        y = self.layer(x)
-        if self.wide:
-            mixed = (share[:, :, None] * x[:, None, :]).flatten(1)
-            return y + mixed @ self.terms.flatten(0, 1)
-        each = (x @ self.terms.flatten(1)).unflatten(1, self.terms.shape[1:])
-        return y + (share[:, None, :] @ each)[:, 0]
+        return self.layer(x) + self.up(self.mix(c) * self.down(x))
 
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
         """Return the plain layer, and its activation, that this one is at c: (1, F)."""
         plain = copy.deepcopy(self)
-        plain.layer.weight += torch.einsum(
-            "k,kio->oi" if self.wide else "k,iko->oi", self.mix(c)[0], self.terms
-        )
+        plain.layer.weight += self.up.weight @ (self.mix(c).T * self.down.weight)
         if self.gain is not None:
             plain.layer.weight *= self.gain(c).exp()
         return super(HyperLinear, plain).fold(c)

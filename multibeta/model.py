@@ -61,7 +61,7 @@ class MultiBetaVAE(LightningModule):
         likelihood: p(x|z); Bernoulli by default.
         objective: What is minimised; D + βR (BetaELBO) by default.
         balance: The power a of the weight 1/(1+β)^a; 0 weighs all β alike.
-        lr: Peak learning rate of Adam.
+        lr: Peak learning rate of Adam, whose moments decay by .9 and .99 a step.
         warmup: Fraction of the training in which the learning rate rises from 0; it then falls
             along a cosine to 0.
         compile: Compile encoder and decoder with torch.compile.
@@ -299,10 +299,13 @@ class MultiBetaVAE(LightningModule):
         return {metric.beta: self.encode(x, metric.beta).mean for metric in self.grid}
 
     def configure_optimizers(self) -> Any:
-        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch."""
+        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch.
+
+        Its second moment forgets in 100 steps: gradients shrink fast at the start of a training.
+        """
         # Lightning clips no fused optimizer under mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
-        optimizer = Adam(self.parameters(), lr=self.lr, fused=fused)
+        optimizer = Adam(self.parameters(), lr=self.lr, betas=(0.9, 0.99), fused=fused)
         schedule = _warmup_cosine(optimizer, self.warmup, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,

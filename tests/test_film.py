@@ -49,13 +49,13 @@ def test_a_folded_layer_is_the_conditioned_one(kind, wrap):
 @pytest.mark.parametrize("activate", [False, True])
 @pytest.mark.parametrize("gain", [False, True])
 def test_hyper_linear_formula_and_fold(inputs, outputs, activate, gain):
-    layer = HyperLinear(nn.Linear(inputs, outputs), 4, activate, gain, terms=2)
+    layer = HyperLinear(nn.Linear(inputs, outputs), 4, activate, gain, rank=2)
     layer = randomise(layer).double()
     x, c = torch.randn(5, inputs).double(), torch.randn(5, 4).double()
     y = layer(x, c)
     for i in range(5):
-        terms = layer.terms if layer.wide else layer.terms.transpose(0, 1)
-        weight = layer.layer.weight + torch.einsum("k,kio->oi", layer.mix(c[i]), terms)
+        term = layer.up.weight @ layer.mix(c[i]).diag() @ layer.down.weight
+        weight = layer.layer.weight + term
         log_scale, shift = layer.condition(c[i]).chunk(2)
         code = x[i] * layer.gain(c[i]).exp() if gain else x[i]
         expected = log_scale.exp() * (weight @ code + layer.layer.bias) + shift
