@@ -319,7 +319,7 @@ class _ScaleShift(torch.autograd.Function):
             g = torch.ops.aten.silu_backward(g, u)
         of_shift, of_u = g, g * u
         if u.ndim > 2:
-            of_shift, of_u = (v.flatten(2).sum(2) for v in (of_shift, of_u))
+            of_shift, of_u = (v.sum(tuple(range(2, u.ndim))) for v in (of_shift, of_u))
         of_log_scale = of_u - shift * of_shift
         one = scale.shape
         of_shift = of_shift.sum_to_size(one).to(ctx.dtype)

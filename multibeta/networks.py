@@ -178,7 +178,9 @@ class Conv(Network):
         channels[0] *= outputs
         last = channels[-1]
         layers: list[nn.Module] = [
-            conditioning(nn.Linear(latent_dim, last * math.prod(sizes[-1])), "stem", activate=True),
+            conditioning(
+                nn.Linear(latent_dim, last * math.prod(sizes[-1])), "stem", activate=True
+            ),
             nn.Unflatten(1, (last, *sizes[-1])),
         ]
         layers += [_Residual(last, conditioning, "decoder") for _ in range(self.blocks)]
