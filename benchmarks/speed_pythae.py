@@ -29,7 +29,16 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig, TrainingCallback
 from torch import Tensor
 
 from benchmarks.record import is_done, save
-from benchmarks.speed import FITS, NETWORKS, PAIRS, fit_seconds, made, pictures, rates
+from benchmarks.speed import (
+    FITS,
+    NETWORKS,
+    PAIRS,
+    fit_seconds,
+    in_torchs_layout,
+    made,
+    pictures,
+    rates,
+)
 from multibeta.model import images_of
 
 COMMAND = "python -m benchmarks.speed_pythae DATA_ROOT"
@@ -76,7 +85,7 @@ class Clock(TrainingCallback):
 
 def pythae_seconds(network: str, images: Tensor, batch: int) -> float:
     """Return the seconds of one epoch of pythae's trainer."""
-    plain = made(NETWORKS[network](), (1, 28, 28), "none")
+    plain = in_torchs_layout(made(NETWORKS[network](), (1, 28, 28), "none"))
     model = BetaVAE(
         BetaVAEConfig(
             input_dim=(1, 28, 28), latent_dim=plain.latent_dim, reconstruction_loss="bce", beta=1

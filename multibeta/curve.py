@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -31,6 +32,7 @@ __all__ = ["Curve", "Split", "draw_strip", "sweep"]
 
 Split = Literal["train", "val", "test"]
 
+_GROUP = 8
 _STRIP_COLUMNS, _STRIP_ROWS = 12, 7
 
 
@@ -137,14 +139,19 @@ def sweep(
     batches = _batches(data, split)
     label = f"{len(grid)} β's on the {split} set"
     shown = track(batches, label, console=Console(stderr=True)) if progress else batches
-    for index, batch in enumerate(shown):
-        x = images_of(batch).to(next(model.parameters()))
-        if index == 0:
-            model.check_pictures(x)
-        noise = evaluation_noise(batches, index, len(x), model.latent_dim).to(x)
+    stream = enumerate(shown)
+    # A β's weights stay in the processor's cache for several batches.
+    while group := list(itertools.islice(stream, _GROUP)):
+        pairs = []
+        for index, batch in group:
+            x = images_of(batch).to(next(model.parameters()))
+            if index == 0:
+                model.check_pictures(x)
+            pairs.append((x, evaluation_noise(batches, index, len(x), model.latent_dim).to(x)))
         for vae, metric in zip(vaes, metrics, strict=True):
-            terms = vae.elbo_terms(x, noise)
-            metric.update(terms.distortion_nats, terms.rate_nats)
+            for x, noise in pairs:
+                terms = vae.elbo_terms(x, noise)
+                metric.update(terms.distortion_nats, terms.rate_nats)
     if not metrics[0].update_called:
         raise ValueError(f"the {split} set is empty; choose another split")
     rows = [metric.compute() for metric in metrics]

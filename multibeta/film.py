@@ -171,11 +171,14 @@ class _ConditionedLayer(Conditional):
         """Return scale and shift per output channel: (B, channels) each."""
         raise NotImplementedError
 
+    def unscaled(self, c: Tensor) -> Any:
+        """Return a copy of the affine layer as it is at c, (1, F), before scale and shift."""
+        return copy.deepcopy(self.layer)
+
     @torch.no_grad()
     def fold(self, c: Tensor) -> nn.Module:
         """Return the plain layer, and its activation, that this one is at c: (1, F)."""
-        scale, shift = self.affine(c)
-        plain: Any = copy.deepcopy(self.layer)
+        plain, (scale, shift) = self.unscaled(c), self.affine(c)
         # A transposed convolution keeps its output channels in the second axis.
         axis = 1 if isinstance(plain, nn.ConvTranspose2d) else 0
         shape = [1] * plain.weight.ndim
@@ -281,14 +284,13 @@ class HyperLinear(FiLM):
             x = x * self.gain(c).exp()
         return self.layer(x) + self.up(self.mix(c) * self.down(x))
 
-    @torch.no_grad()
-    def fold(self, c: Tensor) -> nn.Module:
-        """Return the plain layer, and its activation, that this one is at c: (1, F)."""
-        plain = copy.deepcopy(self)
-        plain.layer.weight += self.up.weight @ (self.mix(c).T * self.down.weight)
+    def unscaled(self, c: Tensor) -> nn.Linear:
+        """Return a linear layer with the weights W(c) diag(exp(Gc)) at c: (1, F)."""
+        plain = super().unscaled(c)
+        plain.weight += self.up.weight @ (self.mix(c).T * self.down.weight)
         if self.gain is not None:
-            plain.layer.weight *= self.gain(c).exp()
-        return super(HyperLinear, plain).fold(c)
+            plain.weight *= self.gain(c).exp()
+        return plain
 
 
 class _ScaleShift(torch.autograd.Function):
@@ -398,18 +400,11 @@ def fold(network: nn.Module, c: Tensor) -> nn.Module:
     Returns:
         A module with ``forward(x)``, sharing no memory with ``network``.
     """
-    plain = _fold_layers(copy.deepcopy(network), c)
+    layers = (module for module in network.modules() if isinstance(module, _ConditionedLayer))
+    plain = copy.deepcopy(network, memo={id(layer): layer.fold(c) for layer in layers})
     if _requires_c(plain.forward):
         return _Constant(plain, c.detach().clone())
     return plain
-
-
-def _fold_layers(module: nn.Module, c: Tensor) -> nn.Module:
-    if isinstance(module, _ConditionedLayer):
-        return module.fold(c)
-    for name, child in list(module.named_children()):
-        setattr(module, name, _fold_layers(child, c))
-    return module
 
 
 def _requires_c(forward: Callable[..., Tensor]) -> bool:
