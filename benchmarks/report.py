@@ -149,6 +149,21 @@ def curve_cost() -> str:
     )
 
 
+def fit_cost() -> str:
+    """Return samples a second of ``multibeta fit``, over those of others."""
+    bare, rival = result_of("speed_fit"), result_of("speed_pythae")
+    lines = [
+        [case, "all β's", "a bare loop, all β's", _ratio(of["fit_over"]["bare loop"])]
+        for case, of in bare["cases"].items()
+    ] + [
+        [case, side, f"pythae {rival['pythae']}, one β", _ratio(of["fit_over"]["pythae"])]
+        for case, sides in rival["cases"].items()
+        for side, of in sides.items()
+    ]
+    titles = ["network", "`multibeta fit`", "against", "samples a second, ratio"]
+    return _table(titles, lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
@@ -160,6 +175,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         oracle,
         step,
         curve_cost,
+        fit_cost,
     )
 }
 
