@@ -301,10 +301,7 @@ class MultiBetaVAE(LightningModule):
         return {metric.beta: self.encode(x, metric.beta).mean for metric in self.grid}
 
     def configure_optimizers(self) -> Any:
-        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch.
-
-        Its second moment forgets in 100 steps: gradients shrink fast at the start of a training.
-        """
+        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch."""
         # Lightning clips no fused optimizer under mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
         optimizer = Adam(self.parameters(), lr=self.lr, betas=(0.9, 0.99), fused=fused)
