@@ -142,7 +142,7 @@ class MultiBetaVAE(LightningModule):
         self.decoder = network.decoder(
             self.shape, latent_dim, self.likelihood.outputs, self.conditioning
         )
-        # Convolutions are faster so, on CPU and GPU; other layers do not care.
+        # Convolutions are faster so (on CPU by a tenth); other layers do not care.
         self.to(memory_format=torch.channels_last)
         if compile:
             self.encoder.compile()

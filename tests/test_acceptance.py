@@ -59,15 +59,24 @@ def test_results_of_the_first_curves():
     assert gaussian["points_below_the_optimum_by_more_than_their_se"] == 0
 
 
+MISSED = pytest.mark.xfail(strict=True, reason="issue 3: behind at the high end of the range")
+
+
+@pytest.mark.parametrize(
+    ("beta", "published"),
+    [(0.01, 43.5), (0.1, 53.4), (1.0, 94.3), pytest.param(10.0, 183.4, marks=MISSED)],
+)
+def test_one_model_is_below_the_published_dedicated_ones(beta, published):
+    """Bae et al. 2023, table of MNIST."""
+    row = next(row for row in result("gap")["test"] if row["beta"] == beta)
+    assert row["one"]["mean"] <= published
+
+
 def test_results_of_the_gap():
-    """Below the published dedicated models (Bae et al. 2023, table of MNIST), but at β = 10."""
-    gap = result("gap")
-    published = {0.01: 43.5, 0.1: 53.4, 1.0: 94.3}
-    for row in gap["test"]:
-        assert row["one"]["mean"] <= published.get(row["beta"], 185)
-    assert all(c["without_gradient"] == 0 for c in gap["runs"]["one"]["channels"])
-    assert gap["runs"]["one"]["self_regret"]["mean"] <= 0.3
-    assert gap["runs"]["one"]["rate_falls"]
+    one = result("gap")["runs"]["one"]
+    assert one["self_regret"]["mean"] <= 0.3
+    assert one["rate_falls"]
+    assert all(channels["without_gradient"] == 0 for channels in one["channels"])
 
 
 def test_results_of_the_oracle():
