@@ -164,6 +164,34 @@ def fit_cost() -> str:
     return _table(titles, lines)
 
 
+def ends() -> str:
+    """Return J at the end of a trained range and inside one."""
+    lines = [
+        [f"{row['beta']:g}", *(_number(row[name]) for name in ("end", "inside")),
+         _number(row["end_minus_inside"], signed=True)]
+        for row in result_of("ends")["rows"]
+    ]  # fmt: skip
+    return _table(["β", "trained on [0.1, 1]", "on [0.01, 10]", "end − inside"], lines)
+
+
+def transfer() -> str:
+    """Return J of one model and of dedicated ones on other data."""
+    found = result_of("transfer")
+    lines = []
+    for data, title in {"omniglot": "Omniglot, 28×28", "celeba": "CelebA, 32×32"}.items():
+        for row in found[data]["rows"]:
+            apart, of = row["one_minus_dedicated"], row["dedicated"]
+            per_cent = 100 * apart["mean"] / abs(of["mean"])
+            lines.append([
+                title, f"{row['beta']:.3g}", _number(of), _number(row["one"]),
+                _number(apart, signed=True), f"{per_cent:+.2f}".replace("-", "−"),
+                "yes" if all(found[data]["rate_falls"]) else "no",
+                f"{max(found[data]['self_regret']):.3f}", str(len(of["values"])),
+            ])  # fmt: skip
+    titles = ["data", "β", "dedicated", "one model", "one − dedicated", "% of J"]
+    return _table([*titles, "R falls over 41 β's", "self-regret", "seeds"], lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
@@ -173,6 +201,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         curves,
         protocol,
         oracle,
+        ends,
+        transfer,
         step,
         curve_cost,
         fit_cost,
