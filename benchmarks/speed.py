@@ -67,10 +67,10 @@ def in_torchs_layout(model: MultiBetaVAE) -> MultiBetaVAE:
 
 def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
     """Return a function that makes one training step on x (B, C, H, W)."""
-    optimizer = Adam(model.parameters(), lr=model.lr, betas=(0.9, 0.99), fused=True)
+    optimizer = Adam(model.parameters(), lr=model.lr, fused=True)
 
     def step(x: Tensor) -> None:
-        beta = model.beta_range.draw(len(x), model.draw, ends=model.ends)
+        beta = model.draw_betas(len(x))
         terms = model.elbo_terms(x, beta)
         objective = terms.distortion_nats + beta * terms.rate_nats
         loss = (objective / (1 + beta) ** model.balance).mean() / x[0].numel()

@@ -28,6 +28,7 @@ __all__ = [
     "Place",
     "fold",
     "ramps",
+    "rows_for",
 ]
 
 Place = Literal["encoder", "head", "stem", "decoder", "output"]
@@ -43,9 +44,10 @@ _RAMPS, _CURVES, _RANK = 16, 32, 64
 class Conditioning:
     r"""One way for β to enter a network.
 
-    - ``film``: every affine layer gets a scale and a shift per channel (:class:`FiLM`); where the
-      code is made and read, the weights depend on β too (:class:`HyperLinear`). The
-      embedding c is 16 smooth ramps along log β and 32 learned curves (:class:`Embedding`):
+    - ``film``: where the code is made and read, weights depend on β (:class:`HyperLinear`); in the
+      decoder every affine layer gets a scale and a shift per channel (:class:`FiLM`). The inside of
+      the encoder stays plain: nothing was lost by it, and a picture passes it once for all of its
+      β's. The embedding c is 16 smooth ramps along log β and 32 learned curves (:class:`Embedding`):
       each scale and shift is a curve in log β that can bend anywhere, the network does not depend
       on β before training, and it stays bounded outside the range.
     - ``gate``: the published gates of the Multi-Rate VAE (:class:`Gate`); the latent heads,
@@ -89,7 +91,7 @@ class Conditioning:
             A :class:`FiLM`, :class:`HyperLinear` or :class:`Gate` around the layer, or the layer;
             with its activation.
         """
-        if self.kind == "film":
+        if self.kind == "film" and place != "encoder":
             if place in ("head", "stem") and isinstance(layer, nn.Linear):
                 return HyperLinear(layer, self.features, activate, gain=place == "stem")
             return FiLM(layer, self.features, activate)
@@ -222,11 +224,19 @@ class FiLM(_ConditionedLayer):
         return log_scale, shift
 
     def linear(self, x: Tensor, c: Tensor) -> Tensor:
-        """Return W x + b."""
-        return self.layer(x)
+        """Return W x + b, a row for each of c."""
+        return rows_for(self.layer(x), c)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Apply the layer, then scale and shift its output channels."""
+        """Apply the layer, then scale and shift its output channels.
+
+        Args:
+            x: What the layer takes: (B, …).
+            c: (1, F), (B, F), or (kB, F) for k conditions on each of x; see :func:`rows_for`.
+
+        Returns:
+            A row for each of c, or of x where c has one.
+        """
         y = self.linear(x, c)
         log_scale, shift = self._log_affine(c)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -281,8 +291,9 @@ class HyperLinear(FiLM):
     def linear(self, x: Tensor, c: Tensor) -> Tensor:
         """Return W(c) x + b."""
         if self.gain is not None:
-            x = x * self.gain(c).exp()
-        return self.layer(x) + self.up(self.mix(c) * self.down(x))
+            x = rows_for(x, c) * self.gain(c).exp()
+        term = self.up(self.mix(c) * rows_for(self.down(x), c))
+        return rows_for(self.layer(x), c) + term
 
     def unscaled(self, c: Tensor) -> nn.Linear:
         """Return a linear layer with the weights W(c) diag(exp(Gc)) at c: (1, F)."""
@@ -369,8 +380,8 @@ class Gate(_ConditionedLayer):
         return torch.where(is_open, torch.where(is_open, open_, 1).sqrt(), 0), None
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Apply the layer, then gate its output channels."""
-        y = self.layer(x)
+        """Apply the layer, then gate its output channels; x and c as in :class:`FiLM`."""
+        y = rows_for(self.layer(x), c)
         gate, _ = self.affine(c)
         y = y * gate.view(*gate.shape, *(1,) * (y.ndim - 2))
         return F.silu(y) if self.activate else y
@@ -410,6 +421,23 @@ def fold(network: nn.Module, c: Tensor) -> nn.Module:
 def _requires_c(forward: Callable[..., Tensor]) -> bool:
     parameters = list(inspect.signature(forward).parameters.values())
     return len(parameters) > 1 and parameters[1].default is inspect.Parameter.empty
+
+
+def rows_for(x: Tensor, c: Tensor) -> Tensor:
+    """Return x (B, …) a row for each row of c: the batch k times for (kB, …), else as it is.
+
+    Raises:
+        ValueError: If c has neither one row nor a multiple of B.
+    """
+    times, rest = divmod(len(c), len(x))
+    if len(c) == 1 or len(c) == len(x):
+        return x
+    if rest:
+        raise ValueError(
+            f"{len(c)} β's do not go with {len(x)} examples; give one, one an example, or a "
+            "multiple of that"
+        )
+    return x.repeat(times, *(1,) * (x.ndim - 1))
 
 
 def ramps(t: Tensor, n: int) -> Tensor:

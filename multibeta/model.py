@@ -14,7 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from multibeta.betas import BetaRange, Draw
-from multibeta.film import Conditioning, Kind, fold
+from multibeta.film import Chain, Conditioning, Kind, fold, rows_for
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.metrics.rate_distortion import RateDistortion
 from multibeta.networks import MLP, Network
@@ -24,7 +24,7 @@ from multibeta.vae import BetaVAE, ELBOTerms, elbo_terms_of, posterior_of
 
 __all__ = ["MultiBetaVAE", "evaluation_noise", "images_of"]
 
-FORMAT = 2
+FORMAT = 3
 """Version of a checkpoint: of what it holds and of what its weights mean."""
 
 MONITOR = "val/objective_nats"
@@ -42,7 +42,7 @@ class MultiBetaVAE(LightningModule):
         x ────────────────────── encoder(x, c) ─ q(z|x) ─ z ─ decoder(z, c) ─ p(x|z)
                                                 └ rate R              └ distortion D
 
-    A training step draws β for the batch and minimises
+    A training step draws β's for each example of the batch and minimises
 
     .. math:: \frac1d \, \mathrm{mean}_b \, \frac{D_b + β_b R_b}{(1 + β_b)^a}
 
@@ -53,6 +53,8 @@ class MultiBetaVAE(LightningModule):
         shape: (C, H, W) of x; the command line takes it from the data.
         betas: The range of β, ``LOW:HIGH``; one number for a dedicated β-VAE.
         draw: ``example`` draws a β for each example of a batch, ``batch`` one for all.
+        betas_per_example: How many β's each example of a batch gets. The encoder's inside does its
+            work once for all of them; a model for one β needs no more than 1 and gets 1.
         ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
             the range has neighbours on one side only, and is learned worse without it.
         conditioning: How β enters the network: ``film``, ``gate`` or ``none``.
@@ -61,7 +63,7 @@ class MultiBetaVAE(LightningModule):
         likelihood: p(x|z); Bernoulli by default.
         objective: What is minimised; D + βR (BetaELBO) by default.
         balance: The power a of the weight 1/(1+β)^a; 0 weighs all β alike.
-        lr: Peak learning rate of Adam, whose moments decay by .9 and .99 a step.
+        lr: Peak learning rate of Adam.
         warmup: Fraction of the training in which the learning rate rises from 0; it then falls
             along a cosine to 0.
         compile: Compile encoder and decoder with torch.compile.
@@ -79,7 +81,8 @@ class MultiBetaVAE(LightningModule):
         shape: tuple[int, int, int],
         betas: str = "0.01:10",
         draw: Draw = "example",
-        ends: float = 0.1,
+        betas_per_example: int = 2,
+        ends: float = 0.2,
         conditioning: Kind = "film",
         network: Network | None = None,
         latent_dim: int = 32,
@@ -100,6 +103,10 @@ class MultiBetaVAE(LightningModule):
             )
         if draw not in ("example", "batch"):
             raise ValueError(f"draw={draw} is unknown; allowed: example, batch")
+        if betas_per_example < 1:
+            raise ValueError(
+                f"betas_per_example={betas_per_example} is too small; it is at least 1"
+            )
         if not 0 <= ends < 1:
             raise ValueError(f"ends={ends:g} is outside [0, 1)")
         if latent_dim < 1:
@@ -111,6 +118,8 @@ class MultiBetaVAE(LightningModule):
         network = _built(network or MLP(), Network)
         self.shape = int(shape[0]), int(shape[1]), int(shape[2])
         self.draw: Draw = draw
+        one = self.beta_range.low == self.beta_range.high
+        self.betas_per_example = 1 if one else betas_per_example
         self.ends = ends
         self.latent_dim = latent_dim
         self.likelihood: Likelihood = copy.deepcopy(_built(likelihood or Bernoulli(), Likelihood))
@@ -124,6 +133,7 @@ class MultiBetaVAE(LightningModule):
                 "shape": list(self.shape),
                 "betas": str(betas),
                 "draw": draw,
+                "betas_per_example": betas_per_example,
                 "ends": ends,
                 "conditioning": conditioning,
                 "network": describe(network),
@@ -201,13 +211,19 @@ class MultiBetaVAE(LightningModule):
 
         Args:
             x: (B, C, H, W).
-            beta: One β, or one per example: (B,).
-            noise: Standard normal noise of the sample: (B, Z); drawn when None.
+            beta: One β, one per example: (B,), or k per example: (kB,), the batch k times.
+            noise: Standard normal noise of the sample, a row for each result; drawn when None.
+
+        Returns:
+            The terms, with a row for each example and each of its β's.
         """
         beta = self._as_tensor(beta)
         c = self._embed(beta)
-        posterior = posterior_of(self.encoder(x, c), beta)
-        return elbo_terms_of(x, posterior, lambda z: self.likelihood(self.decoder(z, c)), noise)
+        each = rows_for(x, c)
+        # Our own encoders repeat a picture where its β's come in; others are given it repeated.
+        parameters = self.encoder(x if isinstance(self.encoder, Chain) else each, c)
+        posterior = posterior_of(parameters, beta)
+        return elbo_terms_of(each, posterior, lambda z: self.likelihood(self.decoder(z, c)), noise)
 
     def forward(self, x: Tensor, beta: Tensor | float) -> Tensor:
         """Return the reconstruction at β: (B, C, H, W)."""
@@ -228,6 +244,14 @@ class MultiBetaVAE(LightningModule):
                 f"{self.shape}: fit a new model or change the data"
             )
         self.likelihood.check(x.min().item(), x.max().item())
+
+    def draw_betas(self, n: int) -> Tensor:
+        """Draw the β's of a training batch of n examples: (kn,), k = ``betas_per_example``."""
+        draws = [
+            self.beta_range.draw(n, self.draw, ends=self.ends, device=self.device)
+            for _ in range(self.betas_per_example)
+        ]
+        return torch.cat(draws)
 
     def _embed(self, beta: Tensor) -> Tensor:
         return self.embedding(self.beta_range.standardise(beta))
@@ -267,7 +291,7 @@ class MultiBetaVAE(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Draw β's, return the loss, and log D, R and D + βR of the batch."""
         x = images_of(batch)
-        beta = self.beta_range.draw(len(x), self.draw, ends=self.ends, device=x.device)
+        beta = self.draw_betas(len(x))
         terms = self.elbo_terms(x, beta)
         objective = self.objective(terms.distortion_nats, terms.rate_per_latent_nats, beta)
         loss = (objective / (1 + beta) ** self.balance).mean() / x[0].numel()
@@ -308,7 +332,7 @@ class MultiBetaVAE(LightningModule):
         """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch."""
         # Lightning clips no fused optimizer under mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
-        optimizer = Adam(self.parameters(), lr=self.lr, betas=(0.9, 0.99), fused=fused)
+        optimizer = Adam(self.parameters(), lr=self.lr, fused=fused)
         schedule = _warmup_cosine(optimizer, self.warmup, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,

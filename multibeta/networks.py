@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from multibeta.film import Chain, Conditional, Conditioning, Place
+from multibeta.film import Chain, Conditional, Conditioning, Place, rows_for
 from multibeta.specs import build
 
 __all__ = ["MLP", "Conv", "Custom", "Linear", "Network", "ResNet"]
@@ -265,7 +265,8 @@ class _Residual(Conditional):
         )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        return x + self.body(x, c)
+        y = self.body(x, c)
+        return rows_for(x, y) + y
 
 
 def _orthogonal(inputs: int, outputs: int) -> nn.Linear:

@@ -95,6 +95,19 @@ def test_each_example_gets_its_own_condition():
     torch.testing.assert_close(together, alone)
 
 
+@pytest.mark.parametrize("layer", [
+    lambda: FiLM(nn.Conv2d(2, 3, 3), 4), lambda: Gate(nn.Conv2d(2, 3, 3), "encoder"),
+    lambda: HyperLinear(nn.Linear(6, 3), 4), lambda: HyperLinear(nn.Linear(6, 3), 4, gain=True),
+])  # fmt: skip
+def test_several_conditions_for_each_example_are_the_batch_several_times(layer):
+    layer = randomise(layer())
+    c = torch.randn(6, layer.condition.in_features)
+    x = torch.randn(2, 6) if isinstance(layer, HyperLinear) else torch.randn(2, 2, 5, 5)
+    torch.testing.assert_close(layer(x, c), layer(torch.cat([x, x, x]), c))
+    with pytest.raises(ValueError, match="3 β's do not go with 2 examples; give one"):
+        layer(x, c[:3])
+
+
 def test_film_does_nothing_before_training():
     layer = nn.Linear(4, 3)
     x = torch.randn(2, 4)
@@ -147,9 +160,10 @@ def test_gate_leaves_heads_stem_and_output_plain():
         assert isinstance(gate(nn.Linear(2, 2), place), Gate)
 
 
-def test_film_conditions_every_place():
+def test_film_conditions_the_code_and_the_decoder():
     film = Conditioning("film")
-    for place in ("encoder", "decoder", "output"):
+    assert type(film(nn.Linear(2, 2), "encoder")) is nn.Linear
+    for place in ("decoder", "output"):
         assert type(film(nn.Linear(2, 2), place)) is FiLM
     for place in ("head", "stem"):
         assert type(film(nn.Linear(2, 2), place)) is HyperLinear

@@ -100,10 +100,11 @@ def test_every_parameter_receives_a_gradient(network, conditioning, trained, end
 CONDITIONS = (".condition.", ".mix.", ".up.", ".down.", ".gain.", "embedding.")
 
 
-def test_every_layer_of_the_film_network_depends_on_beta():
+def test_the_head_and_every_layer_of_the_decoder_depend_on_beta():
     model = make("resnet")
     plain = {n for n, p in model.named_parameters() if n.endswith("weight") and p.ndim > 1}
     layers = {n for n in plain if not any(p in n for p in CONDITIONS)}
+    layers = {n for n in layers if n.startswith("decoder.") or ".layer." in n}
     conditions = {n.replace(".condition.", ".layer.") for n in plain if ".condition." in n}
     assert layers == conditions
 
@@ -116,6 +117,26 @@ def test_one_beta_and_one_per_example_agree():
         alone = model.elbo_terms(x[i : i + 1], beta, noise[i : i + 1])
         torch.testing.assert_close(together.distortion_nats[i], alone.distortion_nats[0])
         torch.testing.assert_close(together.rate_nats[i], alone.rate_nats[0])
+
+
+@pytest.mark.parametrize("conditioning", ["film", "gate"])
+@pytest.mark.parametrize("network", ["mlp", "conv", "resnet", "own"])
+def test_several_betas_for_each_example_are_the_batch_several_times(network, conditioning):
+    model, x, noise = make(network, conditioning), torch.rand(3, *SHAPE), torch.randn(6, 4)
+    betas = torch.tensor([0.01, 0.7, 10.0, 3.0, 0.1, 1.0])
+    once = model.elbo_terms(x, betas, noise)
+    twice = model.elbo_terms(torch.cat([x, x]), betas, noise)
+    torch.testing.assert_close(once.distortion_nats, twice.distortion_nats)
+    torch.testing.assert_close(once.rate_nats, twice.rate_nats)
+
+
+@pytest.mark.parametrize("draw", ["example", "batch"])
+def test_the_betas_of_a_training_batch(draw):
+    several = make(draw=draw, betas_per_example=3).draw_betas(50)
+    assert several.shape == (150,)
+    assert len(several.unique()) > 3 if draw == "example" else len(several.unique()) <= 3
+    # A second β would be the first one again.
+    assert make(conditioning="none").draw_betas(50).tolist() == [1.0] * 50
 
 
 def test_nothing_is_remembered_between_calls():
