@@ -45,11 +45,11 @@ class Conditioning:
     r"""One way for β to enter a network.
 
     - ``film``: where the code is made and read, weights depend on β (:class:`HyperLinear`); in the
-      decoder every affine layer gets a scale and a shift per channel (:class:`FiLM`). The inside of
-      the encoder stays plain: nothing was lost by it, and a picture passes it once for all of its
-      β's. The embedding c is 16 smooth ramps along log β and 32 learned curves (:class:`Embedding`):
-      each scale and shift is a curve in log β that can bend anywhere, the network does not depend
-      on β before training, and it stays bounded outside the range.
+      decoder every affine layer gets a scale and a shift per channel (:class:`FiLM`). The inside
+      of the encoder stays plain: nothing was lost by it, and a picture passes it once for all of
+      its β's. The embedding c is 16 smooth ramps along log β and 32 learned curves
+      (:class:`Embedding`): each scale and shift is a curve in log β that can bend anywhere, the
+      network does not depend on β before training, and it stays bounded outside the range.
     - ``gate``: the published gates of the Multi-Rate VAE (:class:`Gate`); the latent heads,
       the decoder's first layer and its output stay ungated, as in the authors' code.
     - ``none``: layers stay plain and c has no features: a dedicated β-VAE.
