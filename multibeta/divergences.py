@@ -56,12 +56,12 @@ class RateTerms:
 
     @property
     def aggregated_kl_nats(self) -> Tensor:
-        """log q(z) / p(z): (N,); its mean is KL(q(z) ‖ p(z))."""
+        """For each sample log q(z) / p(z): (N,); its mean is KL(q(z) ‖ p(z))."""
         return self.total_correlation_nats + self.dimension_kl_nats.sum(-1)
 
     @property
     def rate_nats(self) -> Tensor:
-        """log q(z|x) / p(z): (N,); its mean is a Monte Carlo estimate of the rate."""
+        """For each sample log q(z|x) / p(z): (N,); its mean is a Monte Carlo estimate of the rate."""
         return self.mutual_information_nats + self.aggregated_kl_nats
 
 
