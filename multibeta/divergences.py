@@ -61,7 +61,7 @@ class RateTerms:
 
     @property
     def rate_nats(self) -> Tensor:
-        """For each sample log q(z|x) / p(z): (N,); its mean is a Monte Carlo estimate of the rate."""
+        """For each sample log q(z|x) / p(z): (N,); its mean estimates the rate."""
         return self.mutual_information_nats + self.aggregated_kl_nats
 
 

@@ -88,7 +88,7 @@ class MultiBetaVAE(LightningModule):
         latent_dim: int = 32,
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
-        balance: float = 0.25,
+        balance: float = 0.5,
         lr: float = 2e-3,
         warmup: float = 0.05,
         compile: bool = False,
