@@ -274,14 +274,20 @@ class MeasureCurve(Callback):
 
     Args:
         betas: LOW:HIGH, LOW:HIGH:N or a list; 16 points over the trained range by default.
+        metrics: What to measure beside rate and distortion, as ``multibeta curve --metrics``.
         split: Which part of the data.
         enabled: Whether to measure at all.
     """
 
     def __init__(
-        self, betas: str | None = None, split: Split = "test", enabled: bool = True
+        self,
+        betas: str | None = None,
+        metrics: str | None = None,
+        split: Split = "test",
+        enabled: bool = True,
     ) -> None:
         self.betas = betas
+        self.metrics = metrics
         self.split = split
         self.enabled = enabled
 
@@ -296,6 +302,7 @@ class MeasureCurve(Callback):
             model,
             data,
             self.betas,
+            metrics=self.metrics or (),
             split=self.split,
             progress=trainer.is_global_zero and sys.stderr.isatty(),
         )

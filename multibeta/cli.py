@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 def curve(
     checkpoint: str,
     betas: str | None = None,
+    metrics: str | None = None,
     split: Literal["train", "val", "test"] = "test",
     out: str | None = None,
     device: str = "auto",
@@ -72,6 +73,8 @@ def curve(
         checkpoint: A .ckpt file, or the folder of a run.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
+        metrics: What to measure beside rate and distortion: active_units, information, nll, some
+            of them with commas, or all.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
             named after a checkpoint other than last.ckpt and a split other than test.
@@ -102,7 +105,7 @@ def curve(
     folder = Path(out) if out else _folder_of(path, split)
     check_writable(folder)
     measured = sweep(
-        model, datamodule, betas, split=split, extrapolate=extrapolate,
+        model, datamodule, betas, metrics=metrics or (), split=split, extrapolate=extrapolate,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
     save_curve(measured, model, datamodule, folder)

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +26,9 @@ from multibeta import plots
 from multibeta.betas import parse_betas
 from multibeta.data import Batches, ImageData
 from multibeta.files import replacing
-from multibeta.metrics import RateDistortion
+from multibeta.metrics import METRICS, CurveMetric, Evaluated, RateDistortion
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+from multibeta.options import nearest
 
 __all__ = ["Curve", "Split", "draw_strip", "sweep"]
 
@@ -44,10 +46,12 @@ class Curve:
         rows: One a β, rising: column → value. Rates and distortions are nats per example,
             summed over dimensions; a column ending in ``_se`` is a standard error.
         about: What was measured: model, likelihood, σ, d, data set, split, n, seed, versions.
+        latents: What was measured at each latent, one a β: name → a number a latent.
     """
 
     rows: tuple[dict[str, float], ...]
     about: dict[str, Any]
+    latents: tuple[dict[str, list[float]], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -79,9 +83,18 @@ class Curve:
             temporary.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return ``{"about": …, "rows": […]}``; a value that is not finite becomes None."""
-        rows = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.rows]
-        return {"about": self.about, "rows": rows}
+        """Return ``{"about": …, "rows": […]}``; a value that is not finite becomes None.
+
+        With ``"latents": […]`` where something was measured at each latent.
+        """
+        rows = [{k: _finite(v) for k, v in row.items()} for row in self.rows]
+        content: dict[str, Any] = {"about": self.about, "rows": rows}
+        if self.latents:
+            content["latents"] = [
+                {name: list(map(_finite, values)) for name, values in of_beta.items()}
+                for of_beta in self.latents
+            ]
+        return content
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Curve:
@@ -92,13 +105,22 @@ class Curve:
         """
         try:
             content = json.loads(Path(path).read_text())
-            rows = [
-                {k: math.nan if v is None else v for k, v in row.items()}
-                for row in content["rows"]
+            rows = [{k: _number(v) for k, v in row.items()} for row in content["rows"]]
+            latents = [
+                {name: list(map(_number, values)) for name, values in of_beta.items()}
+                for of_beta in content.get("latents", [])
             ]
-            return cls(tuple(rows), content["about"])
+            return cls(tuple(rows), content["about"], tuple(latents))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is not a curve.json of multibeta ({error})") from None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @torch.no_grad()
@@ -107,11 +129,12 @@ def sweep(
     data: LightningDataModule | Iterable[Any],
     betas: str | float | Iterable[float] | None = None,
     *,
+    metrics: str | Iterable[str] = (),
     split: Split = "test",
     extrapolate: bool = False,
     progress: bool = False,
 ) -> Curve:
-    """Measure rate and distortion at each β, in one pass over the data.
+    """Measure rate, distortion and what else is asked for at each β, in one pass over the data.
 
     Each β has its own folded model; all see the same batches and the same posterior noise, which
     is fixed, so that a second sweep gives the same figures.
@@ -121,25 +144,32 @@ def sweep(
         data: A datamodule, or batches of pictures (B, C, H, W).
         betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
             range by default.
+        metrics: Names from :data:`multibeta.metrics.METRICS`, such as
+            ``["active_units", "nll"]`` or ``"active_units,nll"``, or ``"all"``.
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
         progress: Show a progress bar on stderr.
 
     Returns:
-        The curve. Where the data knows the optimum in closed form (a Gaussian source under a
-        Gaussian likelihood), it stands beside each point.
+        The curve, with the columns of the metrics. Where the data knows the optimum in closed
+        form (a Gaussian source under a Gaussian likelihood), it stands beside each point.
 
     Raises:
-        ValueError: If a β is outside the trained range, the data is empty, does not fit the
-            model, or has values that the likelihood gives no density to.
+        ValueError: If a β is outside the trained range, a metric is unknown, the data is empty,
+            does not fit the model, or has values that the likelihood gives no density to.
     """
+    kinds = _metrics(metrics)
     grid = parse_betas(str(model.beta_range) if betas is None else betas)
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
-    metrics = [RateDistortion(vae.beta).beside(model.device) for vae in vaes]
+    curve = [RateDistortion(vae.beta).beside(model.device) for vae in vaes]
+    more = [[kind(vae) for kind in kinds.values()] for vae in vaes]
     batches = _batches(data, split)
-    label = f"{len(grid)} β's on the {split} set"
-    shown = track(batches, label, console=Console(stderr=True)) if progress else batches
-    stream = enumerate(shown)
+    console = Console(stderr=True)
+
+    def shown(items: Iterable[Any], label: str) -> Iterable[Any]:
+        return track(items, label, console=console) if progress else items
+
+    stream = enumerate(shown(batches, f"{len(grid)} β's on the {split} set"))
     # A β's weights stay in the processor's cache for several batches.
     while group := list(itertools.islice(stream, _GROUP)):
         pairs = []
@@ -147,19 +177,40 @@ def sweep(
             x = images_of(batch).to(next(model.parameters()))
             if index == 0:
                 model.check_pictures(x)
-            pairs.append((x, evaluation_noise(batches, index, len(x), model.latent_dim).to(x)))
-        for vae, metric in zip(vaes, metrics, strict=True):
-            for x, noise in pairs:
-                terms = vae.elbo_terms(x, noise)
+            noise = partial(evaluation_noise, batches, index, len(x), model.latent_dim)
+            pairs.append((x, noise, noise().to(x)))
+        for vae, metric, others in zip(vaes, curve, more, strict=True):
+            for x, noise, of_z in pairs:
+                terms = vae.elbo_terms(x, of_z)
                 metric.update(terms.distortion_nats, terms.rate_nats)
-    if not metrics[0].update_called:
+                for other in others:
+                    other.update(Evaluated(x, terms, noise))
+    if not curve[0].update_called:
         raise ValueError(f"the {split} set is empty; choose another split")
-    rows = [metric.compute() for metric in metrics]
+    rows, latents = [metric.compute() for metric in curve], []
     n = int(rows[0]["n"])
-    for row in rows:
+    for row, others in zip(rows, shown(more, "metrics") if kinds else more, strict=True):
         del row["n"]
         row.update(_optimum(model, data, row))
-    return Curve(tuple(rows), _about(model, data, split, n))
+        found = {name: value for other in others for name, value in other.compute().items()}
+        row.update({name: v for name, v in found.items() if not isinstance(v, list)})
+        latents.append({name: v for name, v in found.items() if isinstance(v, list)})
+    return Curve(
+        tuple(rows), _about(model, data, split, n), tuple(latents) if any(latents) else ()
+    )
+
+
+def _metrics(names: str | Iterable[str]) -> dict[str, type[CurveMetric]]:
+    """Return the metrics of these names."""
+    names = names.split(",") if isinstance(names, str) else list(names)
+    names = list(METRICS) if names == ["all"] else [name.strip() for name in names]
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(
+                f"metric {name} is unknown{nearest(name, METRICS)}; allowed: "
+                f"{', '.join(METRICS)}, or all"
+            )
+    return {name: METRICS[name] for name in names}
 
 
 @torch.no_grad()

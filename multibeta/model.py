@@ -397,7 +397,9 @@ def images_of(batch: Any) -> Tensor:
     return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
 
 
-def evaluation_noise(loader: Any, batch_idx: int, n: int, latent_dim: int) -> Tensor:
+def evaluation_noise(
+    loader: Any, batch_idx: int, n: int, latent_dim: int, samples: int | None = None
+) -> Tensor:
     """Return the posterior noise of an evaluation batch, the same in every evaluation.
 
     It is a function of the batch's place in the data set alone, so that β's are compared on the
@@ -409,12 +411,16 @@ def evaluation_noise(loader: Any, batch_idx: int, n: int, latent_dim: int) -> Te
         batch_idx: The batch's number in this process.
         n: Examples in the batch.
         latent_dim: The number Z of latents.
+        samples: The number K of further samples for each example, other than that of None.
 
     Returns:
-        Standard normal noise: (n, Z), float32, on the CPU.
+        Standard normal noise: (n, Z), or (K, n, Z), float32, on the CPU.
     """
     place = getattr(loader, "global_index", lambda index: index)(batch_idx)
-    return torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(place))
+    generator = torch.Generator()
+    if samples is None:
+        return torch.randn(n, latent_dim, generator=generator.manual_seed(place))
+    return torch.randn(samples, n, latent_dim, generator=generator.manual_seed(place + 2**32))
 
 
 def _datamodule(trainer: Trainer | None) -> Any:

@@ -26,10 +26,14 @@ class ELBOTerms:
     Args:
         distortion_nats: D, one posterior sample per example: (B,).
         rate_per_latent_nats: KL(q(z_j|x) ‖ p(z_j)) in closed form: (B, Z).
+        posterior: q(z|x), that they were computed from.
+        z: The sample of it: (B, Z).
     """
 
     distortion_nats: Tensor
     rate_per_latent_nats: Tensor
+    posterior: Independent
+    z: Tensor
 
     @property
     def rate_nats(self) -> Tensor:
@@ -194,4 +198,4 @@ def elbo_terms_of(
     if noise is None:
         noise = torch.randn_like(posterior.mean)
     z = posterior.mean + posterior.stddev * noise
-    return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior))
+    return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior), posterior, z)

@@ -54,6 +54,32 @@ def test_a_second_sweep_gives_the_same_figures():
     assert sweep(vae, data, "0.01:10:3").rows == sweep(vae, data, "0.01:10:3").rows
 
 
+def test_metrics_add_columns_and_lists_over_the_latents(tmp_path):
+    vae, data = model(), Digits()
+    curve = sweep(vae, data, "0.01,1", metrics=["active_units", "information"])
+    alone = sweep(vae, data, "0.01,1")
+    for row, plain in zip(curve.rows, alone.rows, strict=True):
+        assert {name: row[name] for name in plain} == plain
+        parts = ("information_nats", "total_correlation_nats", "dimension_kl_nats")
+        # The rate in closed form, and by one sample an example.
+        assert sum(row[name] for name in parts) == pytest.approx(row["rate_nats"], rel=0.15)
+    assert [set(of_beta) for of_beta in curve.latents] == 2 * [
+        {"latent_rate_nats", "latent_variance"}
+    ]
+    rates = [sum(of_beta["latent_rate_nats"]) for of_beta in curve.latents]
+    assert rates == pytest.approx(curve["rate_nats"], rel=1e-6)
+    curve.to_json(tmp_path / "curve.json")
+    assert Curve.from_json(tmp_path / "curve.json") == curve
+    assert sweep(vae, data, "1", metrics="nll").rows[0]["nll_nats"] < curve["neg_elbo_nats"][1]
+
+
+def test_an_unknown_metric():
+    with pytest.raises(
+        ValueError, match=r"metric nl is unknown \(did you mean nll\?\); allowed: "
+    ):
+        sweep(model(), Digits(), metrics="active_units,nl")
+
+
 def test_a_sweep_leaves_the_model_and_its_randomness_alone():
     vae = model().train()
     before, state = vae.state_dict(), torch.get_rng_state()

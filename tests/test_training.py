@@ -267,7 +267,7 @@ def run_process(*arguments, cwd):
 def test_two_processes_give_the_figures_of_one(tmp_path):
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2"]
     spy = "--trainer.callbacks+=tests.ddp.WriteBetas"
-    done = run_process("fit", *SMALL, *ddp, spy, cwd=tmp_path)
+    done = run_process("fit", *SMALL, *ddp, spy, "--curve.metrics=all", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sync_dist" not in done.stderr
     run = newest(tmp_path / "runs")
@@ -275,7 +275,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path):
     assert drawn[0] != drawn[1], "each process draws its own β's"
     rows = rows_of(run / "curve.csv")
 
-    one = multibeta.sweep(multibeta.load(run), load_data(run), "0.01:10:4")
+    one = multibeta.sweep(multibeta.load(run), load_data(run), "0.01:10:4", metrics="all")
     for row, alone in zip(rows, one.rows, strict=True):
         assert {k: float(v) for k, v in row.items()} == pytest.approx(alone, rel=1e-6)
     alone = run_process(

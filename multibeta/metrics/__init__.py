@@ -1,5 +1,24 @@
-"""What is measured, as torchmetrics whose states are sums: n processes give one result."""
+"""What is measured, as torchmetrics: n processes give the result of one."""
 
+from multibeta.metrics.active_units import ActiveUnits
+from multibeta.metrics.base import CurveMetric, Evaluated
+from multibeta.metrics.information import Information
+from multibeta.metrics.likelihood import NLL
 from multibeta.metrics.rate_distortion import RateDistortion
 
-__all__ = ["RateDistortion"]
+__all__ = [
+    "METRICS",
+    "NLL",
+    "ActiveUnits",
+    "CurveMetric",
+    "Evaluated",
+    "Information",
+    "RateDistortion",
+]
+
+METRICS: dict[str, type[CurveMetric]] = {
+    "active_units": ActiveUnits,
+    "information": Information,
+    "nll": NLL,
+}
+"""What a curve can measure beside rate and distortion."""

@@ -1,0 +1,102 @@
+"""What a metric of the curve is: it sees batches at one β, and gives columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from multibeta.vae import BetaVAE, ELBOTerms
+
+__all__ = ["Codes", "CurveMetric", "Evaluated"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A batch at one β.
+
+    Args:
+        x: The pictures: (B, C, H, W).
+        terms: D and R, the posterior and its sample.
+        noise: More standard normal noise, a function of the batch's place in the data alone:
+            a number K → (K, B, Z).
+    """
+
+    x: Tensor
+    terms: ELBOTerms
+    noise: Callable[[int], Tensor]
+
+
+class CurveMetric(Metric):
+    """A metric that adds columns to a curve.
+
+    Args:
+        vae: The model at the β that is measured.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+
+    def __init__(self, vae: BetaVAE) -> None:
+        super().__init__()
+        self._vae = (vae,)  # in a tuple, so that it is no part of the metric's own state
+
+    @property
+    def vae(self) -> BetaVAE:
+        """The model at the β that is measured."""
+        return self._vae[0]
+
+    def update(self, batch: Evaluated) -> None:
+        """Add a batch."""
+        raise NotImplementedError
+
+    def compute(self) -> dict[str, Any]:
+        """Return column → number, and for what is measured at each latent → list of numbers."""
+        raise NotImplementedError
+
+    def add_sums(self, **shapes: tuple[int, ...]) -> None:
+        """Add states that are summed over the processes, in float64.
+
+        Args:
+            shapes: Name → shape.
+        """
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+
+class Codes(CurveMetric):
+    """A metric that needs the codes of all examples at once.
+
+    Args:
+        vae: The model at the β that is measured.
+        most: How many examples to keep: the first ones of each process.
+    """
+
+    z: Any
+    mean: Any
+    std: Any
+
+    def __init__(self, vae: BetaVAE, most: int = 10_000) -> None:
+        super().__init__(vae)
+        self.most = most
+        self._kept = 0
+        for name in ("z", "mean", "std"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, batch: Evaluated) -> None:
+        """Keep the codes of a batch."""
+        rows = slice(max(0, self.most - self._kept))
+        q, z = batch.terms.posterior, batch.terms.z
+        self._kept += len(z)
+        for name, value in {"z": z, "mean": q.mean, "std": q.stddev}.items():
+            getattr(self, name).append(value[rows].cpu())
+
+    def codes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z, mean and std of all examples kept: (N, Z) each."""
+        kept = (self.z, self.mean, self.std)
+        z, mean, std = (v if isinstance(v, Tensor) else torch.cat(v) for v in kept)
+        return z, mean, std

@@ -1,0 +1,104 @@
+"""The likelihood of the data, by importance weighting and by sampling from the prior."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from multibeta.metrics.base import CurveMetric, Evaluated
+from multibeta.vae import BetaVAE
+
+__all__ = ["NLL", "importance_weights", "log_mean_exp"]
+
+
+class NLL(CurveMetric):
+    r"""An upper bound of −log p(x) by K importance samples, and naive Monte Carlo beside it.
+
+    .. math:: -\log \frac1K \sum_k w_k, \qquad w_k = \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}, \quad
+        z_k \sim q(z|x)
+
+    The bound falls with K towards −log p(x). How many of the K samples carry the weight is the
+    effective sample size, (Σ w)² / Σ w²; where it is near 1, the bound is loose. The naive
+    estimate takes the z_k from the prior instead and is of use only where the rate is small.
+
+    Args:
+        vae: The model at the β that is measured.
+        samples: The number K of samples for an example.
+
+    References:
+        Burda et al. 2016, arXiv 1509.00519, equation 8; Kong 1992 (effective sample size).
+    """
+
+    n: Tensor
+    sums: Tensor
+    squares: Tensor
+
+    def __init__(self, vae: BetaVAE, samples: int = 64) -> None:
+        super().__init__(vae)
+        if samples < 1:
+            raise ValueError(f"samples={samples} is too small; it is at least 1")
+        self.samples = samples
+        self.add_sums(n=(), sums=(3,), squares=(3,))
+
+    def update(self, batch: Evaluated) -> None:
+        """Add a batch."""
+        noise = batch.noise(self.samples)
+        log_w = importance_weights(self.vae, batch, noise)
+        from_prior = [self.vae.decode(z).log_prob(batch.x) for z in noise.to(batch.x)]
+        values = torch.stack(
+            [
+                -log_mean_exp(log_w),
+                (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
+                -log_mean_exp(torch.stack(from_prior).double()),
+            ]
+        ).to(self.sums.device)
+        self.n += values.shape[1]
+        self.sums += values.sum(1)
+        self.squares += values.square().sum(1)
+
+    def compute(self) -> dict[str, float]:
+        """Return the estimates in nats per example, with their standard errors.
+
+        Returns:
+            ``nll_nats, nll_se, nll_ess`` (the mean effective sample size, 1 to K),
+            ``nll_prior_nats, nll_prior_se, nll_samples`` (K).
+        """
+        mean = self.sums / self.n
+        variance = (self.squares / self.n - mean.square()).clamp(min=0)
+        se = (variance / (self.n - 1)).sqrt() if self.n > 1 else torch.full_like(mean, math.nan)
+        return {
+            "nll_nats": mean[0].item(),
+            "nll_se": se[0].item(),
+            "nll_ess": mean[1].item(),
+            "nll_prior_nats": mean[2].item(),
+            "nll_prior_se": se[2].item(),
+            "nll_samples": float(self.samples),
+        }
+
+
+def importance_weights(vae: BetaVAE, batch: Evaluated, noise: Tensor) -> Tensor:
+    """Return log p(x|z) + log p(z) − log q(z|x) for samples of the posterior.
+
+    Args:
+        vae: The model.
+        batch: The batch.
+        noise: Standard normal noise of the samples: (K, B, Z).
+
+    Returns:
+        (K, B), float64.
+    """
+    mean, std = batch.terms.posterior.mean, batch.terms.posterior.stddev
+    log_w = []
+    for each in noise.to(mean):
+        z = mean + std * each
+        # log p(z) − log q(z|x): the normalising constants of the two cancel, but for the std.
+        ratio = 0.5 * (each.square() - z.square()) + std.log()
+        log_w.append(vae.decode(z).log_prob(batch.x).double() + ratio.double().sum(-1))
+    return torch.stack(log_w)
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    """Return log of the mean of exp over the first axis."""
+    return values.logsumexp(0) - math.log(len(values))

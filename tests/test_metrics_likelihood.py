@@ -1,0 +1,102 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from multibeta.likelihoods import Gaussian
+from multibeta.metrics import NLL, Evaluated
+from multibeta.vae import BetaVAE
+
+SIGMA, PIXELS, LATENTS = 0.5, 4, 2
+
+
+@pytest.fixture
+def linear():
+    """A linear VAE with a posterior that is near the right one, but not it."""
+    decoder = nn.Linear(LATENTS, PIXELS)
+    nn.init.normal_(decoder.weight, std=0.7)
+    encoder = nn.Linear(PIXELS, 2 * LATENTS)
+    w = decoder.weight.detach()
+    precision = torch.eye(LATENTS) + w.T @ w / SIGMA**2
+    with torch.no_grad():
+        encoder.weight.zero_()
+        encoder.weight[:LATENTS] = 0.9 * torch.linalg.solve(precision, w.T) / SIGMA**2
+        encoder.bias[:LATENTS] = -encoder.weight[:LATENTS] @ decoder.bias
+        # With β = 1 the variance is 1 / (1 + e^h): a little more than the right one.
+        encoder.bias[LATENTS:] = (precision.diagonal() / 1.5 - 1).clamp(min=0.1).log()
+    shape = (1, 1, PIXELS)
+    vae = BetaVAE(
+        nn.Sequential(nn.Flatten(), encoder),
+        nn.Sequential(decoder, nn.Unflatten(1, shape)),
+        Gaussian(SIGMA), LATENTS, 1.0,
+    )  # fmt: skip
+    covariance = w @ w.T + SIGMA**2 * torch.eye(PIXELS)
+    return vae, MultivariateNormal(decoder.bias.detach(), covariance)
+
+
+@torch.no_grad()
+def measured(vae, x, samples):
+    metric = NLL(vae, samples)
+    generator = torch.Generator().manual_seed(0)
+    for batch in x.split(500):
+        draw = partial(torch.randn, generator=generator)
+        terms = vae.elbo_terms(batch, draw(len(batch), LATENTS))
+        metric.update(Evaluated(batch, terms, lambda k: draw(k, len(batch), LATENTS)))  # noqa: B023
+    return metric.compute()
+
+
+def test_both_estimates_of_a_linear_vae_reach_the_exact_likelihood(linear):
+    vae, exact = linear
+    x = exact.sample((2000,))
+    truth = -exact.log_prob(x).mean().item()
+    found = measured(vae, x.view(-1, 1, 1, PIXELS), 512)
+    # Standard errors are those of the examples; the same examples make the exact value. What is
+    # left is the noise of the K samples.
+    assert abs(found["nll_nats"] - truth) < 3 * found["nll_se"]
+    assert found["nll_nats"] == pytest.approx(truth, abs=0.01)
+    assert found["nll_prior_nats"] == pytest.approx(truth, abs=0.1)
+    assert 1 < found["nll_ess"] < 512
+
+
+def test_more_samples_tighten_the_bound_and_one_is_the_elbo(linear):
+    vae, exact = linear
+    x = exact.sample((1000,)).view(-1, 1, 1, PIXELS)
+    bounds = [measured(vae, x, k) for k in (1, 4, 16, 64)]
+    values = [bound["nll_nats"] for bound in bounds]
+    assert values == sorted(values, reverse=True)
+    assert bounds[0]["nll_ess"] == pytest.approx(1)
+    with torch.no_grad():
+        noise = torch.randn(1000, LATENTS, generator=torch.Generator().manual_seed(3))
+        terms = vae.elbo_terms(x, noise)
+    elbo = (terms.distortion_nats + terms.rate_nats).mean().item()
+    assert values[0] == pytest.approx(elbo, abs=4 * bounds[0]["nll_se"])
+
+
+def test_the_right_posterior_needs_one_sample_only():
+    """With no weights the posterior is the prior, all weights are equal, and the s.e. is real."""
+    decoder = nn.Linear(LATENTS, PIXELS)
+    nn.init.zeros_(decoder.weight)
+    encoder = nn.Linear(PIXELS, 2 * LATENTS)
+    nn.init.zeros_(encoder.weight)
+    with torch.no_grad():
+        encoder.bias[:] = torch.tensor([0.0, 0.0, -80.0, -80.0])
+    vae = BetaVAE(
+        nn.Sequential(nn.Flatten(), encoder),
+        nn.Sequential(decoder, nn.Unflatten(1, (1, 1, PIXELS))),
+        Gaussian(SIGMA), LATENTS, 1.0,
+    )  # fmt: skip
+    x = torch.randn(50, 1, 1, PIXELS)
+    found = measured(vae, x, 8)
+    assert found["nll_ess"] == pytest.approx(8, rel=1e-6)
+    assert found["nll_nats"] == pytest.approx(found["nll_prior_nats"], rel=1e-6)
+    with torch.no_grad():
+        each = -vae.decode(torch.zeros(50, LATENTS)).log_prob(x)
+    assert found["nll_se"] == pytest.approx(each.std().item() / math.sqrt(50), rel=1e-4)
+
+
+def test_samples_are_at_least_one(linear):
+    with pytest.raises(ValueError, match="samples=0 is too small; it is at least 1"):
+        NLL(linear[0], 0)
