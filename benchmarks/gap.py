@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
-from scipy.interpolate import PchipInterpolator
-
 from benchmarks.record import save
 from benchmarks.runs import (
     GRID,
@@ -32,6 +29,7 @@ from benchmarks.runs import (
     result_of,
     self_regret,
 )
+from multibeta.compare import bd_rate, distortion_at
 from multibeta.curve import Curve
 
 BETAS = (0.01, 0.1, 1.0, 10.0)
@@ -145,7 +143,9 @@ def summary() -> dict[str, Any]:
             if split == "test" and curves:
                 sets = zip(*points.values(), strict=False)
                 found["runs"][side.name] |= {
-                    "bd_rate_percent": spread(map(bd_rate, curves, sets)),
+                    "bd_rate_percent": spread(
+                        value for value in map(bd_rate_of, curves, sets) if value is not None
+                    ),
                     "self_regret": spread(map(self_regret, curves)),
                     "rate_falls": all(map(falls, curves)),
                     "channels": [result_of(name)["channels"] for name in names[side.name]],
@@ -153,31 +153,11 @@ def summary() -> dict[str, Any]:
     return found
 
 
-def distortion_at(curve: Curve, rate: float) -> float | None:
-    """Return the curve's distortion at a rate, linear between its points; None beyond its ends."""
-    rates, distortions = curve["rate_nats"][::-1], curve["distortion_nats"][::-1]
-    if not rates[0] <= rate <= rates[-1]:
-        return None
-    return float(np.interp(rate, rates, distortions))
-
-
-def bd_rate(curve: Curve, points: Sequence[dict[str, float]]) -> float:
-    """Return how many per cent the curve's rate lies above the points' at equal distortion.
-
-    The mean difference of log R as a function of D over the distortions that both reach, each
-    interpolated between its points at the same β's (Bjøntegaard 2001, VCEG-M33; by monotone
-    piecewise cubics instead of one, which would swing between points so far apart).
-    """
+def bd_rate_of(curve: Curve, points: Sequence[dict[str, float]]) -> float | None:
+    """Return the BD-rate of a curve, at the β's of the dedicated models' points, against them."""
     betas = [point["beta"] for point in points]
-    ours, theirs = (
-        sorted((row["distortion_nats"], math.log(row["rate_nats"])) for row in rows)
-        for rows in ([row for row in curve.rows if row["beta"] in betas], points)
-    )
-    low, high = max(ours[0][0], theirs[0][0]), min(ours[-1][0], theirs[-1][0])
-    areas = [
-        PchipInterpolator(*zip(*side, strict=True)).integrate(low, high) for side in (ours, theirs)
-    ]
-    return 100 * math.expm1((areas[0] - areas[1]) / (high - low))
+    ours = tuple(row for row in curve.rows if row["beta"] in betas)
+    return bd_rate(Curve(tuple(points), {}), Curve(ours, {}))
 
 
 def spread(values: Iterable[float]) -> dict[str, Any] | None:

@@ -122,7 +122,38 @@ def _folder_of(checkpoint: Path, split: str) -> Path:
     return folder if split == "test" else folder / split
 
 
-_VERBS: dict[str, Callable[..., None]] = {"curve": curve}
+def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> None:
+    """Compare curves: at equal β, at equal rate, and along the whole of them.
+
+    The first curve is what the others are compared with. Files with one β each, those of dedicated
+    models, count as one curve. Prints a table and draws all in one picture.
+
+    Args:
+        curves: The curve.json of two or more runs, or the folders they lie in.
+        out: The picture to write.
+        json: Print the comparison as JSON instead of a table.
+    """
+    from multibeta import plots
+    from multibeta.callbacks import shown
+    from multibeta.compare import check_comparable, merged, table
+    from multibeta.compare import compare as compared
+    from multibeta.curve import Curve
+    from multibeta.files import check_writable
+
+    paths = [
+        Path(given) / "curve.json" if Path(given).is_dir() else Path(given) for given in curves
+    ]
+    read = {str(shown(path)): Curve.from_json(path) for path in paths}
+    check_comparable(read)
+    sides = merged(read)
+    found = compared(sides)
+    check_writable(Path(out).parent)
+    plots.several({name: curve.rows for name, curve in sides.items()}, out)
+    print(json_.dumps(found) if json else table(found))
+    print(f"\nfiles: {shown(Path(out))}", file=sys.stderr if json else sys.stdout)
+
+
+_VERBS: dict[str, Callable[..., None]] = {"curve": curve, "compare": compare}
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -153,7 +184,7 @@ def _dispatch(argv: list[str]) -> int:
     )
     parser.add_function_arguments(_VERBS[verb], as_positional=True)
     try:
-        arguments = parser.parse_args(_with_values(argv[1:], _VERBS[verb]))
+        arguments = parser.parse_args(_as_list(_with_values(argv[1:], _VERBS[verb]), _VERBS[verb]))
     except argparse.ArgumentError as error:
         raise ValueError(explain(str(error), [parser])) from None
     _VERBS[verb](**arguments.as_dict())
@@ -168,6 +199,15 @@ def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
         f"{word}=true" if word in flags and after not in ("true", "false") else word
         for word, after in itertools.pairwise([*argv, ""])
     ]
+
+
+def _as_list(argv: list[str], run: Callable[..., None]) -> list[str]:
+    """Gather the words in front of the options, where the first parameter takes a list."""
+    first = next(iter(inspect.signature(run).parameters.values()))
+    if "list" not in str(first.annotation):
+        return argv
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    return [json_.dumps(words), *argv[len(words) :]] if words else argv
 
 
 def _doc(run: Callable[..., None]) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from multibeta.files import replacing
 
-__all__ = ["rate_distortion", "strip"]
+__all__ = ["rate_distortion", "several", "strip"]
 
 _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
@@ -79,6 +79,31 @@ def rate_distortion(
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel("distortion D (nats per example)")
     axes.set_title(title, loc="left", **_STYLE)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, **_STYLE)
+    _save(figure, path)
+
+
+def several(
+    curves: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike[str]
+) -> None:
+    """Draw the distortion of several curves against their rate.
+
+    Args:
+        curves: Label → rows, one a β.
+        path: The picture to write; its suffix chooses the format.
+    """
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (label, rows) in enumerate(curves.items()):
+        points = sorted((row["rate_nats"], row["distortion_nats"]) for row in rows)
+        axes.plot(
+            *zip(*points, strict=True), marker="osD^vP*X"[index % 8], markersize=5, linewidth=1,
+            alpha=0.85, label=label,
+        )  # fmt: skip
+    axes.set_xlabel("rate R (nats per example)")
+    axes.set_ylabel("distortion D (nats per example)")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)

@@ -26,6 +26,7 @@ ORDER = [
     {"model", "data"},
     {"checkpoints", "plots"},
     {"curve"},
+    {"compare"},
     {"callbacks"},
     {"training"},
     {"cli"},

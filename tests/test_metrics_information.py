@@ -39,7 +39,9 @@ def test_columns_are_the_means_of_the_terms_with_their_errors():
         assert found[f"{name}_nats"] == pytest.approx(values.mean().item())
         assert found[f"{name}_se"] == pytest.approx(values.std().item() / math.sqrt(500))
     parts = ("information_nats", "total_correlation_nats", "dimension_kl_nats")
-    assert sum(found[name] for name in parts) == pytest.approx(terms.rate_nats.mean().item(), abs=1e-9)
+    assert sum(found[name] for name in parts) == pytest.approx(
+        terms.rate_nats.mean().item(), abs=1e-9
+    )
     assert found["log_n_nats"] == pytest.approx(math.log(500))
 
 

@@ -1,0 +1,219 @@
+"""Comparing curves: at equal β, at equal rate, and along the whole of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from multibeta.curve import Curve
+
+__all__ = [
+    "bd_distortion",
+    "bd_rate",
+    "check_comparable",
+    "compare",
+    "distortion_at",
+    "merged",
+    "table",
+]
+
+_SAME = ("data", "split", "n", "shape", "likelihood", "sigma", "units")
+
+
+def check_comparable(curves: Mapping[str, Curve]) -> None:
+    """Refuse curves whose numbers mean different things.
+
+    Args:
+        curves: Name → curve.
+
+    Raises:
+        ValueError: If data, split, number of examples, shape, likelihood, σ or units differ.
+    """
+    (first, one), *others = curves.items()
+    for name, other in others:
+        for field in _SAME:
+            a, b = one.about.get(field), other.about.get(field)
+            if a != b:
+                raise ValueError(
+                    f"{first} and {name} cannot be compared: {field} is {a} in the one and {b} "
+                    "in the other; give curves of the same data and likelihood"
+                )
+
+
+def merged(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the curves, those of dedicated models, with one β each, as one.
+
+    Args:
+        curves: Name → curve.
+
+    Raises:
+        ValueError: If two dedicated models have the same β: compare one seed at a time.
+    """
+    points = {name: curve for name, curve in curves.items() if len(curve.rows) == 1}
+    found = {name: curve for name, curve in curves.items() if name not in points}
+    if points:
+        rows = sorted((curve.rows[0] for curve in points.values()), key=lambda row: row["beta"])
+        betas = [row["beta"] for row in rows]
+        for beta in betas:
+            if betas.count(beta) > 1:
+                raise ValueError(
+                    f"two of the dedicated models have β = {beta:g}; give one file a β"
+                )
+        name = f"{len(rows)} dedicated models" if len(rows) > 1 else next(iter(points))
+        found[name] = Curve(tuple(rows), next(iter(points.values())).about)
+    return found
+
+
+def compare(curves: Mapping[str, Curve]) -> dict[str, Any]:
+    r"""Compare each curve with the first one.
+
+    Args:
+        curves: Name → curve, at least two.
+
+    Returns:
+        ``{"first": name, "others": {name: …}}`` with, for each other curve, ``at_beta``: a row for
+        each β that both have, with both objectives D + βR, their difference and its standard
+        error, and the difference of D at the first curve's rate; and, over the span that both
+        reach, ``bd_rate_percent`` and ``bd_distortion_nats``. A difference is the other's value
+        minus the first's; None where the two do not overlap.
+
+    Raises:
+        ValueError: If there are fewer than two curves, or they cannot be compared.
+    """
+    if len(curves) < 2:
+        raise ValueError("one curve is nothing to compare; give at least two")
+    check_comparable(curves)
+    (name, first), *others = curves.items()
+    return {
+        "first": name,
+        "others": {
+            other: {
+                "at_beta": _at_equal_beta(first, curve),
+                "bd_rate_percent": bd_rate(first, curve),
+                "bd_distortion_nats": bd_distortion(first, curve),
+            }
+            for other, curve in others
+        },
+    }
+
+
+def _at_equal_beta(first: Curve, other: Curve) -> list[dict[str, float | None]]:
+    rows: list[dict[str, float | None]] = []
+    for a in first.rows:
+        same = [row for row in other.rows if math.isclose(row["beta"], a["beta"], rel_tol=1e-6)]
+        for b in same:
+            distortion = distortion_at(other, a["rate_nats"])
+            rows.append({
+                "beta": a["beta"],
+                "objective_nats": a["objective_nats"],
+                "other_objective_nats": b["objective_nats"],
+                "difference_nats": b["objective_nats"] - a["objective_nats"],
+                "difference_se": math.hypot(a["objective_se"], b["objective_se"]),
+                "distortion_at_equal_rate_nats":
+                    None if distortion is None else distortion - a["distortion_nats"],
+            })  # fmt: skip
+    return rows
+
+
+def distortion_at(curve: Curve, rate: float) -> float | None:
+    """Return a curve's distortion at a rate, linear between its points; None beyond its ends."""
+    points = sorted(zip(curve["rate_nats"], curve["distortion_nats"], strict=True))
+    rates, distortions = zip(*points, strict=True)
+    if not rates[0] <= rate <= rates[-1]:
+        return None
+    return float(np.interp(rate, rates, distortions))
+
+
+def bd_rate(first: Curve, other: Curve) -> float | None:
+    r"""Return how many per cent more rate the other curve needs for the same distortion.
+
+    .. math:: 100 \left(\exp \frac{1}{D_1 - D_0} \int_{D_0}^{D_1}
+        \bigl(\log R_\mathrm{other}(D) - \log R_\mathrm{first}(D)\bigr) \, dD - 1\right)
+
+    over the distortions [D₀, D₁] that both reach. Log R is interpolated by monotone piecewise
+    cubics, not by one cubic for all points: that would swing between points far apart.
+
+    Args:
+        first: A curve.
+        other: Another one.
+
+    Returns:
+        Per cent; None where they share no distortion.
+
+    References:
+        Bjøntegaard 2001, VCEG-M33.
+    """
+    mean = _mean_difference(dict(_points(first)), dict(_points(other)))
+    return None if mean is None else 100 * math.expm1(mean)
+
+
+def bd_distortion(first: Curve, other: Curve) -> float | None:
+    """Return how much more distortion the other curve has at the same rate, in nats.
+
+    The mean over the log-rates that both reach; see :func:`bd_rate`.
+
+    Args:
+        first: A curve.
+        other: Another one.
+
+    Returns:
+        Nats per example; None where they share no rate.
+    """
+    sides = [
+        {log_rate: distortion for distortion, log_rate in _points(curve)}
+        for curve in (first, other)
+    ]
+    return _mean_difference(*sides)
+
+
+def _points(curve: Curve) -> list[tuple[float, float]]:
+    """Return D and log R of the points that have a rate."""
+    return [
+        (row["distortion_nats"], math.log(row["rate_nats"]))
+        for row in curve.rows
+        if row["rate_nats"] > 0
+    ]
+
+
+def _mean_difference(first: Mapping[float, float], other: Mapping[float, float]) -> float | None:
+    """Return the mean of other − first over the abscissas that both span."""
+    sides = [sorted(side.items()) for side in (first, other)]
+    if min(map(len, sides)) < 2:
+        return None
+    low, high = max(side[0][0] for side in sides), min(side[-1][0] for side in sides)
+    if low >= high:
+        return None
+    areas = [PchipInterpolator(*zip(*side, strict=True)).integrate(low, high) for side in sides]
+    return float((areas[1] - areas[0]) / (high - low))
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return what :func:`compare` found as text."""
+    lines = []
+    for name, of in found["others"].items():
+        lines += [
+            f"{name} minus {found['first']} (nats per example)",
+            f"{'β':>8}  {'D + βR':>10}  {'difference':>10}  {'±':>6}  {'D at equal R':>12}",
+        ]
+        for row in of["at_beta"]:
+            at_rate = _text(row["distortion_at_equal_rate_nats"])
+            lines.append(
+                f"{row['beta']:8.4g}  {row['objective_nats']:10.3f}  "
+                f"{row['difference_nats']:+10.3f}  {row['difference_se']:6.3f}  {at_rate:>12}"
+            )
+        if not of["at_beta"]:
+            lines.append("no β in common")
+        lines += [
+            f"BD-rate {_text(of['bd_rate_percent'])} %, "
+            f"BD-distortion {_text(of['bd_distortion_nats'])} nats",
+            "",
+        ]
+    return "\n".join(lines[:-1])
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"

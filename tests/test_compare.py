@@ -1,0 +1,134 @@
+import dataclasses
+import json
+import math
+
+import pytest
+
+from multibeta.cli import main
+from multibeta.compare import bd_distortion, bd_rate, compare, distortion_at, merged
+from multibeta.curve import Curve
+
+ABOUT = {
+    "data": "Gaussian", "split": "test", "n": 100, "shape": [1, 1, 2], "d": 2,
+    "likelihood": "Gaussian", "sigma": 1.0, "units": "nats", "seed": 0,
+}  # fmt: skip
+BETAS = (0.1, 0.3, 1.0, 3.0)
+
+
+def curve(rate_factor=1.0, shift=0.0, betas=BETAS, **about):
+    """D = −10 log R: with R times a factor, D at equal R is higher by 10 log of it."""
+    rows = []
+    for beta in betas:
+        rate, distortion = rate_factor * 8 / beta, -10 * math.log(8 / beta) + shift
+        rows.append(
+            {"beta": beta, "rate_nats": rate, "rate_se": 0.1, "distortion_nats": distortion,
+             "distortion_se": 0.1, "objective_nats": distortion + beta * rate,
+             "objective_se": 0.3, "neg_elbo_nats": distortion + rate}
+        )  # fmt: skip
+    return Curve(tuple(rows), {**ABOUT, **about})
+
+
+def test_bd_of_a_curve_with_a_tenth_more_rate():
+    assert bd_rate(curve(), curve(1.1)) == pytest.approx(10)
+    assert bd_rate(curve(1.1), curve()) == pytest.approx(100 / 1.1 - 100)
+    assert bd_distortion(curve(), curve(1.1)) == pytest.approx(10 * math.log(1.1))
+
+
+def test_bd_of_curves_that_share_nothing_or_are_points():
+    assert bd_rate(curve(), curve(shift=100)) is None
+    assert bd_distortion(curve(), curve(1000)) is None
+    assert bd_rate(curve(), curve(betas=(1.0,))) is None
+    collapsed = curve()
+    collapsed.rows[-1]["rate_nats"] = 0.0
+    assert bd_rate(collapsed, curve(1.1)) == pytest.approx(10)
+
+
+def test_distortion_at_a_rate_is_linear_and_none_beyond_the_ends():
+    points = curve()
+    middle = (points["rate_nats"][0] + points["rate_nats"][1]) / 2
+    mean = (points["distortion_nats"][0] + points["distortion_nats"][1]) / 2
+    assert distortion_at(points, middle) == pytest.approx(mean)
+    assert distortion_at(points, 1e3) is None
+
+
+def test_rows_at_equal_beta():
+    found = compare({"a": curve(), "b": curve(shift=2.0, betas=(0.3, 1.0, 5.0))})
+    rows = found["others"]["b"]["at_beta"]
+    assert [row["beta"] for row in rows] == [0.3, 1.0]
+    for row in rows:
+        assert row["difference_nats"] == pytest.approx(2)
+        assert row["difference_se"] == pytest.approx(math.hypot(0.3, 0.3))
+        assert row["distortion_at_equal_rate_nats"] == pytest.approx(2)
+
+
+def test_dedicated_models_count_as_one_curve():
+    one, *points = curve(), *(curve(betas=(beta,)) for beta in (1.0, 0.1))
+    sides = merged({"one": one, "x": points[0], "y": points[1]})
+    assert list(sides) == ["one", "2 dedicated models"]
+    assert sides["2 dedicated models"]["beta"] == [0.1, 1.0]
+    with pytest.raises(ValueError, match="two of the dedicated models have β = 1; give one file"):
+        merged({"x": points[0], "y": points[0]})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("data", "MNIST"), ("split", "val"), ("likelihood", "Bernoulli"), ("sigma", 0.5),
+     ("units", "bits"), ("n", 7)],
+)  # fmt: skip
+def test_curves_that_mean_different_things(field, value):
+    with pytest.raises(ValueError, match=f"a and b cannot be compared: {field} is .* and {value}"):
+        compare({"a": curve(), "b": curve(**{field: value})})
+
+
+def test_one_curve():
+    with pytest.raises(ValueError, match="at least two"):
+        compare({"a": curve()})
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    curve().to_json(tmp_path / "run" / "curve.json")
+    curve(1.1).to_json(tmp_path / "b.json")
+    for beta in BETAS:
+        curve(shift=-1.0, betas=(beta,)).to_json(tmp_path / f"{beta}.json")
+    return tmp_path
+
+
+def test_the_command(files, capsys):
+    dedicated = [f"{beta}.json" for beta in BETAS]
+    assert main(["compare", "run", "b.json", *dedicated]) == 0
+    shown = capsys.readouterr().out
+    assert "b.json minus run/curve.json" in shown
+    assert "4 dedicated models minus run/curve.json" in shown
+    assert "BD-rate +10.000 %" in shown
+    assert (files / "compare.png").stat().st_size > 10_000
+
+
+def test_the_command_as_json_and_a_picture_elsewhere(files, capsys):
+    assert main(["compare", "run", "b.json", "--json", "--out", "sub/x.pdf"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["others"]["b.json"]["bd_rate_percent"] == pytest.approx(10)
+    assert (files / "sub" / "x.pdf").exists()
+
+
+def test_mistakes_are_one_line(files, capsys):
+    other = dataclasses.replace(curve(), about={**ABOUT, "sigma": 2.0})
+    other.to_json(files / "other.json")
+    (files / "broken.json").write_text("{")
+    for given, said in {
+        ("run",): "multibeta: one curve is nothing to compare",
+        (
+            "run",
+            "other.json",
+        ): "multibeta: run/curve.json and other.json cannot be compared: sigma",
+        ("run", "broken.json"): "multibeta: broken.json is not a curve.json",
+        ("run", "nowhere.json"): "multibeta: ",
+        (): "multibeta: ",
+    }.items():
+        assert main(["compare", *given]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(said), error
+        assert error.count("\n") == 1
+    assert not (files / "compare.png").exists()
