@@ -1,4 +1,4 @@
-"""The command line: fit, validate, test and predict by LightningCLI; curve beside them."""
+"""The command line: fit, validate, test and predict by LightningCLI; the others beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from multibeta.options import explain, nearest
 
-__all__ = ["curve", "main"]
+__all__ = ["compare", "curve", "main", "rate"]
 
 _TRAINING = {
     "fit": "train a model, then measure its curve",
@@ -73,8 +73,8 @@ def curve(
         checkpoint: A .ckpt file, or the folder of a run.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
-        metrics: What to measure beside rate and distortion: active_units, information, nll, some
-            of them with commas, or all.
+        metrics: What to measure beside rate and distortion: active_units, information, nll, psnr,
+            some of them with commas, or all.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
             named after a checkpoint other than last.ckpt and a split other than test.
@@ -84,12 +84,27 @@ def curve(
         data: Settings of the data to change, such as --data.root FOLDER; the others travel inside
             the checkpoint.
     """
-    import torch
-
     from multibeta.callbacks import save_curve, shown
-    from multibeta.checkpoints import find_checkpoint, load, load_data
     from multibeta.curve import sweep
     from multibeta.files import check_writable
+
+    path, model, datamodule = _opened(checkpoint, device, data)
+    folder = Path(out) if out else _folder_of(path, split)
+    check_writable(folder)
+    measured = sweep(
+        model, datamodule, betas, metrics=metrics or (), split=split, extrapolate=extrapolate,
+        progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    save_curve(measured, model, datamodule, folder)
+    print(json_.dumps(measured.as_dict()) if json else measured.table())
+    print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
+
+
+def _opened(checkpoint: str, device: str, data: dict[str, Any] | None) -> tuple[Path, Any, Any]:
+    """Return a checkpoint's path, its model on the device, and its data."""
+    import torch
+
+    from multibeta.checkpoints import find_checkpoint, load, load_data
 
     path = find_checkpoint(checkpoint).absolute()
     model = load(path)
@@ -101,16 +116,7 @@ def curve(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
-    datamodule = load_data(path, data)
-    folder = Path(out) if out else _folder_of(path, split)
-    check_writable(folder)
-    measured = sweep(
-        model, datamodule, betas, metrics=metrics or (), split=split, extrapolate=extrapolate,
-        progress=sys.stderr.isatty(),
-    )  # fmt: skip
-    save_curve(measured, model, datamodule, folder)
-    print(json_.dumps(measured.as_dict()) if json else measured.table())
-    print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
+    return path, model, load_data(path, data)
 
 
 def _folder_of(checkpoint: Path, split: str) -> Path:
@@ -153,7 +159,52 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
     print(f"\nfiles: {shown(Path(out))}", file=sys.stderr if json else sys.stdout)
 
 
-_VERBS: dict[str, Callable[..., None]] = {"curve": curve, "compare": compare}
+def rate(
+    checkpoint: str,
+    bits: float | None = None,
+    nats: float | None = None,
+    distortion: float | None = None,
+    psnr: float | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    device: str = "auto",
+    json: bool = False,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Find the β that has a wanted rate, distortion or PSNR.
+
+    Measures the model between the ends of its range, halving the span, and prints the β whose
+    value is within 1 % of the wanted one, with its rate and distortion. Give one of --bits,
+    --nats, --distortion and --psnr.
+
+    Args:
+        checkpoint: A .ckpt file, or the folder of a run.
+        bits: The wanted rate, in bits per example.
+        nats: The wanted rate, in nats per example.
+        distortion: The wanted distortion, in nats per example.
+        psnr: The wanted PSNR of reconstructions, in decibels.
+        split: Which part of the data.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        json: Print the row as JSON.
+        data: Settings of the data to change, such as --data.root FOLDER.
+    """
+    from multibeta.curve import sweep
+
+    wanted = {
+        "rate_bits": bits, "rate_nats": nats, "distortion_nats": distortion, "psnr_db": psnr
+    }  # fmt: skip
+    options = {"rate_bits": "--bits", "rate_nats": "--nats",
+               "distortion_nats": "--distortion", "psnr_db": "--psnr"}  # fmt: skip
+    if sum(value is not None for value in wanted.values()) != 1:
+        raise ValueError(f"give one of {', '.join(options.values())}")
+    _, model, datamodule = _opened(checkpoint, device, data)
+    ends = (model.beta_range.low, model.beta_range.high)
+    measured = sweep(model, datamodule, ends, split=split)
+    beta = measured.beta_for(**wanted)
+    there = sweep(model, datamodule, beta, split=split, metrics="psnr" if psnr else ())
+    print(json_.dumps(there.as_dict()) if json else there.table())
+
+
+_VERBS: dict[str, Callable[..., None]] = {"curve": curve, "rate": rate, "compare": compare}
 
 
 def _dispatch(argv: list[str]) -> int:

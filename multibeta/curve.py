@@ -8,8 +8,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ __all__ = ["Curve", "Split", "draw_strip", "sweep"]
 Split = Literal["train", "val", "test"]
 
 _GROUP = 8
+_TOLERANCE = 0.01
 _STRIP_COLUMNS, _STRIP_ROWS = 12, 7
 
 
@@ -47,11 +48,14 @@ class Curve:
             summed over dimensions; a column ending in ``_se`` is a standard error.
         about: What was measured: model, likelihood, σ, d, data set, split, n, seed, versions.
         latents: What was measured at each latent, one a β: name → a number a latent.
+        measure: Measures the same model on the same data at other β's, with other metrics; None
+            for a curve that was read from a file.
     """
 
     rows: tuple[dict[str, float], ...]
     about: dict[str, Any]
     latents: tuple[dict[str, list[float]], ...] = ()
+    measure: Callable[..., Curve] | None = field(default=None, compare=False, repr=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -61,6 +65,46 @@ class Curve:
     def __getitem__(self, column: str) -> list[float]:
         """Return a column, a value a β."""
         return [row[column] for row in self.rows]
+
+    def beta_for(
+        self,
+        *,
+        rate_nats: float | None = None,
+        rate_bits: float | None = None,
+        distortion_nats: float | None = None,
+        psnr_db: float | None = None,
+    ) -> float:
+        """Return the β that has a wanted rate, distortion or PSNR.
+
+        The model is measured at β's between the curve's ends, each time halving the span of log β,
+        until the value is within 1 % of the wanted one.
+
+        Args:
+            rate_nats: R, nats per example.
+            rate_bits: R, bits per example.
+            distortion_nats: D, nats per example.
+            psnr_db: The PSNR of reconstructions, decibels.
+
+        Raises:
+            ValueError: If not exactly one of them is given, the curve was read from a file, or
+                no β between its ends has the value.
+        """
+        given = {
+            "rate_nats": rate_nats,
+            "rate_bits": rate_bits,
+            "distortion_nats": distortion_nats,
+            "psnr_db": psnr_db,
+        }
+        wanted = {name: value for name, value in given.items() if value is not None}
+        if len(wanted) != 1:
+            raise ValueError(f"give one of {', '.join(given)}; {len(wanted)} were given")
+        if self.measure is None:
+            raise ValueError(
+                "this curve was read from a file; measure it with multibeta.sweep, or use the "
+                "command multibeta rate"
+            )
+        ((name, value),) = wanted.items()
+        return _bisect(self, self.measure, name, value)
 
     def table(self) -> str:
         """Return the curve as text, a line a β, under a line that says what it is."""
@@ -113,6 +157,42 @@ class Curve:
             return cls(tuple(rows), content["about"], tuple(latents))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is not a curve.json of multibeta ({error})") from None
+
+
+def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: float) -> float:
+    """Return a β between a curve's ends where a column has the wanted value to 1 %."""
+    column, unit = ("rate_nats", math.log(2)) if name == "rate_bits" else (name, 1.0)
+    known = {row["beta"]: row[column] for row in curve.rows if column in row}
+    metrics = ["psnr"] if column == "psnr_db" else []
+
+    def value(beta: float) -> float:
+        if beta not in known:
+            known[beta] = measure(beta, metrics=metrics)[column][0]
+        return known[beta] / unit
+
+    def near(found: float) -> bool:
+        return abs(found - wanted) <= _TOLERANCE * abs(wanted)
+
+    low, high = curve["beta"][0], curve["beta"][-1]
+    at_low, at_high = value(low), value(high)
+    for beta, found in ((low, at_low), (high, at_high)):
+        if near(found):
+            return beta
+    if not min(at_low, at_high) < wanted < max(at_low, at_high):
+        raise ValueError(
+            f"{name}={wanted:g} is out of reach; this model has {name} from {at_low:.4g} at "
+            f"β = {low:g} to {at_high:.4g} at β = {high:g}"
+        )
+    while high / low > 1 + 1e-6:
+        middle = math.sqrt(low * high)
+        found = value(middle)
+        if near(found):
+            return middle
+        if (found < wanted) == (at_low < at_high):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _finite(value: float) -> float | None:
@@ -195,9 +275,9 @@ def sweep(
         found = {name: value for other in others for name, value in other.compute().items()}
         row.update({name: v for name, v in found.items() if not isinstance(v, list)})
         latents.append({name: v for name, v in found.items() if isinstance(v, list)})
-    return Curve(
-        tuple(rows), _about(model, data, split, n), tuple(latents) if any(latents) else ()
-    )
+    measure = partial(sweep, model, data, split=split, extrapolate=extrapolate)
+    about = _about(model, data, split, n)
+    return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
 
 
 def _metrics(names: str | Iterable[str]) -> dict[str, type[CurveMetric]]:

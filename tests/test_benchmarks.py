@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.gap import bd_rate, distortion_at, spread
+from benchmarks.gap import bd_rate_of, spread
 from benchmarks.runs import falls, self_regret
 from multibeta.curve import Curve
 
@@ -20,18 +20,14 @@ def test_self_regret_is_what_another_beta_of_the_model_would_have_saved():
     assert self_regret(curve((1, 3, 10), (2, 1, 13))) == 0
 
 
-def test_distortion_at_a_rate_is_linear_between_points_and_unknown_beyond():
-    given = curve((1, 4, 10), (2, 2, 14))
-    assert distortion_at(given, 3) == 12
-    assert distortion_at(given, 1) is None
-
-
 @pytest.mark.parametrize("factor", [0.9, 1.0, 1.2])
-def test_bd_rate_of_a_curve_with_a_factor_more_rate(factor):
+def test_bd_rate_of_a_curve_at_the_betas_of_dedicated_models(factor):
     points = [(1, 9, 10), (2, 5, 12), (3, 3, 20), (4, 1, 50)]
     rows = curve(*points).rows
     more = curve(*((b, factor * r, d) for b, r, d in points))
-    assert bd_rate(more, rows) == pytest.approx(100 * (factor - 1))
+    between = curve((1.5, 7 * factor, 10.5), *((b, factor * r, d) for b, r, d in points))
+    for ours in (more, between):
+        assert bd_rate_of(ours, rows) == pytest.approx(100 * (factor - 1))
 
 
 def test_rate_falls():

@@ -6,11 +6,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 import multibeta
+from multibeta.checkpoints import load_data
+from multibeta.cli import main
 from multibeta.curve import Curve, draw_strip, sweep
 from multibeta.data import Digits, Gaussian
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP, Linear
+from tests.helpers import fit_digits
 
 
 def model(shape=(1, 8, 8), **kwargs):
@@ -78,6 +81,58 @@ def test_an_unknown_metric():
         ValueError, match=r"metric nl is unknown \(did you mean nll\?\); allowed: "
     ):
         sweep(model(), Digits(), metrics="active_units,nl")
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    run = fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=30")
+    return run, sweep(multibeta.load(run), load_data(run), "0.01:10:4")
+
+
+@pytest.mark.parametrize("column", ["rate_nats", "rate_bits", "distortion_nats", "psnr_db"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.8, 1.0])
+def test_the_beta_of_a_wanted_value(fitted, column, share):
+    _, curve = fitted
+    metrics = ["psnr"] if column == "psnr_db" else []
+
+    def value(beta):
+        row = curve.measure(beta, metrics=metrics).rows[0]
+        return row["rate_nats"] / math.log(2) if column == "rate_bits" else row[column]
+
+    low, high = value(0.01), value(10)
+    wanted = low + share * (high - low)
+    assert value(curve.beta_for(**{column: wanted})) == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_value_out_of_reach_names_the_span(fitted):
+    _, curve = fitted
+    span = f"from {curve['rate_nats'][0]:.4g} at β = 0.01 to {curve['rate_nats'][-1]:.4g} at β"
+    with pytest.raises(ValueError, match="rate_nats=900 is out of reach") as info:
+        curve.beta_for(rate_nats=900)
+    assert span in str(info.value)
+
+
+def test_what_is_wanted_must_be_clear(fitted, tmp_path):
+    _, curve = fitted
+    with pytest.raises(ValueError, match=r"give one of rate_nats, rate_bits.* 2 were given"):
+        curve.beta_for(rate_nats=1, rate_bits=1)
+    curve.to_json(tmp_path / "curve.json")
+    with pytest.raises(ValueError, match="was read from a file"):
+        Curve.from_json(tmp_path / "curve.json").beta_for(rate_nats=1)
+
+
+def test_the_rate_command(fitted, capsys):
+    run, curve = fitted
+    bits = curve["rate_nats"][1] / math.log(2)
+    assert main(["rate", str(run), "--bits", f"{bits}", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["rate_nats"] / math.log(2) == pytest.approx(bits, rel=0.01)
+    assert main(["rate", str(run)]) == 2
+    assert (
+        capsys.readouterr().err == "multibeta: give one of --bits, --nats, --distortion, --psnr\n"
+    )
+    assert main(["rate", str(run), "--bits", "1e6"]) == 2
+    assert capsys.readouterr().err.startswith("multibeta: rate_bits=1e+06 is out of reach")
 
 
 def test_a_sweep_leaves_the_model_and_its_randomness_alone():

@@ -4,11 +4,13 @@ from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.base import CurveMetric, Evaluated
 from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
+from multibeta.metrics.psnr import PSNR
 from multibeta.metrics.rate_distortion import RateDistortion
 
 __all__ = [
     "METRICS",
     "NLL",
+    "PSNR",
     "ActiveUnits",
     "CurveMetric",
     "Evaluated",
@@ -20,5 +22,6 @@ METRICS: dict[str, type[CurveMetric]] = {
     "active_units": ActiveUnits,
     "information": Information,
     "nll": NLL,
+    "psnr": PSNR,
 }
 """What a curve can measure beside rate and distortion."""

@@ -1,0 +1,47 @@
+"""How near the reconstructions are, in decibels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from multibeta.metrics.base import CurveMetric, Evaluated
+from multibeta.vae import BetaVAE
+
+__all__ = ["PSNR"]
+
+
+class PSNR(CurveMetric):
+    r"""Peak signal-to-noise ratio of reconstructions, the mean over examples.
+
+    .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{1}{\mathrm{MSE}(x, \hat x)} \text{ dB}
+
+    with the peak of 1 and x̂ the mean of p(x|z) at the mean of q(z|x).
+
+    Args:
+        vae: The model at the β that is measured.
+    """
+
+    n: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self, vae: BetaVAE) -> None:
+        super().__init__(vae)
+        self.add_sums(n=(), total=(), squares=())
+
+    def update(self, batch: Evaluated) -> None:
+        """Add a batch."""
+        reconstruction = self.vae.decode(batch.terms.posterior.mean).mean
+        error = (reconstruction - batch.x).to(self.total.device).double().square().flatten(1)
+        psnr = -10 * error.mean(1).log10()
+        self.n += len(psnr)
+        self.total += psnr.sum()
+        self.squares += psnr.square().sum()
+
+    def compute(self) -> dict[str, float]:
+        """Return ``psnr_db`` and its standard error ``psnr_se`` (nan for one example)."""
+        mean = self.total / self.n
+        variance = (self.squares / self.n - mean.square()).clamp(min=0)
+        se = (variance / (self.n - 1)).sqrt() if self.n > 1 else mean * torch.nan
+        return {"psnr_db": mean.item(), "psnr_se": se.item()}
