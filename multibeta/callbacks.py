@@ -327,9 +327,14 @@ def _is_first() -> bool:
 
 
 def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:
-    """Write curve.csv, curve.json, curve.png and strip.png into a folder."""
+    """Write a curve's files and pictures into a folder.
+
+    curve.csv, curve.json, curve.png, plane.png and strip.png; latents.png and alignment.png where
+    the curve has what they show.
+    """
     curve.to_csv(folder / "curve.csv")
     curve.to_json(folder / "curve.json")
     curve.plot(folder / "curve.png")
+    curve.plot_more(folder)
     split, path = curve.about["split"], folder / "strip.png"
     draw_strip(model, data, curve["beta"], path, split=split, extrapolate=True)

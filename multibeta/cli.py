@@ -73,8 +73,8 @@ def curve(
         checkpoint: A .ckpt file, or the folder of a run.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
-        metrics: What to measure beside rate and distortion: active_units, information, nll, psnr,
-            some of them with commas, or all.
+        metrics: What to measure beside rate and distortion: active_units, alignment,
+            information, nll, psnr, some of them with commas, or all.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
             named after a checkpoint other than last.ckpt and a split other than test.

@@ -8,13 +8,14 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from rich.console import Console
@@ -27,6 +28,7 @@ from multibeta.betas import parse_betas
 from multibeta.data import Batches, ImageData
 from multibeta.files import replacing
 from multibeta.metrics import METRICS, CurveMetric, Evaluated, RateDistortion
+from multibeta.metrics.alignment import HISTOGRAM
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.options import nearest
 
@@ -36,6 +38,8 @@ Split = Literal["train", "val", "test"]
 
 _GROUP = 8
 _TOLERANCE = 0.01
+_HISTOGRAMS = 6
+_WIDTH = 5
 _STRIP_COLUMNS, _STRIP_ROWS = 12, 7
 
 
@@ -54,7 +58,7 @@ class Curve:
 
     rows: tuple[dict[str, float], ...]
     about: dict[str, Any]
-    latents: tuple[dict[str, list[float]], ...] = ()
+    latents: tuple[dict[str, list[Any]], ...] = ()
     measure: Callable[..., Curve] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -114,6 +118,25 @@ class Curve:
         """Draw distortion against rate, coloured by β; the suffix chooses the format."""
         plots.rate_distortion(self.rows, path, _headline(self.about))
 
+    def plot_more(self, folder: str | os.PathLike[str]) -> None:
+        """Draw plane.png, and latents.png and alignment.png if their metrics were measured.
+
+        Args:
+            folder: Where to.
+        """
+        folder, title = Path(folder), _headline(self.about)
+        plots.plane(self.rows, folder / "plane.png", title)
+        if self.latents and "latent_rate_nats" in self.latents[0]:
+            rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
+            plots.latents(self["beta"], rates, folder / "latents.png", title)
+        if self.latents and "latent_histogram" in self.latents[0]:
+            distances = np.array([of_beta["latent_w1"] for of_beta in self.latents])
+            densities = np.array([of_beta["latent_histogram"] for of_beta in self.latents])
+            # Those that change most over β.
+            chosen = np.sort(np.argsort(-np.ptp(distances, axis=0), kind="stable")[:_HISTOGRAMS])
+            path = folder / "alignment.png"
+            plots.alignment(self.rows, densities[:, chosen], chosen.tolist(), HISTOGRAM[:2], path)
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row a β."""
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
@@ -135,7 +158,7 @@ class Curve:
         content: dict[str, Any] = {"about": self.about, "rows": rows}
         if self.latents:
             content["latents"] = [
-                {name: list(map(_finite, values)) for name, values in of_beta.items()}
+                {name: _finite(values) for name, values in of_beta.items()}
                 for of_beta in self.latents
             ]
         return content
@@ -151,7 +174,7 @@ class Curve:
             content = json.loads(Path(path).read_text())
             rows = [{k: _number(v) for k, v in row.items()} for row in content["rows"]]
             latents = [
-                {name: list(map(_number, values)) for name, values in of_beta.items()}
+                {name: _number(values) for name, values in of_beta.items()}
                 for of_beta in content.get("latents", [])
             ]
             return cls(tuple(rows), content["about"], tuple(latents))
@@ -195,11 +218,17 @@ def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: floa
     return low
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: Any) -> Any:
+    """Return a number, or numbers in lists, with None for what is not finite."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
     return value if math.isfinite(value) else None
 
 
-def _number(value: float | None) -> float:
+def _number(value: Any) -> Any:
+    """Return what :func:`_finite` was given, with nan for what was not finite."""
+    if isinstance(value, list):
+        return [_number(v) for v in value]
     return math.nan if value is None else value
 
 
@@ -275,6 +304,9 @@ def sweep(
         found = {name: value for other in others for name, value in other.compute().items()}
         row.update({name: v for name, v in found.items() if not isinstance(v, list)})
         latents.append({name: v for name, v in found.items() if isinstance(v, list)})
+    for kind, metrics_of_kind in zip(kinds.values(), zip(*more, strict=True), strict=True):
+        for row, columns in zip(rows, kind.across(metrics_of_kind), strict=True):
+            row.update(columns)
     measure = partial(sweep, model, data, split=split, extrapolate=extrapolate)
     about = _about(model, data, split, n)
     return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
@@ -419,15 +451,22 @@ _COLUMNS = {
 }
 
 
-def _table(rows: Iterable[dict[str, float]]) -> str:
-    rows = list(rows)
+def _table(rows: Sequence[dict[str, float]]) -> str:
+    """Return the curve as a table, and what else was measured as tables below it."""
     names = [name for name in _COLUMNS if name in rows[0]]
-    names += [name for name in rows[0] if name not in _COLUMNS]
+    more = [name for name in rows[0] if name not in _COLUMNS]
+    parts = [more[i : i + _WIDTH] for i in range(0, len(more), _WIDTH)]
+    groups = [names, *(["beta", *part] for part in parts)]
+    return "\n\n".join(_columns(rows, group) for group in groups)
+
+
+def _columns(rows: Sequence[dict[str, float]], names: Sequence[str]) -> str:
     titles = [_COLUMNS.get(name, name) for name in names]
-    cells = [
-        [f"{row[name]:.4g}" if name == "beta" else f"{row[name]:.3f}" for name in names]
-        for row in rows
-    ]
+    counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
+    shape = {
+        name: ".4g" if name == "beta" else ".0f" if name in counts else ".3f" for name in names
+    }
+    cells = [[f"{row[name]:{shape[name]}}" for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))

@@ -80,7 +80,9 @@ class Linear(Network):
         nn.init.orthogonal_(head.weight[:latent_dim].detach())
         nn.init.zeros_(head.weight[latent_dim:].detach())
         nn.init.zeros_(head.bias)
-        return Chain(nn.Flatten(), conditioning(inner, "encoder"), conditioning(head, "head"))
+        # Both layers make the code. The published gates stand on the inner one.
+        place: Place = "encoder" if conditioning.kind == "gate" else "head"
+        return Chain(nn.Flatten(), conditioning(inner, place), conditioning(head, "head"))
 
     def decoder(
         self, shape: Shape, latent_dim: int, outputs: int, conditioning: Conditioning

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from multibeta.files import replacing
 
-__all__ = ["rate_distortion", "several", "strip"]
+__all__ = ["alignment", "latents", "plane", "rate_distortion", "several", "strip"]
 
 _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
@@ -79,6 +79,140 @@ def rate_distortion(
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel("distortion D (nats per example)")
     axes.set_title(title, loc="left", **_STYLE)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, **_STYLE)
+    _save(figure, path)
+
+
+def plane(
+    rows: Sequence[Mapping[str, float]], path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Draw the curve in the rate-distortion plane, with what β means there.
+
+    At each point a short line with the slope −β, to which the curve of the best models is tangent;
+    in grey the lines of equal −ELBO, D + R; and, where the optimum is known, the region that no
+    model reaches.
+
+    Args:
+        rows: One a β, as for :func:`rate_distortion`.
+        path: The picture to write.
+        title: Text above the axes.
+
+    References:
+        Alemi et al. 2018, "Fixing a Broken ELBO", arXiv 1711.00464, figure 1.
+    """
+    beta, rate, distortion = (
+        np.array([row[name] for row in rows], dtype=float)
+        for name in ("beta", "rate_nats", "distortion_nats")
+    )
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes = figure.add_subplot()
+    width = max(float(np.ptp(rate)), 1e-9)
+    height = max(float(np.ptp(distortion)), 1e-9)
+    left, right = max(0.0, rate.min() - 0.05 * width), rate.max() + 0.05 * width
+    bottom, top = distortion.min() - 0.08 * height, distortion.max() + 0.08 * height
+    for level in np.linspace(left + bottom, right + top, 12)[1:-1]:
+        axes.plot([left, right], [level - left, level - right], color="0.85", linewidth=0.8)
+    if "optimal_rate_nats" in rows[0]:
+        best = sorted((row["optimal_rate_nats"], row["optimal_distortion_nats"]) for row in rows)
+        rates, distortions = zip(*best, strict=True)
+        axes.fill_between(rates, distortions, bottom, color="0.9", label="out of reach")
+        axes.plot(rates, distortions, "k", linewidth=0.8, label="closed-form optimum")
+    # As long on the picture, whatever the slope.
+    reach = 0.06 / np.hypot(1 / width, beta / height)
+    for b, r, d, dx in zip(beta, rate, distortion, reach, strict=True):
+        axes.plot([r - dx, r + dx], [d + b * dx, d - b * dx], color="tab:red", linewidth=1.1)
+    axes.plot([], [], color="tab:red", linewidth=1.1, label="slope −β")
+    axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO")
+    axes.plot(rate, distortion, "o", color="tab:blue", markersize=3.5, label="measured")
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set_xlabel("rate R (nats per example)")
+    axes.set_ylabel("distortion D (nats per example)")
+    axes.set_title(title, loc="left", **_STYLE)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, **_STYLE)
+    _save(figure, path)
+
+
+def latents(
+    betas: Sequence[float], rates: np.ndarray, path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Draw what each latent carries at each β: where it goes dark, it has switched off.
+
+    Args:
+        betas: K β's, rising.
+        rates: KL(q(z_j|x) ‖ p(z_j)), the mean over examples, nats: (K, Z).
+        path: The picture to write.
+        title: Text above the axes.
+    """
+    order = np.argsort(-rates.sum(0), kind="stable")
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    # Square roots: a latent with a tenth of a nat is on, and to be seen.
+    image = axes.imshow(
+        np.sqrt(rates[:, order].T), aspect="auto", cmap=_COLOURS, interpolation="nearest", vmin=0
+    )
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    ticks = np.array([t for t in (0, 0.1, 0.5, 1, 2, 3, 5, 8, 12) if t <= max(rates.max(), 0.1)])
+    bar.set_ticks(list(np.sqrt(ticks)), labels=[f"{tick:g}" for tick in ticks])
+    bar.set_label("rate of the latent (nats)")
+    shown = range(0, len(betas), max(1, len(betas) // 8))
+    axes.set_xticks(list(shown), [f"{betas[i]:.2g}" for i in shown])
+    axes.set_xlabel("β")
+    every = max(1, len(order) // 16)
+    axes.set_yticks(range(0, len(order), every), [str(j) for j in order[::every]])
+    axes.set_ylabel("latent, the busiest first")
+    axes.set_title(title, loc="left", **_STYLE)
+    _save(figure, path)
+
+
+def alignment(
+    rows: Sequence[Mapping[str, float]],
+    histograms: np.ndarray,
+    numbers: Sequence[int],
+    span: tuple[float, float],
+    path: str | os.PathLike[str],
+) -> None:
+    """Draw how the aggregated posterior of chosen latents changes with β, and their alignment.
+
+    Above, rows of histograms, β falling, beside the prior; below, the correlation of each latent
+    with itself at the next higher β.
+
+    Args:
+        rows: K rows, one a β, rising, with ``beta, next_correlation, next_cka``.
+        histograms: Densities of q(z_j) of the chosen latents: (K, latents, bins).
+        numbers: Which latents they are.
+        span: The lowest and highest code of the histograms.
+        path: The picture to write.
+    """
+    betas = [row["beta"] for row in rows]
+    few = sorted({round(i * (len(betas) - 1) / 5) for i in range(6)}, reverse=True)
+    edges = np.linspace(*span, histograms.shape[2] + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    prior = np.exp(-(middles**2) / 2) / np.sqrt(2 * np.pi)
+    columns = histograms.shape[1]
+    figure = Figure(figsize=(1.25 * columns + 0.9, 0.62 * len(few) + 2.2), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[0.62 * len(few), 2.0])
+    above, below = parts
+    grid = above.subplots(len(few), columns, sharex=True, sharey=True, squeeze=False)
+    for axes_row, k in zip(grid, few, strict=True):
+        for axes, density in zip(axes_row, histograms[k], strict=True):
+            axes.fill_between(middles, density, color="tab:blue", alpha=0.6, linewidth=0)
+            axes.plot(middles, prior, color="0.3", linewidth=0.8)
+            axes.set(yticks=[])
+            axes.spines[["top", "right", "left"]].set_visible(False)
+        axes_row[0].set_ylabel(
+            f"β = {betas[k]:.2g}", rotation=0, ha="right", va="center", **_STYLE
+        )
+    for axes, number in zip(grid[0], numbers, strict=True):
+        axes.set_title(f"latent {number}", **_STYLE)
+    axes = below.subplots()
+    for name, label in {"next_correlation": "correlation", "next_cka": "linear CKA"}.items():
+        axes.semilogx(betas, [row[name] for row in rows], "o-", markersize=3.5, label=label)
+    axes.set_xlabel("β")
+    axes.set_ylabel("with the next higher β", **_STYLE)
+    axes.set_ylim(top=1.02)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)

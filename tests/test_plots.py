@@ -67,3 +67,43 @@ def test_pictures_are_shown_as_they_are_and_never_stretched(tmp_path, figures):
     x[0, 0, 0, 0] = 0.6
     plots.strip(x, {1.0: x}, tmp_path / "s.png")
     assert np.allclose(figures[0].axes[0].get_images()[0].get_array(), x[0, 0])
+
+
+def test_plane_has_a_tangent_of_slope_beta_at_each_point(tmp_path, figures):
+    best = [{**row, "optimal_rate_nats": row["rate_nats"] - 1,
+             "optimal_distortion_nats": row["distortion_nats"] - 1} for row in ROWS]  # fmt: skip
+    plots.plane(best, tmp_path / "plane.png", "title")
+    (axes,) = figures[0].axes
+    tangents = [line for line in axes.lines if line.get_color() == "tab:red"][: len(ROWS)]
+    for row, line in zip(ROWS, tangents, strict=True):
+        (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
+        assert (y1 - y0) / (x1 - x0) == pytest.approx(-row["beta"])
+        assert (x0 + x1) / 2 == pytest.approx(row["rate_nats"])
+    levels = [line for line in axes.lines if line.get_color() == "0.85" and len(line.get_xdata())]
+    assert levels
+    for line in levels:
+        assert np.ptp(line.get_xdata() + np.array(line.get_ydata())) == pytest.approx(0, abs=1e-9)
+    assert "out of reach" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_latents_are_sorted_and_named(tmp_path, figures):
+    rates = np.array([[0.5, 3.0, 1.0], [0.0, 1.0, 0.2]])
+    plots.latents([0.1, 1.0], rates, tmp_path / "latents.png")
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "2", "0"]
+    assert np.allclose(axes.images[0].get_array(), np.sqrt(rates[:, [1, 2, 0]].T))
+
+
+def test_alignment_draws_the_chosen_latents_with_beta_falling(tmp_path):
+    rows = [{"beta": b, "next_correlation": 0.9, "next_cka": 0.8} for b in (0.1, 1.0, 10.0)]
+    path = tmp_path / "alignment.png"
+    plots.alignment(rows, np.full((3, 2, 40), 0.1), [4, 7], (-4.0, 4.0), path)
+    with Image.open(path) as image:
+        assert image.width > 400
+
+
+def test_several_curves_have_a_line_and_a_name_each(tmp_path, figures):
+    plots.several({"a": ROWS, "b": ROWS[:2]}, tmp_path / "several.png")
+    (axes,) = figures[0].axes
+    assert [len(line.get_xdata()) for line in axes.lines] == [4, 2]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]

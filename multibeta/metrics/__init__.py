@@ -1,6 +1,7 @@
 """What is measured, as torchmetrics: n processes give the result of one."""
 
 from multibeta.metrics.active_units import ActiveUnits
+from multibeta.metrics.alignment import Alignment
 from multibeta.metrics.base import CurveMetric, Evaluated
 from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
@@ -12,6 +13,7 @@ __all__ = [
     "NLL",
     "PSNR",
     "ActiveUnits",
+    "Alignment",
     "CurveMetric",
     "Evaluated",
     "Information",
@@ -20,6 +22,7 @@ __all__ = [
 
 METRICS: dict[str, type[CurveMetric]] = {
     "active_units": ActiveUnits,
+    "alignment": Alignment,
     "information": Information,
     "nll": NLL,
     "psnr": PSNR,

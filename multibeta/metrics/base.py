@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from multibeta.data.batches import rank_and_world
 from multibeta.vae import BetaVAE, ELBOTerms
 
 __all__ = ["Codes", "CurveMetric", "Evaluated"]
@@ -58,6 +59,11 @@ class CurveMetric(Metric):
         """Return column → number, and for what is measured at each latent → list of numbers."""
         raise NotImplementedError
 
+    @classmethod
+    def across(cls, metrics: Sequence[Any]) -> list[dict[str, float]]:
+        """Return columns that take the metrics of several β's, one each, rising: a row a β."""
+        return [{} for _ in metrics]
+
     def add_sums(self, **shapes: tuple[int, ...]) -> None:
         """Add states that are summed over the processes, in float64.
 
@@ -73,7 +79,7 @@ class Codes(CurveMetric):
 
     Args:
         vae: The model at the β that is measured.
-        most: How many examples to keep: the first ones of each process.
+        most: How many examples to keep, the first ones.
     """
 
     z: Any
@@ -89,7 +95,9 @@ class Codes(CurveMetric):
 
     def update(self, batch: Evaluated) -> None:
         """Keep the codes of a batch."""
-        rows = slice(max(0, self.most - self._kept))
+        # Batches go round the processes, so these are the first examples of the whole set.
+        most = self.most // rank_and_world()[1]
+        rows = slice(max(0, most - self._kept))
         q, z = batch.terms.posterior, batch.terms.z
         self._kept += len(z)
         for name, value in {"z": z, "mean": q.mean, "std": q.stddev}.items():
@@ -100,3 +108,8 @@ class Codes(CurveMetric):
         kept = (self.z, self.mean, self.std)
         z, mean, std = (v if isinstance(v, Tensor) else torch.cat(v) for v in kept)
         return z, mean, std
+
+    def gathered(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same, of all processes, outside of ``compute``."""
+        with self.sync_context():
+            return self.codes()
