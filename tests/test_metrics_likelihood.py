@@ -38,8 +38,8 @@ def linear():
 
 
 @torch.no_grad()
-def measured(vae, x, samples):
-    metric = NLL(vae, samples)
+def measured(vae, x, samples, most=10_000):
+    metric = NLL(vae, samples, most)
     generator = torch.Generator().manual_seed(0)
     for batch in x.split(500):
         draw = partial(torch.randn, generator=generator)
@@ -95,6 +95,14 @@ def test_the_right_posterior_needs_one_sample_only():
     with torch.no_grad():
         each = -vae.decode(torch.zeros(50, LATENTS)).log_prob(x)
     assert found["nll_se"] == pytest.approx(each.std().item() / math.sqrt(50), rel=1e-4)
+
+
+def test_uses_no_more_examples_than_asked_for(linear):
+    vae, exact = linear
+    x = exact.sample((1200,)).view(-1, 1, 1, PIXELS)
+    some = measured(vae, x, 4, most=600)
+    assert some["nll_examples"] == 600
+    assert some["nll_nats"] != measured(vae, x, 4)["nll_nats"]
 
 
 def test_samples_are_at_least_one(linear):

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from multibeta.data.batches import rank_and_world
 from multibeta.metrics.base import CurveMetric, Evaluated
 from multibeta.vae import BetaVAE
 
@@ -26,6 +27,7 @@ class NLL(CurveMetric):
     Args:
         vae: The model at the β that is measured.
         samples: The number K of samples for an example.
+        most: How many examples to use, the first ones: each is decoded K times.
 
     References:
         Burda et al. 2016, arXiv 1509.00519, equation 8; Kong 1992 (effective sample size).
@@ -35,18 +37,26 @@ class NLL(CurveMetric):
     sums: Tensor
     squares: Tensor
 
-    def __init__(self, vae: BetaVAE, samples: int = 64) -> None:
+    def __init__(self, vae: BetaVAE, samples: int = 64, most: int = 1_000) -> None:
         super().__init__(vae)
         if samples < 1:
             raise ValueError(f"samples={samples} is too small; it is at least 1")
         self.samples = samples
+        self.most = most
+        self._seen = 0
         self.add_sums(n=(), sums=(3,), squares=(3,))
 
     def update(self, batch: Evaluated) -> None:
         """Add a batch."""
+        kept = slice(max(0, self.most // rank_and_world()[1] - self._seen))
+        self._seen += len(batch.x)
+        x = batch.x[kept]
+        if not len(x):
+            return
         noise = batch.noise(self.samples)
-        log_w = importance_weights(self.vae, batch, noise)
-        from_prior = [self.vae.decode(z).log_prob(batch.x) for z in noise.to(batch.x)]
+        log_w = importance_weights(self.vae, batch, noise, kept)
+        # Samples of the prior know no example, so that a batch shares them.
+        from_prior = [self.vae.decode(z[None]).log_prob(x) for z in noise[:, 0].to(x)]
         values = torch.stack(
             [
                 -log_mean_exp(log_w),
@@ -63,7 +73,7 @@ class NLL(CurveMetric):
 
         Returns:
             ``nll_nats, nll_se, nll_ess`` (the mean effective sample size, 1 to K),
-            ``nll_prior_nats, nll_prior_se, nll_samples`` (K).
+            ``nll_prior_nats, nll_prior_se, nll_samples`` (K), ``nll_examples``.
         """
         mean = self.sums / self.n
         variance = (self.squares / self.n - mean.square()).clamp(min=0)
@@ -75,27 +85,30 @@ class NLL(CurveMetric):
             "nll_prior_nats": mean[2].item(),
             "nll_prior_se": se[2].item(),
             "nll_samples": float(self.samples),
+            "nll_examples": self.n.item(),
         }
 
 
-def importance_weights(vae: BetaVAE, batch: Evaluated, noise: Tensor) -> Tensor:
+def importance_weights(vae: BetaVAE, batch: Evaluated, noise: Tensor, kept: slice) -> Tensor:
     """Return log p(x|z) + log p(z) − log q(z|x) for samples of the posterior.
 
     Args:
         vae: The model.
         batch: The batch.
         noise: Standard normal noise of the samples: (K, B, Z).
+        kept: Which n of the B examples to use.
 
     Returns:
-        (K, B), float64.
+        (K, n), float64.
     """
-    mean, std = batch.terms.posterior.mean, batch.terms.posterior.stddev
+    q = batch.terms.posterior
+    mean, std = q.mean[kept], q.stddev[kept]
     log_w = []
-    for each in noise.to(mean):
+    for each in noise[:, kept].to(mean):
         z = mean + std * each
         # log p(z) − log q(z|x): the normalising constants of the two cancel, but for the std.
         ratio = 0.5 * (each.square() - z.square()) + std.log()
-        log_w.append(vae.decode(z).log_prob(batch.x).double() + ratio.double().sum(-1))
+        log_w.append(vae.decode(z).log_prob(batch.x[kept]).double() + ratio.double().sum(-1))
     return torch.stack(log_w)
 
 
