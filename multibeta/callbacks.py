@@ -19,7 +19,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from multibeta.curve import Curve, Split, draw_strip, sweep
+from multibeta.betas import parse_betas
+from multibeta.curve import Curve, Split, draw_strip, metrics_of, sweep
 from multibeta.files import replacing
 from multibeta.model import MONITOR, MultiBetaVAE
 
@@ -288,6 +289,10 @@ class MeasureCurve(Callback):
     ) -> None:
         self.betas = betas
         self.metrics = metrics
+        # What is wrong here is said before the training, not after it.
+        metrics_of(metrics or ())
+        if betas is not None:
+            parse_betas(betas)
         self.split = split
         self.enabled = enabled
 

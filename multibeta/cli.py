@@ -6,6 +6,7 @@ import argparse
 import inspect
 import itertools
 import json as json_
+import math
 import os
 import re
 import sys
@@ -201,7 +202,12 @@ def rate(
     measured = sweep(model, datamodule, ends, split=split)
     beta = measured.beta_for(**wanted)
     there = sweep(model, datamodule, beta, split=split, metrics="psnr" if psnr else ())
-    print(json_.dumps(there.as_dict()) if json else there.table())
+    if json:
+        print(json_.dumps(there.as_dict()))
+        return
+    found = there["rate_nats"][0]
+    print(f"β = {beta:.6g}: {found:.4g} nats, {found / math.log(2):.4g} bits per example\n")
+    print(there.table())
 
 
 _VERBS: dict[str, Callable[..., None]] = {"curve": curve, "rate": rate, "compare": compare}

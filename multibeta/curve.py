@@ -32,7 +32,7 @@ from multibeta.metrics.alignment import HISTOGRAM
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.options import nearest
 
-__all__ = ["Curve", "Split", "draw_strip", "sweep"]
+__all__ = ["Curve", "Split", "draw_strip", "metrics_of", "sweep"]
 
 Split = Literal["train", "val", "test"]
 
@@ -267,7 +267,7 @@ def sweep(
         ValueError: If a β is outside the trained range, a metric is unknown, the data is empty,
             does not fit the model, or has values that the likelihood gives no density to.
     """
-    kinds = _metrics(metrics)
+    kinds = metrics_of(metrics)
     grid = parse_betas(str(model.beta_range) if betas is None else betas)
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
     curve = [RateDistortion(vae.beta).beside(model.device) for vae in vaes]
@@ -312,10 +312,15 @@ def sweep(
     return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
 
 
-def _metrics(names: str | Iterable[str]) -> dict[str, type[CurveMetric]]:
-    """Return the metrics of these names."""
-    names = names.split(",") if isinstance(names, str) else list(names)
-    names = list(METRICS) if names == ["all"] else [name.strip() for name in names]
+def metrics_of(names: str | Iterable[str]) -> dict[str, type[CurveMetric]]:
+    """Return the metrics of these names; see :func:`sweep`.
+
+    Raises:
+        ValueError: If one is unknown.
+    """
+    names = names.split(",") if isinstance(names, str) else names
+    names = [name.strip() for name in names if name.strip()]
+    names = list(METRICS) if names == ["all"] else names
     for name in names:
         if name not in METRICS:
             raise ValueError(

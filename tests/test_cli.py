@@ -43,6 +43,17 @@ def test_help_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--curve.metrics=nl", "metric nl is unknown (did you mean nll?); allowed: "),
+     ("--curve.betas=abc", "betas=abc cannot be read; allowed: ")],
+)  # fmt: skip
+def test_what_the_curve_cannot_measure_is_said_before_the_training(capsys, tmp_path, option, said):
+    root = f"--trainer.default_root_dir={tmp_path / 'runs'}"
+    assert fails(capsys, "fit", *SMALL, root, option).startswith(said)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("multibeta 0.")

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from lightning.pytorch import LightningDataModule
 import multibeta
 from multibeta.checkpoints import load_data
 from multibeta.cli import main
-from multibeta.curve import Curve, draw_strip, sweep
+from multibeta.curve import Curve, draw_strip, metrics_of, sweep
 from multibeta.data import Digits, Gaussian
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
+from multibeta.metrics import METRICS
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP, Linear
 from tests.helpers import fit_digits
@@ -127,12 +129,20 @@ def test_the_rate_command(fitted, capsys):
     assert main(["rate", str(run), "--bits", f"{bits}", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["rate_nats"] / math.log(2) == pytest.approx(bits, rel=0.01)
+    assert main(["rate", str(run), "--bits", f"{bits}"]) == 0
+    assert re.match(r"β = .*: .* nats, .* bits per example\n\nDigits", capsys.readouterr().out)
     assert main(["rate", str(run)]) == 2
     assert (
         capsys.readouterr().err == "multibeta: give one of --bits, --nats, --distortion, --psnr\n"
     )
     assert main(["rate", str(run), "--bits", "1e6"]) == 2
     assert capsys.readouterr().err.startswith("multibeta: rate_bits=1e+06 is out of reach")
+
+
+def test_names_of_metrics_may_have_spaces_and_a_comma_at_the_end():
+    assert list(metrics_of(" nll, psnr,")) == list(metrics_of(["nll", "psnr"])) == ["nll", "psnr"]
+    assert metrics_of(()) == metrics_of("") == {}
+    assert set(metrics_of("all")) == set(METRICS)
 
 
 def test_a_sweep_leaves_the_model_and_its_randomness_alone():
