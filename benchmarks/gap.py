@@ -92,9 +92,8 @@ class Side:
 
 ONE = Side("one", (), BETAS, GRID)
 # One β an example, drawn log-uniformly, and no weighting: as published.
-GATE = Side(
-    "gate", ("--model.conditioning=gate", "--model.ends=0", "--model.balance=0"), BETAS, GRID
-)
+PUBLISHED = ("--model.betas_per_example=1", "--model.ends=0", "--model.balance=0")
+GATE = Side("gate", ("--model.conditioning=gate", *PUBLISHED), BETAS, GRID)
 DEDICATED = tuple(
     Side(f"dedicated{beta:g}", ("--model.conditioning=none", f"--model.betas={beta:g}"), (beta,))
     for beta in BETAS

@@ -54,10 +54,20 @@ EXAMPLES, CURVES = 10_000, 4
 PAIRS = 7
 
 
+# What a training step is measured with: the conditioning, and the β's of each example.
+KINDS = {"film": ("film", 2), "film, one β": ("film", 1), "gate": ("gate", 1), "none": ("none", 1)}
+
+
 def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaVAE:
-    """Return a model with or without conditioning."""
-    betas = "1" if kind == "none" else "0.01:10"
-    return MultiBetaVAE(shape, network=network, conditioning=kind, betas=betas)
+    """Return a model of one of the kinds."""
+    conditioning, betas_per_example = KINDS[kind]
+    return MultiBetaVAE(
+        shape,
+        network=network,
+        conditioning=conditioning,
+        betas="1" if conditioning == "none" else "0.01:10",
+        betas_per_example=betas_per_example,
+    )
 
 
 def in_torchs_layout(model: MultiBetaVAE) -> MultiBetaVAE:
@@ -112,7 +122,7 @@ def step() -> None:
     """Measure the training step, parameters and peak memory."""
     found: dict[str, Any] = {}
     for name, (network, shape, batch) in CASES.items():
-        models = {kind: made(network, shape, kind) for kind in ("film", "gate", "none")}
+        models = {kind: made(network, shape, kind) for kind in KINDS}
         x = (torch.rand(batch, *shape) > 0.8).float()
         steps = {kind: partial(stepper(model), x) for kind, model in models.items()}
         seconds = interleaved(steps, ROUNDS)
