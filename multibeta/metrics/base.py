@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from multibeta.data.batches import rank_and_world
 from multibeta.vae import BetaVAE, ELBOTerms
 
-__all__ = ["Codes", "CurveMetric", "Evaluated"]
+__all__ = ["Codes", "CurveMetric", "Evaluated", "mean_and_se"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,24 @@ class Evaluated:
     x: Tensor
     terms: ELBOTerms
     noise: Callable[[int], Tensor]
+
+
+def mean_and_se(n: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return the means of values and their standard errors, from sums.
+
+    .. math:: \mathrm{s.e.} = \sqrt{\frac{1}{n(n-1)} \sum_i (v_i - \bar v)^2}
+
+    Args:
+        n: How many values.
+        sums: Their sums.
+        squares: The sums of their squares.
+
+    Returns:
+        Mean and standard error, which is nan for one value.
+    """
+    mean = sums / n
+    variance = (squares / n - mean.square()).clamp(min=0)
+    return mean, (variance / (n - 1)).sqrt() if n > 1 else torch.full_like(mean, torch.nan)
 
 
 class CurveMetric(Metric):

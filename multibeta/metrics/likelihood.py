@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from multibeta.data.batches import rank_and_world
-from multibeta.metrics.base import CurveMetric, Evaluated
+from multibeta.metrics.base import CurveMetric, Evaluated, mean_and_se
 from multibeta.vae import BetaVAE
 
 __all__ = ["NLL", "importance_weights", "log_mean_exp"]
@@ -75,9 +75,7 @@ class NLL(CurveMetric):
             ``nll_nats, nll_se, nll_ess`` (the mean effective sample size, 1 to K),
             ``nll_prior_nats, nll_prior_se, nll_samples`` (K), ``nll_examples``.
         """
-        mean = self.sums / self.n
-        variance = (self.squares / self.n - mean.square()).clamp(min=0)
-        se = (variance / (self.n - 1)).sqrt() if self.n > 1 else torch.full_like(mean, math.nan)
+        mean, se = mean_and_se(self.n, self.sums, self.squares)
         return {
             "nll_nats": mean[0].item(),
             "nll_se": se[0].item(),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from multibeta.metrics.base import CurveMetric, Evaluated
+from multibeta.metrics.base import CurveMetric, Evaluated, mean_and_se
 from multibeta.vae import BetaVAE
 
 __all__ = ["PSNR"]
@@ -41,7 +40,5 @@ class PSNR(CurveMetric):
 
     def compute(self) -> dict[str, float]:
         """Return ``psnr_db`` and its standard error ``psnr_se`` (nan for one example)."""
-        mean = self.total / self.n
-        variance = (self.squares / self.n - mean.square()).clamp(min=0)
-        se = (variance / (self.n - 1)).sqrt() if self.n > 1 else mean * torch.nan
+        mean, se = mean_and_se(self.n, self.total, self.squares)
         return {"psnr_db": mean.item(), "psnr_se": se.item()}

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from multibeta.metrics.base import mean_and_se
+
 __all__ = ["RateDistortion"]
 
 
 class RateDistortion(Metric):
     r"""Mean D, R and :math:`D + βR` over examples, each with its standard error.
-
-    .. math:: \mathrm{s.e.} = \sqrt{\frac{1}{n(n-1)} \sum_i (v_i - \bar v)^2}
 
     Sums are kept in float64, so the result does not depend on the batch size or on the number
     of processes; what is added may be on another device.
@@ -65,9 +65,7 @@ class RateDistortion(Metric):
             ``beta, rate_nats, rate_se, distortion_nats, distortion_se, objective_nats,
             neg_elbo_nats, objective_se, n``; a standard error of one example is nan.
         """
-        mean = self.sums / self.n
-        variance = (self.squares / self.n - mean.square()).clamp(min=0)
-        se = (variance / (self.n - 1)).sqrt() if self.n > 1 else torch.full_like(mean, torch.nan)
+        mean, se = mean_and_se(self.n, self.sums, self.squares)
         rate, distortion, objective = mean.tolist()
         rate_se, distortion_se, objective_se = se.tolist()
         return {
