@@ -131,14 +131,14 @@ def test_another_tools(tmp_path):
 
 def test_a_mismatch_names_the_leaf(checkpoint, tmp_path):
     def drop(content):
-        del content["state_dict"]["encoder.1.layer.bias"]
+        del content["state_dict"]["encoder.1.0.bias"]
 
     def reshape(content):
-        content["state_dict"]["encoder.1.layer.bias"] = torch.zeros(3)
+        content["state_dict"]["encoder.1.0.bias"] = torch.zeros(3)
 
     for change in (drop, reshape):
         path = rewritten(checkpoint, tmp_path / "x.ckpt", change)
-        refuses(path, r"does not fit the model it describes: encoder.1.layer.bias")
+        refuses(path, r"does not fit the model it describes: encoder.1.0.bias")
 
 
 def test_an_older_format(checkpoint, tmp_path):
