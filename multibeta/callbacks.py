@@ -339,7 +339,6 @@ def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> No
     """
     curve.to_csv(folder / "curve.csv")
     curve.to_json(folder / "curve.json")
-    curve.plot(folder / "curve.png")
-    curve.plot_more(folder)
+    curve.draw_pictures(folder)
     split, path = curve.about["split"], folder / "strip.png"
     draw_strip(model, data, curve["beta"], path, split=split, extrapolate=True)

@@ -190,18 +190,16 @@ def rate(
     """
     from multibeta.curve import sweep
 
-    wanted = {
-        "rate_bits": bits, "rate_nats": nats, "distortion_nats": distortion, "psnr_db": psnr
-    }  # fmt: skip
-    options = {"rate_bits": "--bits", "rate_nats": "--nats",
-               "distortion_nats": "--distortion", "psnr_db": "--psnr"}  # fmt: skip
-    if sum(value is not None for value in wanted.values()) != 1:
-        raise ValueError(f"give one of {', '.join(options.values())}")
+    if sum(value is not None for value in (bits, nats, distortion, psnr)) != 1:
+        raise ValueError("give one of --bits, --nats, --distortion, --psnr")
     _, model, datamodule = _opened(checkpoint, device, data)
     ends = (model.beta_range.low, model.beta_range.high)
     measured = sweep(model, datamodule, ends, split=split)
-    beta = measured.beta_for(**wanted)
-    there = sweep(model, datamodule, beta, split=split, metrics="psnr" if psnr else ())
+    beta = measured.beta_for(
+        rate_bits=bits, rate_nats=nats, distortion_nats=distortion, psnr_db=psnr
+    )
+    metrics = () if psnr is None else "psnr"
+    there = sweep(model, datamodule, beta, split=split, metrics=metrics)
     if json:
         print(json_.dumps(there.as_dict()))
         return

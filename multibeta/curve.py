@@ -51,7 +51,8 @@ class Curve:
         rows: One a β, rising: column → value. Rates and distortions are nats per example,
             summed over dimensions; a column ending in ``_se`` is a standard error.
         about: What was measured: model, likelihood, σ, d, data set, split, n, seed, versions.
-        latents: What was measured at each latent, one a β: name → a number a latent.
+        latents: What was measured at each latent, one a β: name → a number, or a
+            list of them, a latent.
         measure: Measures the same model on the same data at other β's, with other metrics; None
             for a curve that was read from a file.
     """
@@ -118,13 +119,14 @@ class Curve:
         """Draw distortion against rate, coloured by β; the suffix chooses the format."""
         plots.rate_distortion(self.rows, path, _headline(self.about))
 
-    def plot_more(self, folder: str | os.PathLike[str]) -> None:
-        """Draw plane.png, and latents.png and alignment.png if their metrics were measured.
+    def draw_pictures(self, folder: str | os.PathLike[str]) -> None:
+        """Draw curve.png, plane.png, and what was measured of latents.png and alignment.png.
 
         Args:
             folder: Where to.
         """
         folder, title = Path(folder), _headline(self.about)
+        self.plot(folder / "curve.png")
         plots.plane(self.rows, folder / "plane.png", title)
         if self.latents and "latent_rate_nats" in self.latents[0]:
             rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
@@ -271,7 +273,7 @@ def sweep(
     grid = parse_betas(str(model.beta_range) if betas is None else betas)
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
     curve = [RateDistortion(vae.beta).beside(model.device) for vae in vaes]
-    more = [[kind(vae) for kind in kinds.values()] for vae in vaes]
+    more = [[kind(vae).beside(model.device) for kind in kinds.values()] for vae in vaes]
     batches = _batches(data, split)
     console = Console(stderr=True)
 

@@ -136,26 +136,42 @@ class _Scalar(nn.Module):
 
 
 class Conditional(nn.Module):
-    """A module whose forward takes the embedding c beside its input."""
+    """A module whose forward takes the embedding c beside its input.
+
+    ``repeats`` says whether it takes one row of x for several of c (see :func:`rows_for`); a
+    :class:`Chain` gives others a row of x for each.
+    """
+
+    repeats = False
 
 
 class Chain(Conditional, nn.Sequential):
     """nn.Sequential that hands c to the modules that take it."""
+
+    repeats = True
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """Apply the modules in turn.
 
         Args:
             x: What the first module takes.
-            c: The embedding of log β: (B, F) or (1, F); not needed once it is folded away.
+            c: The embedding of log β: (1, F), (B, F), or (kB, F) for k conditions on each of x;
+                not needed once it is folded away.
         """
         for module in self:
-            x = module(x, c) if isinstance(module, Conditional) else module(x)
+            if not isinstance(module, Conditional):
+                x = module(x)
+            elif c is None or module.repeats:
+                x = module(x, c)
+            else:
+                x = module(rows_for(x, c), c)
         return x
 
 
 class _ConditionedLayer(Conditional):
     """An affine layer whose output channels are scaled and shifted as β asks."""
+
+    repeats = True
 
     def __init__(self, layer: nn.Module, activate: bool = False) -> None:
         super().__init__()

@@ -259,6 +259,8 @@ class Custom(Network):
 class _Residual(Conditional):
     """x + two 3×3 convolutions, each after a SiLU."""
 
+    repeats = True
+
     def __init__(self, channels: int, conditioning: Conditioning, place: Place) -> None:
         super().__init__()
         first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))

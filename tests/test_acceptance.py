@@ -68,6 +68,37 @@ def test_one_model_is_below_the_published_dedicated_ones(beta, published):
     assert row["one"]["mean"] <= published
 
 
+# Not reached yet: when one of these is, its mark must go.
+MISSED = pytest.mark.xfail(strict=True, reason="a must of issue 3 that is not met")
+
+
+@pytest.mark.parametrize(
+    "beta",
+    [pytest.param(0.01, marks=MISSED), 0.1, pytest.param(1.0, marks=MISSED),
+     pytest.param(10.0, marks=MISSED)],
+)  # fmt: skip
+def test_one_model_is_as_good_as_dedicated_ones(beta):
+    row = next(row for row in result("gap")["test"] if row["beta"] == beta)
+    assert row["one_minus_dedicated"]["mean"] <= 0.5
+
+
+@MISSED
+@pytest.mark.parametrize("network", ["resnet", "mlp", "conv"])
+def test_a_step_costs_what_a_plain_one_costs(network):
+    cases = result("speed_step")["cases"]
+    case = next(case for name, case in cases.items() if name.startswith(network))
+    assert case["film"]["ratio"] <= 1.05
+
+
+def test_a_curve_costs_no_more_than_as_many_evaluations():
+    assert result("speed_curve")["ratio"] <= 1.0
+
+
+def test_the_end_of_a_range_is_as_good_as_its_inside():
+    for row in result("ends")["rows"]:
+        assert row["end_minus_inside"]["mean"] <= 0.5
+
+
 def test_results_of_the_gap():
     one = result("gap")["runs"]["one"]
     assert one["self_regret"]["mean"] <= 0.3

@@ -8,6 +8,7 @@ from torch import nn
 from multibeta.betas import BetaRange
 from multibeta.film import (
     Chain,
+    Conditional,
     Conditioning,
     Embedding,
     FiLM,
@@ -106,6 +107,16 @@ def test_several_conditions_for_each_example_are_the_batch_several_times(layer):
     torch.testing.assert_close(layer(x, c), layer(torch.cat([x, x, x]), c))
     with pytest.raises(ValueError, match="3 β's do not go with 2 examples; give one"):
         layer(x, c[:3])
+
+
+def test_a_chain_repeats_a_picture_for_modules_that_take_a_row_for_each_condition():
+    class Joined(Conditional):
+        def forward(self, x, c):
+            return torch.cat([x, c], 1)
+
+    chain = Chain(nn.Linear(3, 2), Joined())
+    x, c = torch.randn(2, 3), torch.randn(6, 4)
+    torch.testing.assert_close(chain(x, c), chain(torch.cat([x, x, x]), c))
 
 
 def test_film_does_nothing_before_training():

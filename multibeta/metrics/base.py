@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,10 @@ from torchmetrics import Metric
 from multibeta.data.batches import rank_and_world
 from multibeta.vae import BetaVAE, ELBOTerms
 
-__all__ = ["Codes", "CurveMetric", "Evaluated", "mean_and_se"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Codes", "CurveMetric", "Evaluated", "Float64Metric", "mean_and_se"]
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,32 @@ def mean_and_se(n: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tenso
     return mean, (variance / (n - 1)).sqrt() if n > 1 else torch.full_like(mean, torch.nan)
 
 
-class CurveMetric(Metric):
+class Float64Metric(Metric):
+    """A metric whose states are on the model's device, where that has float64."""
+
+    full_state_update = False
+    is_differentiable = False
+
+    def beside(self, device: torch.device) -> Self:
+        """Move the states to a device, or to the CPU if that has no float64; return self."""
+        return self.to("cpu" if device.type == "mps" else device)
+
+    def add_sums(self, **shapes: tuple[int, ...]) -> None:
+        """Add states that are summed over the processes.
+
+        Args:
+            shapes: Name → shape.
+        """
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+
+class CurveMetric(Float64Metric):
     """A metric that adds columns to a curve.
 
     Args:
         vae: The model at the β that is measured.
     """
-
-    full_state_update = False
-    is_differentiable = False
 
     def __init__(self, vae: BetaVAE) -> None:
         super().__init__()
@@ -81,15 +101,6 @@ class CurveMetric(Metric):
     def across(cls, metrics: Sequence[Any]) -> list[dict[str, float]]:
         """Return columns that take the metrics of several β's, one each, rising: a row a β."""
         return [{} for _ in metrics]
-
-    def add_sums(self, **shapes: tuple[int, ...]) -> None:
-        """Add states that are summed over the processes, in float64.
-
-        Args:
-            shapes: Name → shape.
-        """
-        for name, shape in shapes.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
 
 class Codes(CurveMetric):
@@ -119,7 +130,7 @@ class Codes(CurveMetric):
         q, z = batch.terms.posterior, batch.terms.z
         self._kept += len(z)
         for name, value in {"z": z, "mean": q.mean, "std": q.stddev}.items():
-            getattr(self, name).append(value[rows].cpu())
+            getattr(self, name).append(value[rows].to(self.device))
 
     def codes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return z, mean and std of all examples kept: (N, Z) each."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from multibeta.metrics.base import mean_and_se
+from multibeta.metrics.base import Float64Metric, mean_and_se
 
 __all__ = ["RateDistortion"]
 
 
-class RateDistortion(Metric):
+class RateDistortion(Float64Metric):
     r"""Mean D, R and :math:`D + βR` over examples, each with its standard error.
 
     Sums are kept in float64, so the result does not depend on the batch size or on the number
@@ -27,9 +26,6 @@ class RateDistortion(Metric):
         5.0
     """
 
-    full_state_update = False
-    is_differentiable = False
-
     n: Tensor
     sums: Tensor
     squares: Tensor
@@ -37,13 +33,7 @@ class RateDistortion(Metric):
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
-        for name, size in {"n": (), "sums": (3,), "squares": (3,)}.items():
-            zeros = torch.zeros(size, dtype=torch.float64)
-            self.add_state(name, zeros, dist_reduce_fx="sum")
-
-    def beside(self, device: torch.device) -> RateDistortion:
-        """Move the sums to a device, or to the CPU if that device has no float64; return self."""
-        return self.to("cpu" if device.type == "mps" else device)
+        self.add_sums(n=(), sums=(3,), squares=(3,))
 
     def update(self, distortion: Tensor, rate: Tensor) -> None:
         """Add examples.
