@@ -170,8 +170,10 @@ class Curve:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: If the file is something else.
+            ValueError: If there is no such file, or it is something else.
         """
+        if not Path(path).is_file():
+            raise ValueError(f"no curve at {path}; give a curve.json, or the folder of its run")
         try:
             content = json.loads(Path(path).read_text())
             rows = [{k: _number(v) for k, v in row.items()} for row in content["rows"]]

@@ -124,8 +124,9 @@ def test_mistakes_are_one_line(files, capsys):
             "other.json",
         ): "multibeta: run/curve.json and other.json cannot be compared: sigma",
         ("run", "broken.json"): "multibeta: broken.json is not a curve.json",
-        ("run", "nowhere.json"): "multibeta: ",
-        (): "multibeta: ",
+        ("run", "nowhere.json"): "multibeta: no curve at nowhere.json; give a curve.json, or",
+        ("run", "."): "multibeta: no curve at curve.json; give a curve.json, or",
+        (): "multibeta: the following arguments are required: curves",
     }.items():
         assert main(["compare", *given]) == 2
         error = capsys.readouterr().err
