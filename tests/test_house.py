@@ -23,6 +23,7 @@ ORDER = [
     {"networks"},
     {"objectives"},
     {"data"},
+    {"priors"},
     {"metrics", "vae"},
     {"model"},
     {"checkpoints", "plots"},
