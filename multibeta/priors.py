@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,12 +32,13 @@ class GMMPrior(MixtureSameFamily):
     """
 
     def __init__(self, weights: Tensor, means: Tensor, scale_tril: Tensor) -> None:
+        self.means, self.scale_tril = means, scale_tril
         components = MultivariateNormal(means, scale_tril=scale_tril)
         super().__init__(Categorical(weights), components)
 
     def sample(
         self,
-        sample_shape: torch.Size | tuple[int, ...] = (),
+        sample_shape: torch.Size | Sequence[int] = (),
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw codes.
@@ -44,21 +48,18 @@ class GMMPrior(MixtureSameFamily):
             generator: Where the noise is from; torch's own by default.
 
         Returns:
-            (\\*sample_shape, Z).
+            The codes: (n, Z).
         """
-        means, scale_tril = self.component_distribution.loc, self.component_distribution.scale_tril
-        n, device = int(np.prod(sample_shape)), means.device if generator is None else "cpu"
-        uniform = torch.rand(n, dtype=torch.float64, generator=generator, device=device)
-        normal = torch.randn(
-            n, means.shape[1], dtype=means.dtype, generator=generator, device=device
-        )
-        uniform, z = uniform.to(means.device), normal.to(means.device)
-        bounds = self.mixture_distribution.probs.double().cumsum(0)[:-1]
+        size, n = self.means.shape[1], math.prod(sample_shape)
+        device = self.means.device if generator is None else generator.device
+        uniform = torch.rand(n, generator=generator, device=device).to(self.means.device)
+        z = torch.randn(n, size, generator=generator, device=device).to(self.means)
+        bounds = self.mixture_distribution.probs.float().cumsum(0)[:-1]
         chosen = torch.searchsorted(bounds, uniform, right=True)
-        for k, (mean, factor) in enumerate(zip(means, scale_tril, strict=True)):
+        for k, (mean, factor) in enumerate(zip(self.means, self.scale_tril, strict=True)):
             rows = chosen == k
             z[rows] = mean + z[rows] @ factor.T
-        return z.reshape(*sample_shape, means.shape[1])
+        return z.reshape(*sample_shape, size)
 
 
 def fit_gmm(z: Tensor, components: int = 10, seed: int = 0) -> GMMPrior:
