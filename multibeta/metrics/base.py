@@ -16,7 +16,7 @@ from multibeta.vae import BetaVAE, ELBOTerms
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Codes", "CurveMetric", "Evaluated", "Float64Metric", "mean_and_se"]
+__all__ = ["Codes", "CurveMetric", "Evaluated", "Float64Metric", "in_order", "mean_and_se"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,20 @@ def mean_and_se(n: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tenso
     mean = sums / n
     variance = (squares / n - mean.square()).clamp(min=0)
     return mean, (variance / (n - 1)).sqrt() if n > 1 else torch.full_like(mean, torch.nan)
+
+
+def in_order(
+    places: Sequence[Tensor] | Tensor, *values: Sequence[Tensor] | Tensor
+) -> list[Tensor]:
+    """Return rows in the order of their places; rows of one place stay in theirs.
+
+    Args:
+        places: The place of each row, in one tensor or in several: (N,).
+        values: What to order: (N, …) each.
+    """
+    joined = [v if isinstance(v, Tensor) else torch.cat(list(v)) for v in (places, *values)]
+    rows = joined[0].argsort(stable=True)
+    return [v[rows] for v in joined[1:]]
 
 
 class Float64Metric(Metric):
@@ -114,29 +128,33 @@ class Codes(CurveMetric):
     z: Any
     mean: Any
     std: Any
+    places: Any
 
     def __init__(self, vae: BetaVAE, most: int = 10_000) -> None:
         super().__init__(vae)
         self.most = most
         self._kept = 0
-        for name in ("z", "mean", "std"):
+        self._batches = 0
+        for name in ("z", "mean", "std", "places"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, batch: Evaluated) -> None:
         """Keep the codes of a batch."""
-        # Batches go round the processes, so these are the first examples of the whole set.
-        most = self.most // rank_and_world()[1]
-        rows = slice(max(0, most - self._kept))
+        rank, world = rank_and_world()
+        rows = slice(max(0, self.most - self._kept))
         q, z = batch.terms.posterior, batch.terms.z
+        # Batches go round the processes.
+        places = torch.full((len(z),), self._batches * world + rank)
         self._kept += len(z)
-        for name, value in {"z": z, "mean": q.mean, "std": q.stddev}.items():
+        self._batches += 1
+        kept = {"z": z, "mean": q.mean, "std": q.stddev, "places": places}
+        for name, value in kept.items():
             getattr(self, name).append(value[rows].to(self.device))
 
     def codes(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z, mean and std of all examples kept: (N, Z) each."""
-        kept = (self.z, self.mean, self.std)
-        z, mean, std = (v if isinstance(v, Tensor) else torch.cat(v) for v in kept)
-        return z, mean, std
+        """Return z, mean and std of all examples kept, in the order of the data: (N, Z) each."""
+        z, mean, std = in_order(self.places, self.z, self.mean, self.std)
+        return z[: self.most], mean[: self.most], std[: self.most]
 
     def gathered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same, of all processes, outside of ``compute``."""
