@@ -27,6 +27,7 @@ ORDER = [
     {"model"},
     {"checkpoints", "plots"},
     {"curve"},
+    {"evaluation"},
     {"compare"},
     {"callbacks"},
     {"training"},
