@@ -59,6 +59,8 @@ def curve(
     checkpoint: str,
     betas: str | None = None,
     metrics: str | None = None,
+    settings: dict[str, Any] | None = None,
+    against: list[str] | None = None,
     split: Literal["train", "val", "test"] = "test",
     out: str | None = None,
     device: str = "auto",
@@ -68,14 +70,18 @@ def curve(
 ) -> None:
     """Measure the rate-distortion curve of a checkpoint.
 
-    Prints a table, and writes curve.csv, curve.json, curve.png and strip.png.
+    Prints a table, and writes curve.csv, curve.json and pictures. After Ctrl-C the same command
+    goes on with the β's that are left.
 
     Args:
         checkpoint: A .ckpt file, or the folder of a run.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            information, nll, psnr, some of them with commas, or all.
+            information, nll, psnr, some of them with commas, or all that the data can serve.
+        settings: Settings of the metrics, such as --settings.nll.samples 256.
+        against: Checkpoints of dedicated models, of one β each, whose codes are compared with
+            the model's.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
             named after a checkpoint other than last.ckpt and a split other than test.
@@ -86,16 +92,24 @@ def curve(
             the checkpoint.
     """
     from multibeta.callbacks import save_curve, shown
-    from multibeta.curve import sweep
+    from multibeta.checkpoints import load
+    from multibeta.evaluation import sweep
     from multibeta.files import check_writable
 
     path, model, datamodule = _opened(checkpoint, device, data)
     folder = Path(out) if out else _folder_of(path, split)
     check_writable(folder)
-    measured = sweep(
-        model, datamodule, betas, metrics=metrics or (), split=split, extrapolate=extrapolate,
-        progress=sys.stderr.isatty(),
-    )  # fmt: skip
+    kept = folder / "curve.unfinished.json"
+    try:
+        measured = sweep(
+            model, datamodule, betas, metrics=_with_settings(metrics, settings, datamodule),
+            against=[load(other) for other in against or ()], split=split,
+            extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if kept.is_file():
+            print(f"\nstopped; the same command goes on from {shown(kept)}", file=sys.stderr)
+        raise
     save_curve(measured, model, datamodule, folder)
     print(json_.dumps(measured.as_dict()) if json else measured.table())
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
@@ -118,6 +132,32 @@ def _opened(checkpoint: str, device: str, data: dict[str, Any] | None) -> tuple[
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
     return path, model, load_data(path, data)
+
+
+def _with_settings(
+    metrics: str | None, settings: dict[str, Any] | None, data: Any
+) -> dict[str, dict[str, Any]]:
+    """Return name → settings of the metrics, from ``{"nll.samples": "256"}`` and the like."""
+    import yaml
+
+    from multibeta.evaluation import metrics_of
+
+    found = metrics_of(metrics or (), data)
+    flat = {
+        key: value
+        for name, of in (settings or {}).items()
+        for key, value in (
+            {f"{name}.{inner}": v for inner, v in of.items()}
+            if isinstance(of, dict)
+            else {name: of}
+        ).items()
+    }
+    for key, value in flat.items():
+        name, _, setting = key.partition(".")
+        if name not in found:
+            raise ValueError(f"--settings.{key} is given, but not --metrics {name}; give both")
+        found[name][setting] = yaml.safe_load(value) if isinstance(value, str) else value
+    return found
 
 
 def _folder_of(checkpoint: Path, split: str) -> Path:
@@ -188,7 +228,7 @@ def rate(
         json: Print the row as JSON.
         data: Settings of the data to change, such as --data.root FOLDER.
     """
-    from multibeta.curve import sweep
+    from multibeta.evaluation import sweep
 
     if sum(value is not None for value in (bits, nats, distortion, psnr)) != 1:
         raise ValueError("give one of --bits, --nats, --distortion, --psnr")
@@ -257,12 +297,21 @@ def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
 
 
 def _as_list(argv: list[str], run: Callable[..., None]) -> list[str]:
-    """Gather the words in front of the options, where the first parameter takes a list."""
-    first = next(iter(inspect.signature(run).parameters.values()))
-    if "list" not in str(first.annotation):
-        return argv
-    words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    return [json_.dumps(words), *argv[len(words) :]] if words else argv
+    """Gather the words of each parameter that takes a list, those in front of the first option."""
+    parameters = inspect.signature(run).parameters
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for word in argv:
+        if word.startswith("-"):
+            groups.append((word, []))
+        else:
+            groups[-1][1].append(word)
+    gathered = []
+    for option, words in groups:
+        parameter = parameters.get(option.removeprefix("--") or next(iter(parameters)))
+        takes_list = parameter is not None and "list" in str(parameter.annotation)
+        gathered += [option] * bool(option)
+        gathered += [json_.dumps(words)] if takes_list and words else words
+    return gathered
 
 
 def _doc(run: Callable[..., None]) -> str:

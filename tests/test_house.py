@@ -28,6 +28,7 @@ ORDER = [
     {"model"},
     {"checkpoints", "plots"},
     {"curve"},
+    {"evaluation"},
     {"compare"},
     {"callbacks"},
     {"training"},
