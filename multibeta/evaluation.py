@@ -295,14 +295,15 @@ def metrics_of(given: Metrics, data: object = None) -> dict[str, dict[str, Any]]
     settings = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
     found = {name.strip(): dict(of or {}) for name, of in settings.items() if name.strip()}
     if list(found) == ["all"]:
-        return {name: {} for name, kind in METRICS.items() if not kind.lacks(data)}
+        return {name: {} for name, kind in METRICS.items() if kind.in_all(data)}
     for name, of in found.items():
         if name not in METRICS:
             raise ValueError(
                 f"metric {name} is unknown{nearest(name, METRICS)}; allowed: "
                 f"{', '.join(METRICS)}, or all"
             )
-        known = list(inspect.signature(METRICS[name]).parameters)[1:]
+        parameters = inspect.signature(METRICS[name]).parameters.values()
+        known = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
         for setting in of:
             if setting not in known:
                 raise ValueError(

@@ -10,6 +10,7 @@ def one_thread_and_seed(monkeypatch, tmp_path):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     monkeypatch.setenv("MULTIBETA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # where Inception is looked for
     monkeypatch.delenv("MULTIBETA_DATA", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
 

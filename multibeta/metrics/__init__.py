@@ -3,12 +3,15 @@
 from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.alignment import Alignment
 from multibeta.metrics.base import CurveMetric, Evaluated, Source
+from multibeta.metrics.extractors import Extractor, Inception
+from multibeta.metrics.fid import FID
 from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
 from multibeta.metrics.psnr import PSNR
 from multibeta.metrics.rate_distortion import RateDistortion
 
 __all__ = [
+    "FID",
     "METRICS",
     "NLL",
     "PSNR",
@@ -16,6 +19,8 @@ __all__ = [
     "Alignment",
     "CurveMetric",
     "Evaluated",
+    "Extractor",
+    "Inception",
     "Information",
     "RateDistortion",
     "Source",
@@ -24,6 +29,7 @@ __all__ = [
 METRICS: dict[str, type[CurveMetric]] = {
     "active_units": ActiveUnits,
     "alignment": Alignment,
+    "fid": FID,
     "information": Information,
     "nll": NLL,
     "psnr": PSNR,

@@ -122,7 +122,8 @@ class CurveMetric(Float64Metric):
     Args:
         vae: The model at the β that is measured.
 
-    The arguments of a subclass after ``vae`` are its settings.
+    The arguments of a subclass after ``vae`` are its settings; those by keyword only are not the
+    user's, but what ``prepare`` made.
     """
 
     def __init__(self, vae: BetaVAE) -> None:
@@ -138,6 +139,11 @@ class CurveMetric(Float64Metric):
     def lacks(cls, data: object) -> str | None:
         """Return what the data lacks for this metric, in a few words; None if nothing."""
         return None
+
+    @classmethod
+    def in_all(cls, data: object) -> bool:
+        """Return whether ``all`` has this metric: by default, where the data lacks nothing."""
+        return not cls.lacks(data)
 
     @classmethod
     def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
