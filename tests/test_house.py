@@ -28,7 +28,7 @@ ORDER = [
     {"checkpoints", "plots"},
     {"curve"},
     {"evaluation"},
-    {"compare"},
+    {"compare", "scores"},
     {"callbacks"},
     {"training"},
     {"cli"},
