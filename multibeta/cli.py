@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from multibeta.options import explain, nearest
 
-__all__ = ["compare", "curve", "main", "rate"]
+__all__ = ["compare", "curve", "main", "rate", "score"]
 
 _TRAINING = {
     "fit": "train a model, then measure its curve",
@@ -131,15 +131,13 @@ def _opened(checkpoint: str, device: str, data: dict[str, Any] | None) -> tuple[
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
-    return path, model, load_data(path, data)
+    return path, model, load_data(path, _read(data or {}))
 
 
 def _with_settings(
     metrics: str | None, settings: dict[str, Any] | None, data: Any
 ) -> dict[str, dict[str, Any]]:
     """Return name → settings of the metrics, from ``{"nll.samples": "256"}`` and the like."""
-    import yaml
-
     from multibeta.evaluation import metrics_of
 
     found = metrics_of(metrics or (), data)
@@ -152,12 +150,12 @@ def _with_settings(
             else {name: of}
         ).items()
     }
-    for key, value in flat.items():
+    for key, value in _read(flat).items():
         name, _, setting = key.partition(".")
         if name not in found:
             raise ValueError(f"--settings.{key} is given, but not --metrics {name}; give both")
-        found[name][setting] = yaml.safe_load(value) if isinstance(value, str) else value
-    return found
+        found[name][setting] = value
+    return metrics_of(found, data)
 
 
 def _folder_of(checkpoint: Path, split: str) -> Path:
@@ -248,7 +246,83 @@ def rate(
     print(there.table())
 
 
-_VERBS: dict[str, Callable[..., None]] = {"curve": curve, "rate": rate, "compare": compare}
+def score(
+    checkpoint: str,
+    other: str,
+    betas: str | None = None,
+    samples: int = 16,
+    examples: int = 1000,
+    split: Literal["train", "val", "test"] = "test",
+    out: str | None = None,
+    device: str = "auto",
+    extrapolate: bool = False,
+    json: bool = False,
+    data: dict[str, Any] | None = None,
+    other_data: dict[str, Any] | None = None,
+) -> None:
+    """Tell another data set from the model's own by anomaly scores, at each β.
+
+    Scores every picture by D, R, D + R and an importance-weighted −log p(x), prints the AUROC of
+    each at each β, and writes scores.csv, scores.json, scores.npz (every example's) and
+    scores.png.
+
+    Args:
+        checkpoint: A .ckpt file, or the folder of a run.
+        other: The other data: its class's name, such as Omniglot, or a class path.
+        betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
+            default.
+        samples: Importance samples for an example.
+        examples: How many examples of each set, spread over it.
+        split: Which part of both.
+        out: The folder for the files; by default as for curve.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        extrapolate: Allow β outside the trained range.
+        json: Print the AUROCs as JSON instead of a table.
+        data: Settings of the model's data to change, such as --data.root FOLDER.
+        other_data: Settings of the other data, such as --other_data.root FOLDER.
+    """
+    from lightning.pytorch import LightningDataModule
+
+    from multibeta import data as own_sets
+    from multibeta.callbacks import shown
+    from multibeta.files import check_writable
+    from multibeta.scores import score as scored
+    from multibeta.specs import build
+
+    path, model, datamodule = _opened(checkpoint, device, data)
+    folder = Path(out) if out else _folder_of(path, split)
+    check_writable(folder)
+    sets = [name for name in own_sets.__all__ if name not in ("Batches", "ImageData")]
+    if "." not in other and other not in sets:
+        raise ValueError(f"no data set {other}{nearest(other, sets)}; {', '.join(sets)}, or a "
+                         "class path")  # fmt: skip
+    class_path = other if "." in other else f"multibeta.data.{other}"
+    others: Any = build(
+        {"class_path": class_path, "init_args": _read(other_data or {})},
+        LightningDataModule,  # type: ignore[type-abstract]
+    )
+    found = scored(
+        model, datamodule, others, betas, samples=samples, examples=examples, split=split,
+        extrapolate=extrapolate, progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    found.save(folder)
+    print(json_.dumps(found.as_dict()) if json else found.table())
+    print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
+
+
+def _read(given: dict[str, Any]) -> dict[str, Any]:
+    """Return settings from the command line as plain values: 3, not "3"."""
+    import yaml
+
+    return {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in given.items()}
+
+
+_VERBS: dict[str, Callable[..., None]] = {
+    "curve": curve,
+    "rate": rate,
+    "compare": compare,
+    "score": score,
+}
 
 
 def _dispatch(argv: list[str]) -> int:

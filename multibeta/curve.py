@@ -20,7 +20,7 @@ from multibeta.metrics.alignment import HISTOGRAM
 __all__ = ["Curve"]
 
 _TOLERANCE = 0.01
-_HISTOGRAMS = 6
+_HISTOGRAMS, _HISTOGRAMS_BESIDE = 6, 4
 _WIDTH = 5
 
 
@@ -108,7 +108,7 @@ class Curve:
         """
         folder, title = Path(folder), _headline(self.about)
         self.plot(folder / "curve.png")
-        plots.plane(self.rows, folder / "plane.png", title)
+        plots.plane(self.rows, folder / "plane.png", title, self.about.get("entropy_nats"))
         if self.latents and "latent_rate_nats" in self.latents[0]:
             rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
             plots.latents(self["beta"], rates, folder / "latents.png", title)
@@ -116,7 +116,8 @@ class Curve:
             distances = np.array([of_beta["latent_w1"] for of_beta in self.latents])
             densities = np.array([of_beta["latent_histogram"] for of_beta in self.latents])
             # Those that change most over β.
-            chosen = np.sort(np.argsort(-np.ptp(distances, axis=0), kind="stable")[:_HISTOGRAMS])
+            count = _HISTOGRAMS if "against_w1" not in self.columns else _HISTOGRAMS_BESIDE
+            chosen = np.sort(np.argsort(-np.ptp(distances, axis=0), kind="stable")[:count])
             beside = {
                 k: np.array(of_beta["against_histogram"])[chosen]
                 for k, of_beta in enumerate(self.latents)

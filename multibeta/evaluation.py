@@ -33,7 +33,7 @@ from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.options import nearest
 from multibeta.vae import BetaVAE
 
-__all__ = ["Metrics", "Split", "batches_of", "draw_strip", "metrics_of", "sweep"]
+__all__ = ["Metrics", "Split", "batches_of", "draw_strip", "examples_of", "metrics_of", "sweep"]
 
 Split = Literal["train", "val", "test"]
 Metrics = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
@@ -335,7 +335,7 @@ def draw_strip(
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
     """
-    x = images_of(_examples(data, split, _STRIP_COLUMNS)).to(next(model.parameters()))
+    x = examples_of(data, split, _STRIP_COLUMNS).to(next(model.parameters()))
     grid = sorted(betas)
     rows = min(_STRIP_ROWS, len(grid))
     chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}
@@ -346,14 +346,28 @@ def draw_strip(
     plots.strip(_array(x), reconstructions, path)
 
 
-def _examples(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Any:
-    """Return n pictures, spread over the set where that is possible: it may be sorted by class."""
+def examples_of(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Tensor:
+    """Return n pictures, spread over the set where that is possible: it may be sorted by class.
+
+    Args:
+        data: A datamodule, or batches of pictures.
+        split: Which part of a datamodule.
+        n: How many; fewer if there are fewer.
+
+    Returns:
+        (n, C, H, W), floating point.
+    """
     batches = batches_of(data, split)
-    if not isinstance(batches, Batches):
-        return images_of(next(iter(batches)))[:n]
-    count = len(batches.images)
-    rows = [i * count // n for i in range(n)] if count >= n else range(count)
-    return torch.as_tensor(batches.images[list(rows)])
+    if isinstance(batches, Batches):
+        count = len(batches.images)
+        rows = [i * count // n for i in range(n)] if count >= n else range(count)
+        return images_of(torch.as_tensor(batches.images[list(rows)]))
+    found: list[Tensor] = []
+    for batch in batches:
+        found.append(images_of(batch))
+        if sum(map(len, found)) >= n:
+            break
+    return torch.cat(found)[:n]
 
 
 def _array(x: Tensor) -> Any:
@@ -404,6 +418,7 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, A
         "d": math.prod(model.shape),
         **described,
         "sigma": getattr(model.likelihood, "sigma", None),
+        "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,
         "conditioning": model.conditioning.kind,
         "betas": str(model.beta_range),

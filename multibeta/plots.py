@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from multibeta.files import replacing
 
-__all__ = ["alignment", "latents", "plane", "rate_distortion", "several", "strip"]
+__all__ = ["alignment", "latents", "plane", "rate_distortion", "scores", "several", "strip"]
 
 _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
@@ -86,18 +86,24 @@ def rate_distortion(
 
 
 def plane(
-    rows: Sequence[Mapping[str, float]], path: str | os.PathLike[str], title: str = ""
+    rows: Sequence[Mapping[str, float]],
+    path: str | os.PathLike[str],
+    title: str = "",
+    entropy_nats: float | None = None,
 ) -> None:
     """Draw the curve in the rate-distortion plane, with what β means there.
 
     At each point a short line with the slope −β, to which the curve of the best models is tangent;
-    in grey the lines of equal −ELBO, D + R; and, where the optimum is known, the region that no
-    model reaches.
+    in grey the lines of equal −ELBO, D + R; and, where they are known, the region that no model
+    reaches and, in it, the line D = H − R, below which not even the source's entropy allows one.
+    Where the information I was measured, it stands beside the rate: H − D ≤ I ≤ R.
 
     Args:
-        rows: One a β, as for :func:`rate_distortion`.
+        rows: One a β, as for :func:`rate_distortion`; with ``information_nats`` and ``log_n_nats``
+            where it was measured.
         path: The picture to write.
         title: Text above the axes.
+        entropy_nats: The entropy H of the source.
 
     References:
         Alemi et al. 2018, "Fixing a Broken ELBO", arXiv 1711.00464, figure 1.
@@ -119,6 +125,9 @@ def plane(
         rates, distortions = zip(*best, strict=True)
         axes.fill_between(rates, distortions, bottom, color="0.9", label="out of reach")
         axes.plot(rates, distortions, "k", linewidth=0.8, label="closed-form optimum")
+    if entropy_nats is not None:
+        ends = np.array([left, right])
+        axes.plot(ends, entropy_nats - ends, "k--", linewidth=0.8, label="D = H − R")
     # As long on the picture, whatever the slope.
     reach = 0.06 / np.hypot(1 / width, beta / height)
     for b, r, d, dx in zip(beta, rate, distortion, reach, strict=True):
@@ -126,6 +135,14 @@ def plane(
     axes.plot([], [], color="tab:red", linewidth=1.1, label="slope −β")
     axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO")
     axes.plot(rate, distortion, "o", color="tab:blue", markersize=3.5, label="measured")
+    if "information_nats" in rows[0]:
+        # Near log N it is the number of examples that is measured.
+        known = [row for row in rows if row["information_nats"] < row["log_n_nats"] - 1]
+        axes.plot(
+            [row["information_nats"] for row in known],
+            [row["distortion_nats"] for row in known],
+            "o", color="tab:blue", markersize=4.5, fillstyle="none", label="I in place of R",
+        )  # fmt: skip
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel("distortion D (nats per example)")
@@ -195,7 +212,10 @@ def alignment(
     few = sorted({able[round(i * last / 5)] for i in range(6)}, reverse=True)
     columns = histograms.shape[1]
     blocks = {"one model": histograms} | ({"dedicated models": beside} if beside else {})
-    width, height = 1.25 * columns * len(blocks) + 0.9, 0.62 * len(few) + (0.3 if beside else 0)
+    width, height = (
+        (0.95 if beside else 1.25) * columns * len(blocks) + 0.9,
+        0.62 * len(few) + (0.3 if beside else 0),
+    )
     figure = Figure(figsize=(width, height + 2.2), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[height, 2.0])
     above: Any = parts[0].subfigures(1, len(blocks), squeeze=False, wspace=0.03)[0]
@@ -226,7 +246,7 @@ def alignment(
     axes.set_ylim(top=1.02)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, **_STYLE)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), **_STYLE)
     _save(figure, path)
 
 
@@ -238,7 +258,7 @@ def _histograms(row: Sequence[Any], densities: np.ndarray, span: tuple[float, fl
     for axes, density in zip(row, densities, strict=True):
         axes.fill_between(middles, density, color="tab:blue", alpha=0.6, linewidth=0)
         axes.plot(middles, prior, color="0.3", linewidth=0.8)
-        axes.set(yticks=[])
+        axes.set(yticks=[], xticks=[-3, 0, 3])
         axes.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -264,6 +284,52 @@ def several(
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)
+    _save(figure, path)
+
+
+def scores(
+    rows: Sequence[Mapping[str, float]],
+    own: Mapping[str, np.ndarray],
+    other: Mapping[str, np.ndarray],
+    path: str | os.PathLike[str],
+    title: str = "",
+) -> None:
+    """Draw how well two sets are told apart over β, and the profiles of both.
+
+    Left the AUROC of each score; right the median and the middle half of D and of R.
+
+    Args:
+        rows: K rows, one a β, rising, with ``beta, auroc_distortion_nats, auroc_rate_nats,
+            auroc_neg_elbo_nats, auroc_nll_nats``.
+        own: ``distortion_nats`` and ``rate_nats`` of the model's own data: (K, N) each.
+        other: The same of the other data: (K, M).
+        path: The picture to write.
+        title: Text above the axes.
+    """
+    betas = [row["beta"] for row in rows]
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    left, *right = figure.subplots(1, 3)
+    names = {"distortion": "D", "rate": "R", "neg_elbo": "D + R", "nll": "−log p"}
+    for (name, label), marker in zip(names.items(), "osD^", strict=True):
+        areas = [row[f"auroc_{name}_nats"] for row in rows]
+        left.semilogx(betas, areas, f"{marker}-", markersize=3.5, label=label)
+    left.axhline(0.5, color="0.7", linewidth=0.8)
+    left.set_ylabel("AUROC")
+    left.legend(frameon=False, **_STYLE)
+    for axes, name, label in zip(
+        right, ("distortion_nats", "rate_nats"), ("distortion D", "rate R"), strict=True
+    ):
+        for values, of, colour in (own, "own data", "tab:blue"), (other, "other", "tab:orange"):
+            low, middle, high = np.quantile(values[name], [0.25, 0.5, 0.75], axis=1)
+            axes.semilogx(betas, middle, color=colour, label=of)
+            axes.fill_between(betas, low, high, color=colour, alpha=0.25, linewidth=0)
+        axes.set_ylabel(f"{label} (nats per example)")
+        axes.legend(frameon=False, **_STYLE)
+    for axes in (left, *right):
+        axes.set_xlabel("β")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", **_STYLE)
     _save(figure, path)
 
 

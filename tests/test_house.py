@@ -29,7 +29,7 @@ ORDER = [
     {"checkpoints", "plots"},
     {"curve"},
     {"evaluation"},
-    {"compare"},
+    {"compare", "scores"},
     {"callbacks"},
     {"training"},
     {"cli"},
