@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import json
 import os
-import tempfile
+import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "arguments",
     "curve_of",
     "falls",
+    "fitted",
     "is_there",
     "make",
     "objective_at",
@@ -42,7 +44,7 @@ __all__ = [
 GRID = "0.01:10:40"
 """40 β's, among them .01, .1, 1 and 10."""
 
-LOGS = Path("runs/benchmarks")
+FOLDERS = Path("runs/benchmarks")
 
 
 @dataclass(frozen=True)
@@ -84,46 +86,77 @@ def make(runs: Iterable[Run], command: str, root: str, jobs: int) -> None:
         jobs: Runs at a time.
     """
     missing = [run for run in runs if not is_done(run.name)]
-    if not missing:
+    _each(partial(_make, command=command, root=root), missing, jobs)
+
+
+def fitted(runs: Iterable[Run], root: str, jobs: int) -> list[Path]:
+    """Return the folders of runs; those that are not on this machine are fitted anew.
+
+    Args:
+        runs: What to fit.
+        root: The data's folder.
+        jobs: Runs at a time.
+    """
+    runs = list(runs)
+    _each(partial(_fit, root=root), [run for run in runs if not _folder(run)], jobs)
+    return [folder for run in runs if (folder := _folder(run))]
+
+
+def _each(do: Callable[[Run], Any], runs: Sequence[Run], jobs: int) -> None:
+    """Do something with each run, several at a time, one thread each."""
+    if not runs:
         return
-    LOGS.mkdir(parents=True, exist_ok=True)
+    FOLDERS.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        under_way = [pool.submit(_make, run, command, root) for run in missing]
+        under_way = {pool.submit(do, run): run for run in runs}
         for done in as_completed(under_way):
-            print(done.result(), flush=True)
+            print(f"{under_way[done].name}: {done.result():.0f} s", flush=True)
 
 
-def _make(run: Run, command: str, root: str) -> str:
+def _folder(run: Run) -> Path | None:
+    """Return the folder of a run that was fitted on this machine to its end."""
+    done = (FOLDERS / run.name / "seconds").is_file()
+    return next((FOLDERS / run.name).glob("*/*/config.yaml")).parent.absolute() if done else None
+
+
+def _fit(run: Run, root: str) -> float:
+    """Fit a run; return the seconds."""
     torch.set_num_threads(1)
-    with (
-        (LOGS / f"{run.name}.log").open("w", buffering=1) as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-        tempfile.TemporaryDirectory() as to,
-    ):
-        options = [option.replace("DATA_ROOT", root) for option in run.options]
-        start = time.perf_counter()
-        code = main(["fit", *options, f"--trainer.default_root_dir={to}",
-                 "--trainer.accelerator=cpu", "--curve.enabled=false"])  # fmt: skip
+    to = FOLDERS / run.name
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    with (to / "log.txt").open("w", buffering=1) as log:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            options = [option.replace("DATA_ROOT", root) for option in run.options]
+            start = time.perf_counter()
+            code = main(["fit", *options, f"--trainer.default_root_dir={to}",
+                     "--trainer.accelerator=cpu", "--curve.enabled=false"])  # fmt: skip
         if code:
             raise RuntimeError(f"{run.name}: multibeta fit failed; see {log.name}")
-        seconds = time.perf_counter() - start
-        folder = next(Path(to).glob("*/*"))
-        model, data = multibeta.load(folder), load_data(folder)
-        curves = {
-            split: multibeta.sweep(model, data, betas, split=split)
-            for split, betas in run.curves.items()
-        }
-        result: dict[str, Any] = {
-            "fit": " ".join(["multibeta fit", *run.options]),
-            "fit_seconds": round(seconds, 1),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "channels": _channels(model, data) if model.conditioning.features else None,
-            "curves": {split: curve.as_dict() for split, curve in curves.items()},
-        }
-        save(run.name, command, result)
-    return f"{run.name}: {seconds:.0f} s"
+    seconds = time.perf_counter() - start
+    (to / "seconds").write_text(f"{seconds:.1f}\n")
+    return seconds
+
+
+def _make(run: Run, command: str, root: str) -> float:
+    """Fit and measure a run; return the seconds of the fit."""
+    seconds = _fit(run, root)
+    folder = _folder(run)
+    model, data = multibeta.load(folder), load_data(folder)
+    curves = {
+        split: multibeta.sweep(model, data, betas, split=split)
+        for split, betas in run.curves.items()
+    }
+    result: dict[str, Any] = {
+        "fit": " ".join(["multibeta fit", *run.options]),
+        "fit_seconds": round(seconds, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "channels": _channels(model, data) if model.conditioning.features else None,
+        "curves": {split: curve.as_dict() for split, curve in curves.items()},
+    }
+    save(run.name, command, result)
+    return seconds
 
 
 def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, int]:

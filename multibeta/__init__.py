@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multibeta.betas import BetaRange, parse_betas
     from multibeta.checkpoints import load
-    from multibeta.curve import Curve, sweep
+    from multibeta.curve import Curve
+    from multibeta.evaluation import sweep
     from multibeta.model import MultiBetaVAE
     from multibeta.vae import BetaVAE
 
@@ -23,7 +24,7 @@ _HOME = {
     "MultiBetaVAE": "model",
     "load": "checkpoints",
     "parse_betas": "betas",
-    "sweep": "curve",
+    "sweep": "evaluation",
 }
 
 

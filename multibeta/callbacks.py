@@ -20,7 +20,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from multibeta.betas import parse_betas
-from multibeta.curve import Curve, Split, draw_strip, metrics_of, sweep
+from multibeta.curve import Curve
+from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.files import replacing
 from multibeta.model import MONITOR, MultiBetaVAE
 

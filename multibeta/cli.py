@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from multibeta.options import explain, nearest
 
-__all__ = ["compare", "curve", "main", "rate"]
+__all__ = ["compare", "curve", "main", "rate", "score"]
 
 _TRAINING = {
     "fit": "train a model, then measure its curve",
@@ -59,6 +59,8 @@ def curve(
     checkpoint: str,
     betas: str | None = None,
     metrics: str | None = None,
+    settings: dict[str, Any] | None = None,
+    against: list[str] | None = None,
     split: Literal["train", "val", "test"] = "test",
     out: str | None = None,
     device: str = "auto",
@@ -68,14 +70,18 @@ def curve(
 ) -> None:
     """Measure the rate-distortion curve of a checkpoint.
 
-    Prints a table, and writes curve.csv, curve.json, curve.png and strip.png.
+    Prints a table, and writes curve.csv, curve.json and pictures. After Ctrl-C the same command
+    goes on with the β's that are left.
 
     Args:
         checkpoint: A .ckpt file, or the folder of a run.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            information, nll, psnr, some of them with commas, or all.
+            information, nll, psnr, some of them with commas, or all that the data can serve.
+        settings: Settings of the metrics, such as --settings.nll.samples 256.
+        against: Checkpoints of dedicated models, of one β each, whose codes are compared with
+            the model's.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
             named after a checkpoint other than last.ckpt and a split other than test.
@@ -86,16 +92,24 @@ def curve(
             the checkpoint.
     """
     from multibeta.callbacks import save_curve, shown
-    from multibeta.curve import sweep
+    from multibeta.checkpoints import load
+    from multibeta.evaluation import sweep
     from multibeta.files import check_writable
 
     path, model, datamodule = _opened(checkpoint, device, data)
     folder = Path(out) if out else _folder_of(path, split)
     check_writable(folder)
-    measured = sweep(
-        model, datamodule, betas, metrics=metrics or (), split=split, extrapolate=extrapolate,
-        progress=sys.stderr.isatty(),
-    )  # fmt: skip
+    kept = folder / "curve.unfinished.json"
+    try:
+        measured = sweep(
+            model, datamodule, betas, metrics=_with_settings(metrics, settings, datamodule),
+            against=[load(other) for other in against or ()], split=split,
+            extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if kept.is_file():
+            print(f"\nstopped; the same command goes on from {shown(kept)}", file=sys.stderr)
+        raise
     save_curve(measured, model, datamodule, folder)
     print(json_.dumps(measured.as_dict()) if json else measured.table())
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
@@ -117,7 +131,31 @@ def _opened(checkpoint: str, device: str, data: dict[str, Any] | None) -> tuple[
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
-    return path, model, load_data(path, data)
+    return path, model, load_data(path, _read(data or {}))
+
+
+def _with_settings(
+    metrics: str | None, settings: dict[str, Any] | None, data: Any
+) -> dict[str, dict[str, Any]]:
+    """Return name → settings of the metrics, from ``{"nll.samples": "256"}`` and the like."""
+    from multibeta.evaluation import metrics_of
+
+    found = metrics_of(metrics or (), data)
+    flat = {
+        key: value
+        for name, of in (settings or {}).items()
+        for key, value in (
+            {f"{name}.{inner}": v for inner, v in of.items()}
+            if isinstance(of, dict)
+            else {name: of}
+        ).items()
+    }
+    for key, value in _read(flat).items():
+        name, _, setting = key.partition(".")
+        if name not in found:
+            raise ValueError(f"--settings.{key} is given, but not --metrics {name}; give both")
+        found[name][setting] = value
+    return metrics_of(found, data)
 
 
 def _folder_of(checkpoint: Path, split: str) -> Path:
@@ -188,7 +226,7 @@ def rate(
         json: Print the row as JSON.
         data: Settings of the data to change, such as --data.root FOLDER.
     """
-    from multibeta.curve import sweep
+    from multibeta.evaluation import sweep
 
     if sum(value is not None for value in (bits, nats, distortion, psnr)) != 1:
         raise ValueError("give one of --bits, --nats, --distortion, --psnr")
@@ -208,7 +246,83 @@ def rate(
     print(there.table())
 
 
-_VERBS: dict[str, Callable[..., None]] = {"curve": curve, "rate": rate, "compare": compare}
+def score(
+    checkpoint: str,
+    other: str,
+    betas: str | None = None,
+    samples: int = 16,
+    examples: int = 1000,
+    split: Literal["train", "val", "test"] = "test",
+    out: str | None = None,
+    device: str = "auto",
+    extrapolate: bool = False,
+    json: bool = False,
+    data: dict[str, Any] | None = None,
+    other_data: dict[str, Any] | None = None,
+) -> None:
+    """Tell another data set from the model's own by anomaly scores, at each β.
+
+    Scores every picture by D, R, D + R and an importance-weighted −log p(x), prints the AUROC of
+    each at each β, and writes scores.csv, scores.json, scores.npz (every example's) and
+    scores.png.
+
+    Args:
+        checkpoint: A .ckpt file, or the folder of a run.
+        other: The other data: its class's name, such as Omniglot, or a class path.
+        betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
+            default.
+        samples: Importance samples for an example.
+        examples: How many examples of each set, spread over it.
+        split: Which part of both.
+        out: The folder for the files; by default as for curve.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        extrapolate: Allow β outside the trained range.
+        json: Print the AUROCs as JSON instead of a table.
+        data: Settings of the model's data to change, such as --data.root FOLDER.
+        other_data: Settings of the other data, such as --other_data.root FOLDER.
+    """
+    from lightning.pytorch import LightningDataModule
+
+    from multibeta import data as own_sets
+    from multibeta.callbacks import shown
+    from multibeta.files import check_writable
+    from multibeta.scores import score as scored
+    from multibeta.specs import build
+
+    path, model, datamodule = _opened(checkpoint, device, data)
+    folder = Path(out) if out else _folder_of(path, split)
+    check_writable(folder)
+    sets = [name for name in own_sets.__all__ if name not in ("Batches", "ImageData")]
+    if "." not in other and other not in sets:
+        raise ValueError(f"no data set {other}{nearest(other, sets)}; {', '.join(sets)}, or a "
+                         "class path")  # fmt: skip
+    class_path = other if "." in other else f"multibeta.data.{other}"
+    others: Any = build(
+        {"class_path": class_path, "init_args": _read(other_data or {})},
+        LightningDataModule,  # type: ignore[type-abstract]
+    )
+    found = scored(
+        model, datamodule, others, betas, samples=samples, examples=examples, split=split,
+        extrapolate=extrapolate, progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    found.save(folder)
+    print(json_.dumps(found.as_dict()) if json else found.table())
+    print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
+
+
+def _read(given: dict[str, Any]) -> dict[str, Any]:
+    """Return settings from the command line as plain values: 3, not "3"."""
+    import yaml
+
+    return {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in given.items()}
+
+
+_VERBS: dict[str, Callable[..., None]] = {
+    "curve": curve,
+    "rate": rate,
+    "compare": compare,
+    "score": score,
+}
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -257,12 +371,21 @@ def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
 
 
 def _as_list(argv: list[str], run: Callable[..., None]) -> list[str]:
-    """Gather the words in front of the options, where the first parameter takes a list."""
-    first = next(iter(inspect.signature(run).parameters.values()))
-    if "list" not in str(first.annotation):
-        return argv
-    words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    return [json_.dumps(words), *argv[len(words) :]] if words else argv
+    """Gather the words of each parameter that takes a list, those in front of the first option."""
+    parameters = inspect.signature(run).parameters
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for word in argv:
+        if word.startswith("-"):
+            groups.append((word, []))
+        else:
+            groups[-1][1].append(word)
+    gathered = []
+    for option, words in groups:
+        parameter = parameters.get(option.removeprefix("--") or next(iter(parameters)))
+        takes_list = parameter is not None and "list" in str(parameter.annotation)
+        gathered += [option] * bool(option)
+        gathered += [json_.dumps(words)] if takes_list and words else words
+    return gathered
 
 
 def _doc(run: Callable[..., None]) -> str:

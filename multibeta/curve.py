@@ -1,46 +1,27 @@
-"""The rate-distortion curve: measure a model at any β, and keep, print and read the result."""
+"""The rate-distortion curve: what was measured at each β, kept, printed, drawn and read."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import math
 import os
-import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import lightning
 import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 
-import multibeta
 from multibeta import plots
-from multibeta.betas import parse_betas
-from multibeta.data import Batches, ImageData
 from multibeta.files import replacing
-from multibeta.metrics import METRICS, CurveMetric, Evaluated, RateDistortion
 from multibeta.metrics.alignment import HISTOGRAM
-from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
-from multibeta.options import nearest
 
-__all__ = ["Curve", "Split", "draw_strip", "metrics_of", "sweep"]
+__all__ = ["Curve"]
 
-Split = Literal["train", "val", "test"]
-
-_GROUP = 8
 _TOLERANCE = 0.01
-_HISTOGRAMS = 6
+_HISTOGRAMS, _HISTOGRAMS_BESIDE = 6, 4
 _WIDTH = 5
-_STRIP_COLUMNS, _STRIP_ROWS = 12, 7
 
 
 @dataclass(frozen=True)
@@ -135,9 +116,17 @@ class Curve:
             distances = np.array([of_beta["latent_w1"] for of_beta in self.latents])
             densities = np.array([of_beta["latent_histogram"] for of_beta in self.latents])
             # Those that change most over β.
-            chosen = np.sort(np.argsort(-np.ptp(distances, axis=0), kind="stable")[:_HISTOGRAMS])
-            path = folder / "alignment.png"
-            plots.alignment(self.rows, densities[:, chosen], chosen.tolist(), HISTOGRAM[:2], path)
+            count = _HISTOGRAMS if "against_w1" not in self.columns else _HISTOGRAMS_BESIDE
+            chosen = np.sort(np.argsort(-np.ptp(distances, axis=0), kind="stable")[:count])
+            beside = {
+                k: np.array(of_beta["against_histogram"])[chosen]
+                for k, of_beta in enumerate(self.latents)
+                if "against_histogram" in of_beta
+            }
+            plots.alignment(
+                self.rows, densities[:, chosen], chosen.tolist(), HISTOGRAM[:2],
+                folder / "alignment.png", beside,
+            )  # fmt: skip
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row a β."""
@@ -234,206 +223,6 @@ def _number(value: Any) -> Any:
     if isinstance(value, list):
         return [_number(v) for v in value]
     return math.nan if value is None else value
-
-
-@torch.no_grad()
-def sweep(
-    model: MultiBetaVAE,
-    data: LightningDataModule | Iterable[Any],
-    betas: str | float | Iterable[float] | None = None,
-    *,
-    metrics: str | Iterable[str] = (),
-    split: Split = "test",
-    extrapolate: bool = False,
-    progress: bool = False,
-) -> Curve:
-    """Measure rate, distortion and what else is asked for at each β, in one pass over the data.
-
-    Each β has its own folded model; all see the same batches and the same posterior noise, which
-    is fixed, so that a second sweep gives the same figures.
-
-    Args:
-        model: The model; it is measured on the device it is on.
-        data: A datamodule, or batches of pictures (B, C, H, W).
-        betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
-            range by default.
-        metrics: Names from :data:`multibeta.metrics.METRICS`, such as
-            ``["active_units", "nll"]`` or ``"active_units,nll"``, or ``"all"``.
-        split: Which part of a datamodule.
-        extrapolate: Allow β outside the trained range.
-        progress: Show a progress bar on stderr.
-
-    Returns:
-        The curve, with the columns of the metrics. Where the data knows the optimum in closed
-        form (a Gaussian source under a Gaussian likelihood), it stands beside each point.
-
-    Raises:
-        ValueError: If a β is outside the trained range, a metric is unknown, the data is empty,
-            does not fit the model, or has values that the likelihood gives no density to.
-    """
-    kinds = metrics_of(metrics)
-    grid = parse_betas(str(model.beta_range) if betas is None else betas)
-    vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
-    curve = [RateDistortion(vae.beta).beside(model.device) for vae in vaes]
-    more = [[kind(vae).beside(model.device) for kind in kinds.values()] for vae in vaes]
-    batches = _batches(data, split)
-    console = Console(stderr=True)
-
-    def shown(items: Iterable[Any], label: str) -> Iterable[Any]:
-        return track(items, label, console=console) if progress else items
-
-    stream = enumerate(shown(batches, f"{len(grid)} β's on the {split} set"))
-    # A β's weights stay in the processor's cache for several batches.
-    while group := list(itertools.islice(stream, _GROUP)):
-        pairs = []
-        for index, batch in group:
-            x = images_of(batch).to(next(model.parameters()))
-            if index == 0:
-                model.check_pictures(x)
-            noise = partial(evaluation_noise, batches, index, len(x), model.latent_dim)
-            pairs.append((x, noise, noise().to(x)))
-        for vae, metric, others in zip(vaes, curve, more, strict=True):
-            for x, noise, of_z in pairs:
-                terms = vae.elbo_terms(x, of_z)
-                metric.update(terms.distortion_nats, terms.rate_nats)
-                for other in others:
-                    other.update(Evaluated(x, terms, noise))
-    if not curve[0].update_called:
-        raise ValueError(f"the {split} set is empty; choose another split")
-    rows, latents = [metric.compute() for metric in curve], []
-    n = int(rows[0]["n"])
-    for row, others in zip(rows, shown(more, "metrics") if kinds else more, strict=True):
-        del row["n"]
-        row.update(_optimum(model, data, row))
-        found = {name: value for other in others for name, value in other.compute().items()}
-        row.update({name: v for name, v in found.items() if not isinstance(v, list)})
-        latents.append({name: v for name, v in found.items() if isinstance(v, list)})
-    for kind, metrics_of_kind in zip(kinds.values(), zip(*more, strict=True), strict=True):
-        for row, columns in zip(rows, kind.across(metrics_of_kind), strict=True):
-            row.update(columns)
-    measure = partial(sweep, model, data, split=split, extrapolate=extrapolate)
-    about = _about(model, data, split, n)
-    return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
-
-
-def metrics_of(names: str | Iterable[str]) -> dict[str, type[CurveMetric]]:
-    """Return the metrics of these names; see :func:`sweep`.
-
-    Raises:
-        ValueError: If one is unknown.
-    """
-    names = names.split(",") if isinstance(names, str) else names
-    names = [name.strip() for name in names if name.strip()]
-    names = list(METRICS) if names == ["all"] else names
-    for name in names:
-        if name not in METRICS:
-            raise ValueError(
-                f"metric {name} is unknown{nearest(name, METRICS)}; allowed: "
-                f"{', '.join(METRICS)}, or all"
-            )
-    return {name: METRICS[name] for name in names}
-
-
-@torch.no_grad()
-def draw_strip(
-    model: MultiBetaVAE,
-    data: LightningDataModule | Iterable[Any],
-    betas: Iterable[float],
-    path: str | os.PathLike[str],
-    *,
-    split: Split = "test",
-    extrapolate: bool = False,
-) -> None:
-    """Draw inputs and, below them, their reconstructions at β falling from row to row.
-
-    Args:
-        model: The model.
-        data: A datamodule, or batches of pictures.
-        betas: The β's; at most 7 of them, evenly chosen, get a row.
-        path: The picture to write.
-        split: Which part of a datamodule.
-        extrapolate: Allow β outside the trained range.
-    """
-    x = images_of(_examples(data, split, _STRIP_COLUMNS)).to(next(model.parameters()))
-    grid = sorted(betas)
-    rows = min(_STRIP_ROWS, len(grid))
-    chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}
-    reconstructions = {
-        beta: _array(model.at_beta(beta, extrapolate=extrapolate).reconstruct(x))
-        for beta in chosen
-    }
-    plots.strip(_array(x), reconstructions, path)
-
-
-def _examples(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Any:
-    """Return n pictures, spread over the set where that is possible: it may be sorted by class."""
-    batches = _batches(data, split)
-    if not isinstance(batches, Batches):
-        return images_of(next(iter(batches)))[:n]
-    count = len(batches.images)
-    rows = [i * count // n for i in range(n)] if count >= n else range(count)
-    return torch.as_tensor(batches.images[list(rows)])
-
-
-def _array(x: Tensor) -> Any:
-    return x.float().cpu().numpy()
-
-
-def _batches(data: LightningDataModule | Iterable[Any], split: Split) -> Iterable[Any]:
-    if not isinstance(data, LightningDataModule):
-        return data
-    if split not in ("train", "val", "test"):
-        raise ValueError(f"split={split} is unknown; allowed: train, val, test")
-    data.prepare_data()
-    if isinstance(data, ImageData):
-        return data.ordered(split)
-    # Lightning's stages name what a datamodule should make ready.
-    data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
-    return getattr(data, f"{split}_dataloader")()
-
-
-def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[str, float]:
-    """Return the closed-form optimum beside a point, where the data knows it."""
-    sigma = getattr(model.likelihood, "sigma", None)
-    optimum = getattr(data, "optimum", None)
-    found = optimum(row["beta"], sigma, model.latent_dim) if optimum and sigma else None
-    if found is None:
-        return {}
-    rate, distortion = found
-    objective = distortion + row["beta"] * rate
-    return {
-        "optimal_rate_nats": rate,
-        "optimal_distortion_nats": distortion,
-        "optimal_objective_nats": objective,
-        "excess_nats": row["objective_nats"] - objective,
-    }
-
-
-def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, Any]:
-    described = {
-        name: model.hparams[name]["class_path"].rpartition(".")[2]
-        for name in ("network", "likelihood", "objective")
-    }
-    return {
-        "data": type(data).__name__,
-        "split": split,
-        "n": n,
-        "shape": list(model.shape),
-        "d": math.prod(model.shape),
-        **described,
-        "sigma": getattr(model.likelihood, "sigma", None),
-        "latent_dim": model.latent_dim,
-        "conditioning": model.conditioning.kind,
-        "betas": str(model.beta_range),
-        "seed": model.run_seed,
-        "units": "nats per example, summed over dimensions",
-        "versions": {
-            "multibeta": multibeta.__version__,
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "python": platform.python_version(),
-        },
-    }
 
 
 def _headline(about: dict[str, Any]) -> str:

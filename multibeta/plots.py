@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from multibeta.files import replacing
 
-__all__ = ["alignment", "latents", "plane", "rate_distortion", "several", "strip"]
+__all__ = ["alignment", "latents", "plane", "rate_distortion", "scores", "several", "strip"]
 
 _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
@@ -173,50 +173,76 @@ def alignment(
     numbers: Sequence[int],
     span: tuple[float, float],
     path: str | os.PathLike[str],
+    beside: Mapping[int, np.ndarray] | None = None,
 ) -> None:
     """Draw how the aggregated posterior of chosen latents changes with β, and their alignment.
 
-    Above, rows of histograms, β falling, beside the prior; below, the correlation of each latent
-    with itself at the next higher β.
+    Above, rows of histograms, β falling, beside the prior, and to their right those of dedicated
+    models; below, the correlation of each latent with itself at the next higher β.
 
     Args:
-        rows: K rows, one a β, rising, with ``beta, next_correlation, next_cka``.
+        rows: K rows, one a β, rising, with ``beta, next_correlation, next_cka``, and with
+            dedicated models ``against_next_correlation, against_next_cka``.
         histograms: Densities of q(z_j) of the chosen latents: (K, latents, bins).
         numbers: Which latents they are.
         span: The lowest and highest code of the histograms.
         path: The picture to write.
+        beside: The number of a row → densities of the dedicated model at its β: (latents, bins).
     """
     betas = [row["beta"] for row in rows]
-    few = sorted({round(i * (len(betas) - 1) / 5) for i in range(6)}, reverse=True)
-    edges = np.linspace(*span, histograms.shape[2] + 1)
-    middles = (edges[:-1] + edges[1:]) / 2
-    prior = np.exp(-(middles**2) / 2) / np.sqrt(2 * np.pi)
+    able = sorted(beside) if beside else range(len(betas))
+    last = len(able) - 1
+    few = sorted({able[round(i * last / 5)] for i in range(6)}, reverse=True)
     columns = histograms.shape[1]
-    figure = Figure(figsize=(1.25 * columns + 0.9, 0.62 * len(few) + 2.2), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=[0.62 * len(few), 2.0])
-    above, below = parts
-    grid = above.subplots(len(few), columns, sharex=True, sharey=True, squeeze=False)
-    for axes_row, k in zip(grid, few, strict=True):
-        for axes, density in zip(axes_row, histograms[k], strict=True):
-            axes.fill_between(middles, density, color="tab:blue", alpha=0.6, linewidth=0)
-            axes.plot(middles, prior, color="0.3", linewidth=0.8)
-            axes.set(yticks=[])
-            axes.spines[["top", "right", "left"]].set_visible(False)
-        axes_row[0].set_ylabel(
-            f"β = {betas[k]:.2g}", rotation=0, ha="right", va="center", **_STYLE
+    blocks = {"one model": histograms} | ({"dedicated models": beside} if beside else {})
+    width, height = (
+        (0.95 if beside else 1.25) * columns * len(blocks) + 0.9,
+        0.62 * len(few) + (0.3 if beside else 0),
+    )
+    figure = Figure(figsize=(width, height + 2.2), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[height, 2.0])
+    above: Any = parts[0].subfigures(1, len(blocks), squeeze=False, wspace=0.03)[0]
+    for block, (title, densities) in zip(above, blocks.items(), strict=True):
+        if beside:
+            block.suptitle(title, **_STYLE)
+        grid = block.subplots(len(few), columns, sharex=True, sharey=True, squeeze=False)
+        for axes_row, k in zip(grid, few, strict=True):
+            _histograms(axes_row, densities[k], span)
+            axes_row[0].set_ylabel(
+                f"β = {betas[k]:.2g}", rotation=0, ha="right", va="center", **_STYLE
+            )
+        for axes, number in zip(grid[0], numbers, strict=True):
+            axes.set_title(f"latent {number}", **_STYLE)
+    axes = parts[1].subplots()
+    for name, label in {"correlation": "correlation", "cka": "linear CKA"}.items():
+        (line,) = axes.semilogx(
+            betas, [row[f"next_{name}"] for row in rows], "o-", markersize=3.5, label=label
         )
-    for axes, number in zip(grid[0], numbers, strict=True):
-        axes.set_title(f"latent {number}", **_STYLE)
-    axes = below.subplots()
-    for name, label in {"next_correlation": "correlation", "next_cka": "linear CKA"}.items():
-        axes.semilogx(betas, [row[name] for row in rows], "o-", markersize=3.5, label=label)
+        if beside:
+            points = [(betas[k], rows[k][f"against_next_{name}"]) for k in able]
+            axes.plot(
+                *zip(*points, strict=True), "D--", color=line.get_color(), markersize=4,
+                label=f"{label}, dedicated models",
+            )  # fmt: skip
     axes.set_xlabel("β")
     axes.set_ylabel("with the next higher β", **_STYLE)
     axes.set_ylim(top=1.02)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, **_STYLE)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), **_STYLE)
     _save(figure, path)
+
+
+def _histograms(row: Sequence[Any], densities: np.ndarray, span: tuple[float, float]) -> None:
+    """Draw densities (latents, bins), one an axes, beside that of the prior."""
+    edges = np.linspace(*span, densities.shape[1] + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    prior = np.exp(-(middles**2) / 2) / np.sqrt(2 * np.pi)
+    for axes, density in zip(row, densities, strict=True):
+        axes.fill_between(middles, density, color="tab:blue", alpha=0.6, linewidth=0)
+        axes.plot(middles, prior, color="0.3", linewidth=0.8)
+        axes.set(yticks=[], xticks=[-3, 0, 3])
+        axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def several(
@@ -241,6 +267,52 @@ def several(
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)
+    _save(figure, path)
+
+
+def scores(
+    rows: Sequence[Mapping[str, float]],
+    own: Mapping[str, np.ndarray],
+    other: Mapping[str, np.ndarray],
+    path: str | os.PathLike[str],
+    title: str = "",
+) -> None:
+    """Draw how well two sets are told apart over β, and the profiles of both.
+
+    Left the AUROC of each score; right the median and the middle half of D and of R.
+
+    Args:
+        rows: K rows, one a β, rising, with ``beta, auroc_distortion_nats, auroc_rate_nats,
+            auroc_neg_elbo_nats, auroc_nll_nats``.
+        own: ``distortion_nats`` and ``rate_nats`` of the model's own data: (K, N) each.
+        other: The same of the other data: (K, M).
+        path: The picture to write.
+        title: Text above the axes.
+    """
+    betas = [row["beta"] for row in rows]
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    left, *right = figure.subplots(1, 3)
+    names = {"distortion": "D", "rate": "R", "neg_elbo": "D + R", "nll": "−log p"}
+    for (name, label), marker in zip(names.items(), "osD^", strict=True):
+        areas = [row[f"auroc_{name}_nats"] for row in rows]
+        left.semilogx(betas, areas, f"{marker}-", markersize=3.5, label=label)
+    left.axhline(0.5, color="0.7", linewidth=0.8)
+    left.set_ylabel("AUROC")
+    left.legend(frameon=False, **_STYLE)
+    for axes, name, label in zip(
+        right, ("distortion_nats", "rate_nats"), ("distortion D", "rate R"), strict=True
+    ):
+        for values, of, colour in (own, "own data", "tab:blue"), (other, "other", "tab:orange"):
+            low, middle, high = np.quantile(values[name], [0.25, 0.5, 0.75], axis=1)
+            axes.semilogx(betas, middle, color=colour, label=of)
+            axes.fill_between(betas, low, high, color=colour, alpha=0.25, linewidth=0)
+        axes.set_ylabel(f"{label} (nats per example)")
+        axes.legend(frameon=False, **_STYLE)
+    for axes in (left, *right):
+        axes.set_xlabel("β")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", **_STYLE)
     _save(figure, path)
 
 

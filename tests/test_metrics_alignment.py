@@ -8,6 +8,8 @@ from multibeta.metrics.alignment import (
     expected_w2_squared,
     linear_cka,
     pairing,
+    sliced_w1,
+    w1,
     w1_to_prior,
 )
 from tests.test_metrics_information import evaluated
@@ -76,6 +78,28 @@ def test_w1_to_the_prior():
     assert w1_to_prior(0.5 * z[:, :1]).item() == pytest.approx(expected, abs=0.02)
 
 
+def test_w1_between_two_sets():
+    z = torch.randn(5_000, 2, dtype=torch.float64)
+    shift = torch.tensor([0.5, -2.0])
+    # Whatever the order of the samples.
+    assert w1(z.flip(0), z + shift).tolist() == pytest.approx([0.5, 2])
+
+
+def test_sliced_w1_sees_what_marginals_do_not():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(20_000, 2, dtype=torch.float64, generator=generator)
+    assert sliced_w1(z) == pytest.approx(0, abs=0.015)
+    # Two latents that are copies of each other: each is still N(0, 1).
+    copies = z[:, :1].expand(-1, 2)
+    assert w1_to_prior(copies).max() < 0.02
+    # Along (cos a, sin a) it has the standard deviation |cos a + sin a|: W₁ is |s − 1| √(2/π).
+    angles = torch.linspace(0, 2 * math.pi, 100_001, dtype=torch.float64)
+    spreads = (angles.cos() + angles.sin()).abs()
+    expected = ((spreads - 1).abs().mean() * math.sqrt(2 / math.pi)).item()
+    assert sliced_w1(copies, directions=2_000) == pytest.approx(expected, abs=0.02)
+    assert sliced_w1(copies, z, directions=2_000) == pytest.approx(expected, abs=0.02)
+
+
 def metric(theta):
     from multibeta.vae import BetaVAE
 
@@ -95,3 +119,10 @@ def test_columns_are_those_to_the_next_beta():
     assert rows[1]["next_correlation"] == pytest.approx(1)
     assert all(math.isnan(value) for value in rows[2].values())
     assert set(rows[0]) == set(rows[2])
+
+
+def test_moments_of_each_latent():
+    found = metric(0.2).compute()
+    z, _, _ = metric(0.2).codes()
+    assert found["latent_mean"] == pytest.approx(z.mean(0).tolist())
+    assert found["latent_std"] == pytest.approx(z.std(0, correction=0).tolist())

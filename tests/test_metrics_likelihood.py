@@ -37,14 +37,18 @@ def linear():
     return vae, MultivariateNormal(decoder.bias.detach(), covariance)
 
 
+def _noise(draw, n, samples):
+    return draw(samples, n, LATENTS)
+
+
 @torch.no_grad()
 def measured(vae, x, samples, most=10_000):
     metric = NLL(vae, samples, most)
-    generator = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     for batch in x.split(500):
-        draw = partial(torch.randn, generator=generator)
         terms = vae.elbo_terms(batch, draw(len(batch), LATENTS))
-        metric.update(Evaluated(batch, terms, lambda k: draw(k, len(batch), LATENTS)))  # noqa: B023
+        metric.update(Evaluated(batch, terms, partial(_noise, draw, len(batch))))
+    metric.finish()
     return metric.compute()
 
 

@@ -99,7 +99,12 @@ def test_alignment_draws_the_chosen_latents_with_beta_falling(tmp_path):
     path = tmp_path / "alignment.png"
     plots.alignment(rows, np.full((3, 2, 40), 0.1), [4, 7], (-4.0, 4.0), path)
     with Image.open(path) as image:
-        assert image.width > 400
+        width = image.width
+    beside = [{**row, "against_next_correlation": 0.1, "against_next_cka": 0.9} for row in rows]
+    dedicated = {0: np.full((2, 40), 0.1), 2: np.full((2, 40), 0.2)}
+    plots.alignment(beside, np.full((3, 2, 40), 0.1), [4, 7], (-4.0, 4.0), path, dedicated)
+    with Image.open(path) as image:
+        assert image.width > 1.3 * width > 400
 
 
 def test_several_curves_have_a_line_and_a_name_each(tmp_path, figures):

@@ -2,7 +2,7 @@
 
 from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.alignment import Alignment
-from multibeta.metrics.base import CurveMetric, Evaluated
+from multibeta.metrics.base import CurveMetric, Evaluated, Source
 from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
 from multibeta.metrics.psnr import PSNR
@@ -18,6 +18,7 @@ __all__ = [
     "Evaluated",
     "Information",
     "RateDistortion",
+    "Source",
 ]
 
 METRICS: dict[str, type[CurveMetric]] = {

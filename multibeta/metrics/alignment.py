@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ __all__ = [
     "expected_w2_squared",
     "linear_cka",
     "pairing",
+    "sliced_w1",
+    "w1",
     "w1_to_prior",
 ]
 
@@ -34,26 +36,26 @@ class Alignment(Codes):
     """How a β's code relates to that of the next higher β on the same examples, and to the prior.
 
     Distances between aggregated posteriors alone cannot tell: they are zero even where latents
-    have changed places. So the measures between β's are paired, example by example.
+    have changed places. So most of the measures between β's are paired, example by example.
     """
 
     def compute(self) -> dict[str, Any]:
         """Return how the aggregated posterior lies.
 
         Returns:
-            ``prior_w1``, the mean over latents of W₁(q(z_j), N(0, 1)); ``latent_w1``, it at each
-            latent; and ``latent_histogram``, the density of q(z_j) in 40 bins over [−4, 4].
+            ``prior_w1``, the mean over latents of W₁(q(z_j), N(0, 1)), and ``prior_sliced_w1``,
+            see :func:`sliced_w1`; at each latent ``latent_w1, latent_mean, latent_std`` of q(z_j),
+            and ``latent_histogram``, its density in 40 bins over [−4, 4].
         """
         z, _, _ = self.codes()
         distances = w1_to_prior(z)
-        low, high, bins = HISTOGRAM
         return {
             "prior_w1": distances.mean().item(),
+            "prior_sliced_w1": sliced_w1(z),
             "latent_w1": distances.tolist(),
-            "latent_histogram": [
-                (torch.histc(of_one, bins, low, high) * bins / (high - low) / len(z)).tolist()
-                for of_one in z.float().T
-            ],
+            "latent_mean": z.double().mean(0).tolist(),
+            "latent_std": z.double().std(0, correction=0).tolist(),
+            "latent_histogram": _histograms(z),
         }
 
     @classmethod
@@ -65,21 +67,79 @@ class Alignment(Codes):
 
         Returns:
             A row a β: ``next_correlation, next_misalignment`` (see :class:`Pairing`), ``next_w2``
-            (see :func:`expected_w2_squared`) and ``next_cka`` (see :func:`linear_cka`).
+            (see :func:`expected_w2_squared`), ``next_cka`` (see :func:`linear_cka`), ``next_w1``
+            (the mean over latents of :func:`w1`) and ``next_sliced_w1``.
         """
-        rows = []
         codes = [metric.gathered() for metric in metrics]
-        for (_, mean, std), (_, other_mean, other_std) in itertools.pairwise(codes):
-            pair = pairing(mean, other_mean)
-            w2 = expected_w2_squared(mean, std, other_mean, other_std).mean().item()
-            rows.append({
-                "next_correlation": pair.correlation, "next_misalignment": pair.misalignment,
-                "next_w2": w2, "next_cka": linear_cka(mean, other_mean),
-            })  # fmt: skip
-        return [*rows, dict.fromkeys(_COLUMNS, math.nan)]
+        rows = [_between(*pair, "next") for pair in itertools.pairwise(codes)]
+        return [*rows, _between(None, None, "next")]
+
+    @classmethod
+    def against(
+        cls, mine: Mapping[float, Alignment], theirs: Mapping[float, Alignment]
+    ) -> list[dict[str, Any]]:
+        """Return how one model's codes relate to those of dedicated models at the same β's.
+
+        Args:
+            mine: β, rising → the metric of the one model.
+            theirs: β, rising → that of a dedicated model.
+
+        Returns:
+            A row a β of the one model: the columns of :meth:`across` between the two models at
+            this β, as ``against_…``; those between this dedicated model and the one of the next
+            higher β, as ``against_next_…``; and ``against_prior_w1, against_histogram`` of
+            the dedicated model. Numbers are nan where there is none.
+
+        Raises:
+            ValueError: If no β is in both.
+        """
+        betas = list(theirs)
+        following = dict(itertools.pairwise(betas))
+        codes = {beta: metric.gathered() for beta, metric in theirs.items()}
+        rows: list[dict[str, Any]] = []
+        for beta, metric in mine.items():
+            same = next((b for b in betas if math.isclose(b, beta, rel_tol=1e-9)), math.nan)
+            there, later = codes.get(same), codes.get(following.get(same, math.nan))
+            row = _between(metric.gathered() if there else None, there, "against")
+            row |= _between(there if later else None, later, "against_next")
+            row["against_prior_w1"] = w1_to_prior(there[0]).mean().item() if there else math.nan
+            rows.append(row | ({"against_histogram": _histograms(there[0])} if there else {}))
+        if not any("against_histogram" in row for row in rows):
+            raise ValueError(
+                f"none of the other models' β's ({', '.join(f'{b:g}' for b in betas)}) is "
+                "measured; leave betas out to measure at these"
+            )
+        return rows
 
 
-_COLUMNS = ("next_correlation", "next_misalignment", "next_w2", "next_cka")
+_Code = tuple[Tensor, Tensor, Tensor]
+
+
+def _between(code: _Code | None, other: _Code | None, prefix: str) -> dict[str, Any]:
+    """Return the columns between the codes (z, mean, std) of two models; nan without them."""
+    if code is None or other is None:
+        found = dict.fromkeys(
+            ("correlation", "misalignment", "w2", "cka", "w1", "sliced_w1"), math.nan
+        )
+    else:
+        (z, mean, std), (other_z, other_mean, other_std) = code, other
+        pair = pairing(mean, other_mean)
+        found = {
+            "correlation": pair.correlation,
+            "misalignment": pair.misalignment,
+            "w2": expected_w2_squared(mean, std, other_mean, other_std).mean().item(),
+            "cka": linear_cka(mean, other_mean),
+            "w1": w1(z, other_z).mean().item(),
+            "sliced_w1": sliced_w1(z, other_z),
+        }
+    return {f"{prefix}_{name}": value for name, value in found.items()}
+
+
+def _histograms(z: Tensor) -> list[list[float]]:
+    """Return the density of each latent in the bins of HISTOGRAM."""
+    low, high, bins = HISTOGRAM
+    scale = bins / (high - low) / len(z)
+    return [(torch.histc(of_one, bins, low, high) * scale).tolist() for of_one in z.float().T]
 
 
 @dataclass(frozen=True)
@@ -189,4 +249,43 @@ def w1_to_prior(z: Tensor) -> Tensor:
     n = len(z)
     ranks = (torch.arange(n, dtype=torch.float64, device=z.device) + 0.5) / n
     quantiles = math.sqrt(2) * torch.erfinv(2 * ranks - 1)
-    return (z.double().sort(dim=0).values - quantiles[:, None]).abs().mean(0)
+    return (_sorted(z) - quantiles[:, None]).abs().mean(0)
+
+
+def w1(z: Tensor, other: Tensor) -> Tensor:
+    """Return the 1-Wasserstein distance between two sets' samples of each latent.
+
+    Args:
+        z: (N, Z).
+        other: As many samples: (N, Z).
+
+    Returns:
+        (Z,).
+    """
+    return (_sorted(z) - _sorted(other)).abs().mean(0)
+
+
+def sliced_w1(z: Tensor, other: Tensor | None = None, directions: int = 128) -> float:
+    """Return the mean 1-Wasserstein distance along random directions of the latent space.
+
+    It is 0 only if the joint distributions are equal, where W₁ of each latent compares marginal
+    ones. For N samples of the same distribution it is about N^(−1/2).
+
+    Args:
+        z: (N, Z).
+        other: As many samples: (N, Z); the prior N(0, I) by default.
+        directions: How many; they are drawn from a fixed seed.
+
+    References:
+        Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures".
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(z.shape[1], directions, generator=generator, dtype=torch.float64)
+    units = (drawn / drawn.norm(dim=0)).to(z.device)
+    along = z.double() @ units
+    apart = w1_to_prior(along) if other is None else w1(along, other.double() @ units)
+    return apart.mean().item()
+
+
+def _sorted(z: Tensor) -> Tensor:
+    return z.double().sort(dim=0).values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,22 @@ from multibeta.vae import BetaVAE, ELBOTerms
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Codes", "CurveMetric", "Evaluated", "Float64Metric", "mean_and_se"]
+__all__ = ["Codes", "CurveMetric", "Evaluated", "Float64Metric", "Source", "mean_and_se"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is measured on.
+
+    Args:
+        data: A datamodule, or batches.
+        split: Which part of a datamodule.
+        pictures: Gives this process's batches of pictures (B, C, H, W), in order, once more.
+    """
+
+    data: Any
+    split: str
+    pictures: Callable[[], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -28,11 +43,14 @@ class Evaluated:
         terms: D and R, the posterior and its sample.
         noise: More standard normal noise, a function of the batch's place in the data alone:
             a number K → (K, B, Z).
+        factors: What the pictures were made from, each factor's value by its number: (B, F);
+            None where the data does not say.
     """
 
     x: Tensor
     terms: ELBOTerms
     noise: Callable[[int], Tensor]
+    factors: Tensor | None = None
 
 
 def mean_and_se(n: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,8 +94,13 @@ class Float64Metric(Metric):
 class CurveMetric(Float64Metric):
     """A metric that adds columns to a curve.
 
+    A sweep calls ``prepare`` once; then at each β ``update`` with every batch; and when the pass
+    over the data is through, ``finish`` and ``compute`` of one β after the other.
+
     Args:
         vae: The model at the β that is measured.
+
+    The arguments of a subclass after ``vae`` are its settings.
     """
 
     def __init__(self, vae: BetaVAE) -> None:
@@ -89,13 +112,38 @@ class CurveMetric(Float64Metric):
         """The model at the β that is measured."""
         return self._vae[0]
 
+    @classmethod
+    def lacks(cls, data: object) -> str | None:
+        """Return what the data lacks for this metric, in a few words; None if nothing."""
+        return None
+
+    @classmethod
+    def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
+        """Make what all β's share.
+
+        Args:
+            source: What will be measured on.
+            settings: Arguments of the metric, as the user gave them.
+
+        Returns:
+            The arguments that the metric of every β is made with.
+        """
+        return settings
+
     def update(self, batch: Evaluated) -> None:
         """Add a batch."""
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """Do what takes long, on this process's share: a sweep shows and keeps each β's."""
+
     def compute(self) -> dict[str, Any]:
         """Return column → number, and for what is measured at each latent → list of numbers."""
         raise NotImplementedError
+
+    def about(self) -> dict[str, Any]:
+        """Return how it was measured, for curve.json."""
+        return {}
 
     @classmethod
     def across(cls, metrics: Sequence[Any]) -> list[dict[str, float]]:

@@ -43,16 +43,24 @@ class NLL(CurveMetric):
             raise ValueError(f"samples={samples} is too small; it is at least 1")
         self.samples = samples
         self.most = most
+        self._kept: list[tuple[Evaluated, slice]] = []
         self._seen = 0
         self.add_sums(n=(), sums=(3,), squares=(3,))
 
     def update(self, batch: Evaluated) -> None:
-        """Add a batch."""
+        """Keep a batch."""
         kept = slice(max(0, self.most // rank_and_world()[1] - self._seen))
         self._seen += len(batch.x)
+        if kept.stop:
+            self._kept.append((batch, kept))
+
+    def finish(self) -> None:
+        """Decode the samples."""
+        while self._kept:
+            self._add(*self._kept.pop())
+
+    def _add(self, batch: Evaluated, kept: slice) -> None:
         x = batch.x[kept]
-        if not len(x):
-            return
         noise = batch.noise(self.samples)
         log_w = importance_weights(self.vae, batch, noise, kept)
         # Samples of the prior know no example, so that a batch shares them.

@@ -1,0 +1,94 @@
+"""What can be measured at any β, on the models of the gap benchmark, and MIG on dSprites.
+
+    python -m benchmarks.measures DATA_ROOT [--jobs 2]
+
+measures_mnist.json: at 16 β's of the one model, where its rate goes, active units, likelihood,
+samples by the distance of LeNet's features, and anomaly scores against binarised Omniglot; at
+.01, .1, 1 and 10 the same of dedicated models, and the alignment of both. measures_dsprites.json:
+the disentanglement scores of one model over β. Models that are not on this machine are trained
+first. DATA_ROOT holds binarized_mnist/, omniglot/, dsprites/ and lenet_mnist/.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import multibeta
+from benchmarks.gap import DEDICATED, ONE
+from benchmarks.record import RESULTS, is_done, save
+from benchmarks.runs import Run, arguments, fitted
+from multibeta.checkpoints import load_data
+from multibeta.data import Omniglot
+from multibeta.scores import score
+
+COMMAND = "python -m benchmarks.measures DATA_ROOT"
+SEED = 0
+SPRITES = Run(
+    "measures_dsprites",
+    ("--config=sprites.yaml", "--data.root=DATA_ROOT", "--trainer.max_epochs=8",
+     "--trainer.limit_val_batches=0"),
+    {},
+)  # fmt: skip
+
+
+class BinarisedOmniglot(Omniglot):
+    """Omniglot's characters, black and white like the digits they are compared with."""
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """Read them."""
+        return {name: (x > 127).byte() * 255 for name, x in super().load().items()}
+
+
+def mnist(root: str, jobs: int) -> None:
+    """Measure the one model of the gap benchmark and its dedicated ones."""
+    sides = (ONE, *DEDICATED)
+    folders = fitted([side.run(side.best(), SEED) for side in sides], root, jobs)
+    one, *others = [multibeta.load(folder) for folder in folders]
+    data = load_data(folders[0], {"root": root})
+    lenet = {
+        "class_path": "benchmarks.lenet.LeNet",
+        "init_args": {"weights": str(Path(root) / "lenet_mnist" / "lenet_mnist_cnn.pt")},
+    }
+    metrics: dict[str, dict[str, Any]] = {
+        "active_units": {},
+        "information": {},
+        "nll": {"samples": 32, "most": 500},
+        "fid": {"extractor": lenet},
+    }
+    curve = multibeta.sweep(one, data, metrics=metrics)
+    curve.draw_pictures(RESULTS / "measures_mnist")
+    dedicated = [multibeta.sweep(other, data, metrics=metrics).rows[0] for other in others]
+    aligned = multibeta.sweep(one, data, metrics="alignment", against=others)
+    aligned.draw_pictures(RESULTS / "measures_mnist")
+    scores = score(one, data, BinarisedOmniglot(root), samples=16)
+    scores.save(RESULTS / "measures_mnist")
+    save("measures_mnist", COMMAND, {
+        "about": curve.about,
+        "one": list(curve.rows),
+        "dedicated": dedicated,
+        "aligned": aligned.rows,
+        "auroc": scores.as_dict(),
+    })  # fmt: skip
+
+
+def dsprites(root: str, jobs: int) -> None:
+    """Measure the disentanglement scores of one model on dSprites."""
+    (folder,) = fitted([SPRITES], root, jobs)
+    model, data = multibeta.load(folder), load_data(folder, {"root": root})
+    curve = multibeta.sweep(model, data, metrics="disentanglement,active_units")
+    save("measures_dsprites", COMMAND, {"fit": " ".join(SPRITES.options), **curve.as_dict()})
+
+
+def main() -> None:
+    """Make what is missing."""
+    given = arguments(__doc__).parse_args()
+    for make in (mnist, dsprites):
+        if not is_done(f"measures_{make.__name__}"):
+            make(given.root, given.jobs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,431 @@
+"""Measuring a model at any β: one pass over the data for all of them, then what takes long."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import lightning
+import torch
+from lightning.pytorch import LightningDataModule
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+import multibeta
+from multibeta import plots
+from multibeta.betas import parse_betas
+from multibeta.curve import Curve
+from multibeta.data import Batches, ImageData
+from multibeta.files import replacing
+from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
+from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+from multibeta.options import nearest
+from multibeta.vae import BetaVAE
+
+__all__ = ["Metrics", "Split", "batches_of", "draw_strip", "examples_of", "metrics_of", "sweep"]
+
+Split = Literal["train", "val", "test"]
+Metrics = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
+
+_GROUP = 8
+_STRIP_COLUMNS, _STRIP_ROWS = 12, 7
+
+
+@torch.no_grad()
+def sweep(
+    model: MultiBetaVAE,
+    data: LightningDataModule | Iterable[Any],
+    betas: str | float | Iterable[float] | None = None,
+    *,
+    metrics: Metrics = (),
+    against: Sequence[MultiBetaVAE] = (),
+    split: Split = "test",
+    extrapolate: bool = False,
+    progress: bool = False,
+    keep: str | os.PathLike[str] | None = None,
+) -> Curve:
+    """Measure rate, distortion and what else is asked for at each β, in one pass over the data.
+
+    Each β has its own folded model; all see the same batches and the same posterior noise, which
+    is fixed, so that a second sweep gives the same figures. What takes long is done after the
+    pass, one β after the other.
+
+    Args:
+        model: The model; it is measured on the device it is on.
+        data: A datamodule, or batches of pictures (B, C, H, W).
+        betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
+            range by default, or the β's of ``against``.
+        metrics: Names from :data:`multibeta.metrics.METRICS`, such as
+            ``["active_units", "nll"]`` or ``"active_units,nll"``, or ``"all"`` that the data can
+            serve; or name → settings, such as ``{"nll": {"samples": 256}}``.
+        against: Dedicated models, with one β each, whose codes are compared with the model's: see
+            :meth:`multibeta.metrics.Alignment.against`.
+        split: Which part of a datamodule.
+        extrapolate: Allow β outside the trained range.
+        progress: Show a progress bar on stderr.
+        keep: A file for the β's that are finished, removed at the end; where there is one, of the
+            same model, data and metrics, its β's are taken from it.
+
+    Returns:
+        The curve, with the columns of the metrics. Where the data knows the optimum in closed
+        form (a Gaussian source under a Gaussian likelihood), it stands beside each point.
+
+    Raises:
+        ValueError: If a β is outside the trained range, a metric or a setting is unknown, the
+            data is empty, does not fit the model, lacks what a metric needs, or has values that
+            the likelihood gives no density to.
+    """
+    batches = batches_of(data, split)
+    settings = metrics_of(metrics, data)
+    if against:
+        settings.setdefault("alignment", {})
+    others = {_only_beta(other, model): other.to(model.device) for other in against}
+    if len(others) < len(against):
+        raise ValueError("two of the other models have the same β; give one a β")
+    default = sorted(others) or str(model.beta_range)
+    grid = parse_betas(default if betas is None else betas)
+    vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
+    source = Source(data, split, partial(_pictures, batches, model))
+    made = {name: METRICS[name].prepare(source, given) for name, given in settings.items()}
+    points = [_Point.of(vae, made, model.device) for vae in vaes]
+    alignment = {name: given for name, given in made.items() if name == "alignment"}
+    beside = [
+        _Point.of(other.at_beta(beta), alignment, model.device)
+        for beta, other in sorted(others.items())
+    ]
+
+    def shown(items: Iterable[Any], label: str) -> Iterable[Any]:
+        return track(items, label, console=Console(stderr=True)) if progress else items
+
+    stream = shown(batches, f"{len(grid)} β's on the {split} set")
+    _pass([*points, *beside], model, batches, stream, getattr(data, "factors", {}).get(split))
+    if not points[0].curve.update_called:
+        raise ValueError(f"the {split} set is empty; choose another split")
+    rows, latents = [point.curve.compute() for point in points], []
+    about = _about(model, data, split, int(rows[0]["n"]))
+    kept = _Kept(keep if settings else None, [about, settings], model)
+    for row, point in zip(rows, shown(points, "metrics") if settings else points, strict=True):
+        del row["n"]
+        row.update(_optimum(model, data, row))
+        found = kept.get(point.vae.beta)
+        if found is None:
+            found = point.finished()
+            kept.add(point.vae.beta, found)
+        latents.append(_put(found, row))
+    for name in settings:
+        of_all = [point.metrics[name] for point in points]
+        for row, columns in zip(rows, METRICS[name].across(of_all), strict=True):
+            row.update(columns)
+        if said := of_all[0].about():
+            about[name] = said
+    if beside:
+        mine, theirs = (
+            {point.vae.beta: cast(Alignment, point.metrics["alignment"]) for point in side}
+            for side in (points, beside)
+        )
+        compared = Alignment.against(mine, theirs)
+        for row, of_latents, columns in zip(rows, latents, compared, strict=True):
+            of_latents.update(_put(columns, row))
+    kept.remove()
+    measure = partial(sweep, model, data, split=split, extrapolate=extrapolate)
+    return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What is measured at one β."""
+
+    vae: BetaVAE
+    curve: RateDistortion
+    metrics: dict[str, CurveMetric]
+
+    @classmethod
+    def of(cls, vae: BetaVAE, made: Mapping[str, dict[str, Any]], device: torch.device) -> _Point:
+        """Return one with metrics of these names and arguments."""
+        metrics = {name: METRICS[name](vae, **of).beside(device) for name, of in made.items()}
+        return cls(vae, RateDistortion(vae.beta).beside(device), metrics)
+
+    def update(self, x: Tensor, noise: Any, of_z: Tensor, factors: Tensor | None) -> None:
+        """Add a batch."""
+        terms = self.vae.elbo_terms(x, of_z)
+        self.curve.update(terms.distortion_nats, terms.rate_nats)
+        for metric in self.metrics.values():
+            metric.update(Evaluated(x, terms, noise, factors))
+
+    def finished(self) -> dict[str, Any]:
+        """Return the columns of the metrics."""
+        found: dict[str, Any] = {}
+        for metric in self.metrics.values():
+            metric.finish()
+            found.update(metric.compute())
+        return found
+
+
+def _pass(
+    points: Sequence[_Point],
+    model: MultiBetaVAE,
+    batches: Iterable[Any],
+    stream: Iterable[Any],
+    factors: Tensor | None,
+) -> None:
+    """Pass the data through the model at each β.
+
+    Args:
+        points: The β's.
+        model: The model.
+        batches: Where the data comes from.
+        stream: The same, shown while it passes.
+        factors: Those of all examples.
+    """
+    numbered = enumerate(stream)
+    # A β's weights stay in the processor's cache for several batches.
+    while group := list(itertools.islice(numbered, _GROUP)):
+        seen = []
+        for index, batch in group:
+            x = images_of(batch).to(next(model.parameters()))
+            if index == 0:
+                model.check_pictures(x)
+            noise = partial(evaluation_noise, batches, index, len(x), model.latent_dim)
+            of_batch = None
+            if factors is not None and isinstance(batches, Batches):
+                first = batches.global_index(index) * batches.batch_size
+                of_batch = factors[first : first + len(x)]
+            seen.append((x, noise, noise().to(x), of_batch))
+        for point in points:
+            for each in seen:
+                point.update(*each)
+
+
+def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:
+    for batch in batches:
+        yield images_of(batch).to(next(model.parameters()))
+
+
+def _put(found: Mapping[str, Any], row: dict[str, float]) -> dict[str, list[Any]]:
+    """Add the numbers to a row; return the lists, which belong to the latents."""
+    row.update({name: value for name, value in found.items() if not isinstance(value, list)})
+    return {name: value for name, value in found.items() if isinstance(value, list)}
+
+
+class _Kept:
+    """The columns of the β's that are finished, in a file until all are.
+
+    Args:
+        path: The file; None keeps nothing.
+        what: What is measured, and how.
+        model: The model.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None, what: Any, model: MultiBetaVAE
+    ) -> None:
+        self._path = Path(path) if path else None
+        self._found: dict[str, dict[str, Any]] = {}
+        if self._path is None:
+            return
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode())
+        for weights in model.state_dict().values():
+            digest.update(weights.detach().cpu().contiguous().numpy().tobytes())
+        self._key = digest.hexdigest()
+        if self._path.is_file():
+            try:
+                content = json.loads(self._path.read_text())
+                self._found = content["betas"] if content["key"] == self._key else {}
+            except (ValueError, KeyError, TypeError):
+                self._found = {}
+
+    def get(self, beta: float) -> dict[str, Any] | None:
+        """Return the columns at a β; None if they are not there."""
+        return self._found.get(repr(beta))
+
+    def add(self, beta: float, found: dict[str, Any]) -> None:
+        """Keep the columns at a β."""
+        if self._path is None:
+            return
+        self._found[repr(beta)] = found
+        with replacing(self._path) as temporary:
+            temporary.write_text(json.dumps({"key": self._key, "betas": self._found}))
+
+    def remove(self) -> None:
+        """Remove the file."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def _only_beta(other: MultiBetaVAE, model: MultiBetaVAE) -> float:
+    """Return the β of a dedicated model whose codes can be compared with the model's."""
+    low, high = other.beta_range.low, other.beta_range.high
+    if low != high:
+        raise ValueError(
+            f"a model for β in {other.beta_range} is no dedicated one; give models of one β each"
+        )
+    for name in ("shape", "latent_dim"):
+        a, b = getattr(model, name), getattr(other, name)
+        if a != b:
+            raise ValueError(
+                f"the model at β = {low:g} has {name}={b} and not {a}; give models whose codes "
+                "can be compared"
+            )
+    return low
+
+
+def metrics_of(given: Metrics, data: object = None) -> dict[str, dict[str, Any]]:
+    """Return the metrics asked for, with their settings; see :func:`sweep`.
+
+    Args:
+        given: What was asked for.
+        data: What they will be measured on; None to check names and settings alone.
+
+    Raises:
+        ValueError: If a metric or a setting is unknown, or the data lacks what a metric needs.
+    """
+    if isinstance(given, str):
+        given = given.split(",")
+    settings = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
+    found = {name.strip(): dict(of or {}) for name, of in settings.items() if name.strip()}
+    if list(found) == ["all"]:
+        return {name: {} for name, kind in METRICS.items() if not kind.lacks(data)}
+    for name, of in found.items():
+        if name not in METRICS:
+            raise ValueError(
+                f"metric {name} is unknown{nearest(name, METRICS)}; allowed: "
+                f"{', '.join(METRICS)}, or all"
+            )
+        known = list(inspect.signature(METRICS[name]).parameters)[1:]
+        for setting in of:
+            if setting not in known:
+                raise ValueError(
+                    f"metric {name} has no setting {setting}{nearest(setting, known)}; it has "
+                    f"{', '.join(known) or 'none'}"
+                )
+        if data is not None and (lacks := METRICS[name].lacks(data)):
+            raise ValueError(f"metric {name} cannot be measured: {lacks}")
+    return found
+
+
+@torch.no_grad()
+def draw_strip(
+    model: MultiBetaVAE,
+    data: LightningDataModule | Iterable[Any],
+    betas: Iterable[float],
+    path: str | os.PathLike[str],
+    *,
+    split: Split = "test",
+    extrapolate: bool = False,
+) -> None:
+    """Draw inputs and, below them, their reconstructions at β falling from row to row.
+
+    Args:
+        model: The model.
+        data: A datamodule, or batches of pictures.
+        betas: The β's; at most 7 of them, evenly chosen, get a row.
+        path: The picture to write.
+        split: Which part of a datamodule.
+        extrapolate: Allow β outside the trained range.
+    """
+    x = examples_of(data, split, _STRIP_COLUMNS).to(next(model.parameters()))
+    grid = sorted(betas)
+    rows = min(_STRIP_ROWS, len(grid))
+    chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}
+    reconstructions = {
+        beta: _array(model.at_beta(beta, extrapolate=extrapolate).reconstruct(x))
+        for beta in chosen
+    }
+    plots.strip(_array(x), reconstructions, path)
+
+
+def examples_of(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Tensor:
+    """Return n pictures, spread over the set where that is possible: it may be sorted by class.
+
+    Args:
+        data: A datamodule, or batches of pictures.
+        split: Which part of a datamodule.
+        n: How many; fewer if there are fewer.
+
+    Returns:
+        (n, C, H, W), floating point.
+    """
+    batches = batches_of(data, split)
+    if isinstance(batches, Batches):
+        count = len(batches.images)
+        rows = [i * count // n for i in range(n)] if count >= n else range(count)
+        return images_of(torch.as_tensor(batches.images[list(rows)]))
+    found: list[Tensor] = []
+    for batch in batches:
+        found.append(images_of(batch))
+        if sum(map(len, found)) >= n:
+            break
+    return torch.cat(found)[:n]
+
+
+def _array(x: Tensor) -> Any:
+    return x.float().cpu().numpy()
+
+
+def batches_of(data: LightningDataModule | Iterable[Any], split: Split) -> Iterable[Any]:
+    """Return the batches of a part of the data, in order."""
+    if not isinstance(data, LightningDataModule):
+        return data
+    if split not in ("train", "val", "test"):
+        raise ValueError(f"split={split} is unknown; allowed: train, val, test")
+    data.prepare_data()
+    if isinstance(data, ImageData):
+        return data.ordered(split)
+    # Lightning's stages name what a datamodule should make ready.
+    data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
+    return getattr(data, f"{split}_dataloader")()
+
+
+def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[str, float]:
+    """Return the closed-form optimum beside a point, where the data knows it."""
+    sigma = getattr(model.likelihood, "sigma", None)
+    optimum = getattr(data, "optimum", None)
+    found = optimum(row["beta"], sigma, model.latent_dim) if optimum and sigma else None
+    if found is None:
+        return {}
+    rate, distortion = found
+    objective = distortion + row["beta"] * rate
+    return {
+        "optimal_rate_nats": rate,
+        "optimal_distortion_nats": distortion,
+        "optimal_objective_nats": objective,
+        "excess_nats": row["objective_nats"] - objective,
+    }
+
+
+def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, Any]:
+    described = {
+        name: model.hparams[name]["class_path"].rpartition(".")[2]
+        for name in ("network", "likelihood", "objective")
+    }
+    return {
+        "data": type(data).__name__,
+        "split": split,
+        "n": n,
+        "shape": list(model.shape),
+        "d": math.prod(model.shape),
+        **described,
+        "sigma": getattr(model.likelihood, "sigma", None),
+        "latent_dim": model.latent_dim,
+        "conditioning": model.conditioning.kind,
+        "betas": str(model.beta_range),
+        "seed": model.run_seed,
+        "units": "nats per example, summed over dimensions",
+        "versions": {
+            "multibeta": multibeta.__version__,
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "python": platform.python_version(),
+        },
+    }
