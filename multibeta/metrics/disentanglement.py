@@ -212,9 +212,12 @@ def dci(codes: Tensor, factors: Tensor) -> DCI:
         ).fit(z[fit], of_one[fit])
         importances.append(forest.feature_importances_)
         commonest = np.bincount(of_one[fit]).argmax()
-        error = (forest.predict(z[held_out]) != of_one[held_out]).mean()
-        guessed = (commonest != of_one[held_out]).mean()
-        informativeness.append(1 - error / max(guessed, 1 / len(held_out)))
+        error, guessed = (
+            (named != of_one[held_out]).mean()
+            for named in (forest.predict(z[held_out]), commonest)
+        )
+        used = forest.feature_importances_.any()  # else the forest guesses too
+        informativeness.append(1 - error / max(guessed, 1 / len(held_out)) if used else 0.0)
     by_factor = np.array(importances)
     return DCI(_concentration(by_factor.T), _concentration(by_factor), _mean(informativeness))
 
