@@ -108,7 +108,7 @@ class Curve:
         """
         folder, title = Path(folder), _headline(self.about)
         self.plot(folder / "curve.png")
-        plots.plane(self.rows, folder / "plane.png", title)
+        plots.plane(self.rows, folder / "plane.png", title, self.about.get("entropy_nats"))
         if self.latents and "latent_rate_nats" in self.latents[0]:
             rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
             plots.latents(self["beta"], rates, folder / "latents.png", title)

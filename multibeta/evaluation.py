@@ -417,6 +417,7 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, A
         "d": math.prod(model.shape),
         **described,
         "sigma": getattr(model.likelihood, "sigma", None),
+        "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,
         "conditioning": model.conditioning.kind,
         "betas": str(model.beta_range),

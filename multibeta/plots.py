@@ -86,18 +86,24 @@ def rate_distortion(
 
 
 def plane(
-    rows: Sequence[Mapping[str, float]], path: str | os.PathLike[str], title: str = ""
+    rows: Sequence[Mapping[str, float]],
+    path: str | os.PathLike[str],
+    title: str = "",
+    entropy_nats: float | None = None,
 ) -> None:
     """Draw the curve in the rate-distortion plane, with what β means there.
 
     At each point a short line with the slope −β, to which the curve of the best models is tangent;
-    in grey the lines of equal −ELBO, D + R; and, where the optimum is known, the region that no
-    model reaches.
+    in grey the lines of equal −ELBO, D + R; and, where they are known, the region that no model
+    reaches and, in it, the line D = H − R, below which not even the source's entropy allows one.
+    Where the information I was measured, it stands beside the rate: H − D ≤ I ≤ R.
 
     Args:
-        rows: One a β, as for :func:`rate_distortion`.
+        rows: One a β, as for :func:`rate_distortion`; with ``information_nats`` and ``log_n_nats``
+            where it was measured.
         path: The picture to write.
         title: Text above the axes.
+        entropy_nats: The entropy H of the source.
 
     References:
         Alemi et al. 2018, "Fixing a Broken ELBO", arXiv 1711.00464, figure 1.
@@ -119,6 +125,9 @@ def plane(
         rates, distortions = zip(*best, strict=True)
         axes.fill_between(rates, distortions, bottom, color="0.9", label="out of reach")
         axes.plot(rates, distortions, "k", linewidth=0.8, label="closed-form optimum")
+    if entropy_nats is not None:
+        ends = np.array([left, right])
+        axes.plot(ends, entropy_nats - ends, "k--", linewidth=0.8, label="D = H − R")
     # As long on the picture, whatever the slope.
     reach = 0.06 / np.hypot(1 / width, beta / height)
     for b, r, d, dx in zip(beta, rate, distortion, reach, strict=True):
@@ -126,6 +135,14 @@ def plane(
     axes.plot([], [], color="tab:red", linewidth=1.1, label="slope −β")
     axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO")
     axes.plot(rate, distortion, "o", color="tab:blue", markersize=3.5, label="measured")
+    if "information_nats" in rows[0]:
+        # Near log N it is the number of examples that is measured.
+        known = [row for row in rows if row["information_nats"] < row["log_n_nats"] - 2]
+        axes.plot(
+            [row["information_nats"] for row in known],
+            [row["distortion_nats"] for row in known],
+            "o", color="tab:blue", markersize=4.5, fillstyle="none", label="I in place of R",
+        )  # fmt: skip
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel("distortion D (nats per example)")

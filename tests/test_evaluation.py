@@ -336,6 +336,14 @@ def test_the_optimum_stands_beside_each_point():
             row["objective_nats"] - row["optimal_objective_nats"]
         )
     assert "optimal R" in curve.table()
+    # −ELBO is at least the entropy of the source.
+    entropy = curve.about["entropy_nats"]
+    assert entropy == pytest.approx(
+        torch.distributions.Normal(0, torch.tensor(Gaussian().spectrum).sqrt()).entropy().sum().item(),
+        rel=1e-6,
+    )
+    assert min(curve["neg_elbo_nats"]) > entropy
+    assert sweep(model(), Digits(), "1").about["entropy_nats"] is None
     assert "optimal_rate_nats" not in sweep(model(), Digits(), "1").columns
 
 

@@ -86,6 +86,17 @@ def test_plane_has_a_tangent_of_slope_beta_at_each_point(tmp_path, figures):
     assert "out of reach" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def test_plane_shows_what_the_entropy_and_the_information_allow(tmp_path, figures):
+    rows = [{**row, "information_nats": 0.5 * row["rate_nats"], "log_n_nats": 6.0} for row in ROWS]
+    plots.plane(rows, tmp_path / "plane.png", entropy_nats=30.0)
+    (axes,) = figures[0].axes
+    lines = {line.get_label(): line for line in axes.lines}
+    bound = lines["D = H − R"]
+    assert np.allclose(bound.get_xdata() + bound.get_ydata(), 30)
+    shown = [0.5 * row["rate_nats"] for row in ROWS if 0.5 * row["rate_nats"] < 4]
+    assert lines["I in place of R"].get_xdata() == shown
+
+
 def test_latents_are_sorted_and_named(tmp_path, figures):
     rates = np.array([[0.5, 3.0, 1.0], [0.0, 1.0, 0.2]])
     plots.latents([0.1, 1.0], rates, tmp_path / "latents.png")

@@ -87,6 +87,11 @@ class ImageData(LightningDataModule):
         """
         return None
 
+    @property
+    def entropy_nats(self) -> float | None:
+        """The differential entropy H of the source, nats per example; None where it is unknown."""
+        return None
+
     def __repr__(self) -> str:
         """The call that makes this data set."""
         names = inspect.signature(type(self)).parameters

@@ -84,6 +84,11 @@ class Gaussian(ImageData):
             splits[name] = torch.from_numpy(examples.astype(np.float32))[:, None, None]
         return splits
 
+    @property
+    def entropy_nats(self) -> float:
+        """H = ½ Σ log 2πeλ."""
+        return 0.5 * sum(math.log(2 * math.pi * math.e * value) for value in self.spectrum)
+
     def optimum(self, beta: float, sigma: float, latent_dim: int) -> tuple[float, float]:
         """The least D + βR of this source: see `water_filling`."""
         return water_filling(self.spectrum, beta, sigma, latent_dim)
