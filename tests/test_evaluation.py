@@ -339,7 +339,10 @@ def test_the_optimum_stands_beside_each_point():
     # −ELBO is at least the entropy of the source.
     entropy = curve.about["entropy_nats"]
     assert entropy == pytest.approx(
-        torch.distributions.Normal(0, torch.tensor(Gaussian().spectrum).sqrt()).entropy().sum().item(),
+        torch.distributions.Normal(0, torch.tensor(Gaussian().spectrum).sqrt())
+        .entropy()
+        .sum()
+        .item(),
         rel=1e-6,
     )
     assert min(curve["neg_elbo_nats"]) > entropy
