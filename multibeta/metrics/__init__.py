@@ -3,6 +3,7 @@
 from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.alignment import Alignment
 from multibeta.metrics.base import CurveMetric, Evaluated, Source
+from multibeta.metrics.disentanglement import Disentanglement
 from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
 from multibeta.metrics.psnr import PSNR
@@ -15,6 +16,7 @@ __all__ = [
     "ActiveUnits",
     "Alignment",
     "CurveMetric",
+    "Disentanglement",
     "Evaluated",
     "Information",
     "RateDistortion",
@@ -24,6 +26,7 @@ __all__ = [
 METRICS: dict[str, type[CurveMetric]] = {
     "active_units": ActiveUnits,
     "alignment": Alignment,
+    "disentanglement": Disentanglement,
     "information": Information,
     "nll": NLL,
     "psnr": PSNR,
