@@ -78,7 +78,8 @@ def curve(
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            fid, information, nll, psnr, some of them with commas, or all that the data can serve.
+            disentanglement, fid, information, nll, psnr, some of them with commas, or all that
+            the data can serve.
         settings: Settings of the metrics, such as --settings.nll.samples 256.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
             the model's.

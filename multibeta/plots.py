@@ -137,7 +137,7 @@ def plane(
     axes.plot(rate, distortion, "o", color="tab:blue", markersize=3.5, label="measured")
     if "information_nats" in rows[0]:
         # Near log N it is the number of examples that is measured.
-        known = [row for row in rows if row["information_nats"] < row["log_n_nats"] - 1]
+        known = [row for row in rows if row["information_nats"] < row["log_n_nats"] - 2]
         axes.plot(
             [row["information_nats"] for row in known],
             [row["distortion_nats"] for row in known],

@@ -68,7 +68,7 @@ MAKE = {
 
 
 def test_there_is_a_config_for_each_data_set():
-    assert {c.stem for c in CONFIGS} == {*MAKE, "cifar10", "digits", "gaussian"}
+    assert {c.stem for c in CONFIGS} == {*MAKE, "cifar10", "digits", "gaussian", "sprites"}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.stem)
@@ -81,6 +81,8 @@ def test_config(config, tmp_path, monkeypatch):
     elif config.stem == "cifar10":
         cifar10(root, monkeypatch)
         options = [f"--data.root={root}"]
+    elif config.stem == "sprites":
+        options = ["--data.size=30"]
     arguments = [
         "--config", config.name, *options, "--data.batch_size=3", "--trainer.max_steps=1",
         "--trainer.accelerator=cpu", "--trainer.check_val_every_n_epoch=1",

@@ -24,6 +24,7 @@ from multibeta.data import (
     Folder,
     Gaussian,
     Omniglot,
+    Sprites,
 )
 from multibeta.data.gaussian import water_filling
 from tests.helpers import refused
@@ -67,6 +68,7 @@ def check_splits(data, counts):
         MNIST,
         NPZ,
         Omniglot,
+        Sprites,
     ],
 )
 def test_arguments_are_attributes(cls):

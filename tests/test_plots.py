@@ -93,7 +93,7 @@ def test_plane_shows_what_the_entropy_and_the_information_allow(tmp_path, figure
     lines = {line.get_label(): line for line in axes.lines}
     bound = lines["D = H − R"]
     assert np.allclose(bound.get_xdata() + bound.get_ydata(), 30)
-    shown = [0.5 * row["rate_nats"] for row in ROWS if 0.5 * row["rate_nats"] < 5]
+    shown = [0.5 * row["rate_nats"] for row in ROWS if 0.5 * row["rate_nats"] < 4]
     assert lines["I in place of R"].get_xdata() == shown
 
 

@@ -12,6 +12,7 @@ from multibeta.data.gaussian import Gaussian
 from multibeta.data.mnist import MNIST
 from multibeta.data.npz import NPZ
 from multibeta.data.omniglot import Omniglot
+from multibeta.data.sprites import Sprites
 
 __all__ = [
     "CIFAR10",
@@ -26,4 +27,5 @@ __all__ = [
     "Gaussian",
     "ImageData",
     "Omniglot",
+    "Sprites",
 ]

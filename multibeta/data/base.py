@@ -27,6 +27,9 @@ class ImageData(LightningDataModule):
     Attributes:
         splits: After `setup`, the arrays (N, C, H, W) of "train", "val" and "test": uint8 with
             intensities 0 to 255 (binary images: 0 and 255), or float32.
+        factors: After `setup`, what is known of each image, as the numbers 0, 1, … of the values
+            of F factors: "train", "val" and "test" → (N, F), int64; empty where nothing is known.
+        factor_names: The names of the factors.
 
     Args:
         root: Where the files are.
@@ -46,6 +49,8 @@ class ImageData(LightningDataModule):
         self.batch_size = batch_size
         self.flip = flip
         self.splits: dict[str, Tensor | np.memmap] = {}
+        self.factors: dict[str, Tensor] = {}
+        self.factor_names: tuple[str, ...] = ()
         self._train_batches: Batches | None = None
         self._position: dict[str, int] | None = None
 

@@ -1,10 +1,12 @@
 """NPZ: the arrays of any .npz file."""
 
-__all__ = ["NPZ", "load_npz", "npz_shape"]
+__all__ = ["NPZ", "load_npz", "npz_rows", "npz_shape"]
 
+import math
 import zipfile
+import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from multibeta.data.base import SPLITS, ImageData, random_rows
 
 ALLOWED = "bool, uint8, float32 or float64"
 LAYOUTS = "(N, H, W), (N, C, H, W), or (N, H, W, C) with C = 1 or 3"
+BLOCK = 4096  # rows
 USUAL_KEYS = ("images", "imgs", "x", "data")
 
 
@@ -113,6 +116,38 @@ def load_npz(path: Path, key: str | None = None) -> dict[str, Tensor]:
     return {split: torch.from_numpy(arrays[split]) for split in SPLITS}
 
 
+def npz_rows(path: Path, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+    """Some rows of an array in an .npz file, read without holding the others.
+
+    Args:
+        path: The file.
+        name: The array's name.
+        rows: Ascending row numbers; all by default.
+
+    Raises:
+        ValueError: If the file is damaged, or the array is not there, has too few rows, holds
+            pickled objects or is in Fortran's order.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            shape, fortran, dtype = _read_header(file)
+            if fortran or dtype.hasobject or not shape:
+                raise ValueError("it must hold rows of plain numbers in C's order")
+            rows = np.arange(shape[0]) if rows is None else rows
+            if len(rows) and rows[-1] >= shape[0]:
+                raise ValueError(f"it has {shape[0]} rows, and {rows[-1] + 1} are needed")
+            chosen = np.empty((len(rows), *shape[1:]), dtype)
+            stride = dtype.itemsize * math.prod(shape[1:])
+            for start in range(0, shape[0], BLOCK):
+                count = min(BLOCK, shape[0] - start)
+                block = np.frombuffer(file.read(count * stride), dtype)
+                low, high = np.searchsorted(rows, [start, start + count])
+                chosen[low:high] = block.reshape(count, *shape[1:])[rows[low:high] - start]
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: array {name!r} cannot be read ({error})") from error
+    return chosen
+
+
 class _Header(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -127,20 +162,25 @@ def _headers(path: Path) -> dict[str, _Header]:
                 if not member.endswith(".npy"):
                     continue
                 with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    # version 3 differs from 2 in the names of fields, which images have not
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = read(file)
+                    shape, _, dtype = _read_header(file)
                     headers[member.removesuffix(".npy")] = _Header(shape, dtype)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise ValueError(
             f"{path} is not an .npz file or is damaged ({error}); write one with numpy.savez"
         ) from error
     return headers
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and type; the file then stands at the values."""
+    version = np.lib.format.read_magic(file)
+    # version 3 differs from 2 in the names of fields, which images have not
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    return read(file)
 
 
 def _choose(path: Path, headers: dict[str, _Header], key: str | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.alignment import Alignment
 from multibeta.metrics.base import CurveMetric, Evaluated, Source
+from multibeta.metrics.disentanglement import Disentanglement
 from multibeta.metrics.extractors import Extractor, Inception
 from multibeta.metrics.fid import FID
 from multibeta.metrics.information import Information
@@ -18,6 +19,7 @@ __all__ = [
     "ActiveUnits",
     "Alignment",
     "CurveMetric",
+    "Disentanglement",
     "Evaluated",
     "Extractor",
     "Inception",
@@ -29,6 +31,7 @@ __all__ = [
 METRICS: dict[str, type[CurveMetric]] = {
     "active_units": ActiveUnits,
     "alignment": Alignment,
+    "disentanglement": Disentanglement,
     "fid": FID,
     "information": Information,
     "nll": NLL,
