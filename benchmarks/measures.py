@@ -25,7 +25,7 @@ from multibeta.data import Omniglot
 from multibeta.scores import score
 
 COMMAND = "python -m benchmarks.measures DATA_ROOT"
-SEED = 0
+SEED = 1
 SPRITES = Run(
     "measures_dsprites",
     ("--config=sprites.yaml", "--data.root=DATA_ROOT", "--trainer.max_epochs=8",

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -258,13 +259,16 @@ def _table(rows: Sequence[dict[str, float]]) -> str:
     return "\n\n".join(_columns(rows, group) for group in groups)
 
 
+_MINUS_ZERO = re.compile(r"^-(?=0(\.0*)?$)")
+
+
 def _columns(rows: Sequence[dict[str, float]], names: Sequence[str]) -> str:
     titles = [_COLUMNS.get(name, name) for name in names]
     counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
     shape = {
         name: ".4g" if name == "beta" else ".0f" if name in counts else ".3f" for name in names
     }
-    cells = [[f"{row[name]:{shape[name]}}" for name in names] for row in rows]
+    cells = [[_MINUS_ZERO.sub("", f"{row[name]:{shape[name]}}") for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))

@@ -95,3 +95,16 @@ def test_table_files_and_back(tmp_path):
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(ValueError, match="of multibeta"):
         Curve.from_json(tmp_path / "x.json")
+
+
+def test_the_table_has_no_minus_zero():
+    about = sweep(model(), Digits(), "1").about
+    rows = (
+        {"beta": 0.5, "rate_nats": -0.0, "a": -0.0001},
+        {"beta": 1.0, "rate_nats": -1, "a": 2.5},
+    )
+    lines = Curve(rows, about).table().splitlines()
+    assert [line.split() for line in lines if line.startswith("0.5")] == [
+        ["0.5", "0"],
+        ["0.5", "0.000"],
+    ]
