@@ -84,7 +84,7 @@ def sweep(
     Raises:
         ValueError: If a β is outside the trained range, a metric or a setting is unknown, the
             data is empty, does not fit the model, lacks what a metric needs, or has values that
-            the likelihood gives no density to.
+            the likelihood gives no density to, or a figure is not finite.
     """
     batches = batches_of(data, split)
     settings = metrics_of(metrics, data)
@@ -113,6 +113,12 @@ def sweep(
     if not points[0].curve.update_called:
         raise ValueError(f"the {split} set is empty; choose another split")
     rows, latents = [point.curve.compute() for point in points], []
+    for row in rows:
+        if not math.isfinite(row["objective_nats"]):
+            raise ValueError(
+                f"D + βR is {row['objective_nats']} at β = {row['beta']:g}: the data has NaN, or "
+                "the model has diverged; measure another checkpoint, such as best.ckpt"
+            )
     about = _about(model, data, split, int(rows[0]["n"]))
     kept = _Kept(keep if settings else None, [about, settings], model)
     for row, point in zip(rows, shown(points, "metrics") if settings else points, strict=True):

@@ -98,6 +98,55 @@ def test_metrics_take_settings():
         sweep(vae, data, "1", metrics={"nll": {"sample": 2}})
 
 
+EVERY: dict = {name: {} for name in METRICS} | {"fid": {"extractor": "tests.extractors.Corners"}}
+
+
+class Labelled(Digits):
+    """Digits with factors, a few of them."""
+
+    count = 40
+
+    def load(self):
+        splits = {name: x[: self.count] for name, x in super().load().items()}
+        rows = torch.arange(self.count)
+        self.factor_names = ("a", "b")
+        self.factors = {name: torch.stack([rows % 3, rows % 2], 1) for name in splits}
+        return splits
+
+
+@pytest.mark.filterwarnings("ignore:FID of")
+def test_every_metric_with_all_latents_collapsed():
+    vae = model()
+    with torch.no_grad():
+        for parameter in vae.encoder.parameters():
+            parameter.zero_()
+        vae.encoder[-1].layer.bias[3:] = -80
+    row = sweep(vae, Labelled(), "0.1,1", metrics=EVERY).rows[0]
+    assert row["active_units"] == row["mig"] == 0
+    assert row["information_nats"] == pytest.approx(0, abs=1e-12)
+    assert row["rate_nats"] == pytest.approx(0, abs=1e-6)
+    assert row["nll_nats"] == pytest.approx(row["nll_prior_nats"], rel=0.01)
+    assert math.isnan(row["next_correlation"])
+
+
+@pytest.mark.filterwarnings("ignore:FID of")
+def test_every_metric_with_one_example(monkeypatch):
+    monkeypatch.setattr(Labelled, "count", 1)
+    row = sweep(model(), Labelled(), "0.1,1", metrics=EVERY).rows[0]
+    assert row["log_n_nats"] == row["active_units"] == 0
+    assert row["information_nats"] == pytest.approx(0, abs=1e-12)
+    for name in ("fid_prior", "information_se", "psnr_se", "nll_se", "mig", "next_correlation"):
+        assert math.isnan(row[name])
+
+
+def test_figures_that_are_not_finite():
+    vae = model()
+    with torch.no_grad():
+        next(vae.encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"D \+ βR is nan at β = 0.1: .* such as best.ckpt"):
+        sweep(vae, Digits(), "0.1,1", metrics="all")
+
+
 class Needy(CurveMetric):
     """A metric that this data cannot serve."""
 
