@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -5,13 +6,15 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 import multibeta
+from multibeta.cli import main
 from multibeta.curve import Curve
 from multibeta.data import Digits, Gaussian
 from multibeta.evaluation import draw_strip, metrics_of, sweep
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
-from multibeta.metrics import METRICS, CurveMetric
+from multibeta.metrics import METRICS, ActiveUnits, CurveMetric
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP, Linear
+from tests.helpers import fit_digits
 
 
 def model(shape=(1, 8, 8), **kwargs):
@@ -407,3 +410,60 @@ def test_the_strip_shows_examples_from_the_whole_set(tmp_path, monkeypatch):
     assert sorted(drawn["rows"])[0] == 0.01
     assert sorted(drawn["rows"])[-1] == 10
     assert len(drawn["rows"]) == 7
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=1")
+
+
+def test_ctrl_c_in_the_curve_command(run, tmp_path, monkeypatch, capsys):
+    real, calls = ActiveUnits.finish, []
+
+    def finish(metric):
+        calls.append(metric.vae.beta)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(metric)
+
+    monkeypatch.setattr(ActiveUnits, "finish", finish)
+    command = [
+        "curve",
+        str(run),
+        "--betas=0.1,1,10",
+        "--metrics=active_units",
+        f"--out={tmp_path}",
+    ]
+    assert main(command) == 130
+    assert "stopped; the same command goes on from" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.unfinished.json"]
+    assert main(command) == 0
+    assert calls == [0.1, 1, 1, 10]
+    assert not (tmp_path / "curve.unfinished.json").exists()
+
+
+def test_settings_and_other_models_on_the_command_line(run, tmp_path, capsys):
+    one = fit_digits(
+        tmp_path / "one",
+        "--trainer.max_steps=1",
+        "--model.betas=1",
+        "--model.conditioning=none",
+        "--curve.enabled=false",
+    )
+    command = ["curve", str(run), f"--out={tmp_path}", "--json", "--against", str(one)]
+    capsys.readouterr()
+    options = ["--metrics", "nll", "--settings.nll.samples", "3", "--settings.nll.most=20"]
+    assert main([*command, *options]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert (row["beta"], row["nll_samples"], row["nll_examples"]) == (1, 3, 20)
+    assert math.isfinite(row["against_w2"])
+    for wrong, said in {
+        ("--settings.psnr.x=1",): "--settings.psnr.x is given, but not --metrics psnr; give both",
+        ("--metrics=nll", "--settings.nll.sample=1"): "metric nll has no setting sample (did you",
+        ("--metrics=disentanglement",): "metric disentanglement cannot be measured: it needs fac",
+        ("--against", str(run)): "a model for β in 0.01:10 is no dedicated one",
+        ("--against", "nowhere"): "no checkpoint at nowhere",
+    }.items():
+        assert main(["curve", str(run), *wrong]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"multibeta: {said}") and error.count("\n") == 1
