@@ -49,10 +49,12 @@ class NLL(CurveMetric):
 
     def update(self, batch: Evaluated) -> None:
         """Keep a batch."""
-        kept = slice(max(0, self.most // rank_and_world()[1] - self._seen))
+        # Batches go round the processes, all of one size but the last.
+        rank, world = rank_and_world()
+        before = self._seen * world + rank * len(batch.x)
         self._seen += len(batch.x)
-        if kept.stop:
-            self._kept.append((batch, kept))
+        if before < self.most:
+            self._kept.append((batch, slice(self.most - before)))
 
     def finish(self) -> None:
         """Decode the samples."""
