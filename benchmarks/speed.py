@@ -45,7 +45,7 @@ CASES: dict[str, tuple[Network, tuple[int, int, int], int]] = {
 }
 # The network, batch size and steps of a training on binarised MNIST.
 FITS = {
-    "resnet, batch 64": ("ResNet", 64, 200),
+    "resnet, batch 64": ("ResNet", 64, 100),
     "mlp, batch 128": ("MLP", 128, 390),
 }
 NETWORKS: dict[str, type[Network]] = {"ResNet": ResNet, "MLP": MLP}
