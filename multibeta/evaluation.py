@@ -90,7 +90,7 @@ def sweep(
     settings = metrics_of(metrics, data)
     if against:
         settings.setdefault("alignment", {})
-    others = {_only_beta(other, model): other.to(model.device) for other in against}
+    others = {_only_beta(other, model): other for other in against}
     if len(others) < len(against):
         raise ValueError("two of the other models have the same β; give one a β")
     default = sorted(others) or str(model.beta_range)
@@ -101,7 +101,7 @@ def sweep(
     points = [_Point.of(vae, made, model.device) for vae in vaes]
     alignment = {name: given for name, given in made.items() if name == "alignment"}
     beside = [
-        _Point.of(other.at_beta(beta), alignment, model.device)
+        _Point.of(other.at_beta(beta).to(model.device), alignment, model.device)
         for beta, other in sorted(others.items())
     ]
 
@@ -242,7 +242,8 @@ class _Kept:
             return
         digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode())
         for weights in model.state_dict().values():
-            digest.update(weights.detach().cpu().contiguous().numpy().tobytes())
+            # As bytes: numpy has no bfloat16.
+            digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         self._key = digest.hexdigest()
         if self._path.is_file():
             try:
