@@ -5,7 +5,7 @@
 measures_mnist.json: at 16 β's of the one model, where its rate goes, active units, likelihood,
 samples by the distance of LeNet's features, and anomaly scores against binarised Omniglot; at
 .01, .1, 1 and 10 the same of dedicated models, and the alignment of both. measures_dsprites.json:
-the disentanglement scores of one model over β. Models that are not on this machine are trained
+the disentanglement scores of one model over β, and of a dedicated one at β = 10. Models that are not on this machine are trained
 first. DATA_ROOT holds binarized_mnist/, omniglot/, dsprites/ and lenet_mnist/.
 """
 
@@ -26,12 +26,18 @@ from multibeta.scores import score
 
 COMMAND = "python -m benchmarks.measures DATA_ROOT"
 SEED = 1
-SPRITES = Run(
-    "measures_dsprites",
-    ("--config=sprites.yaml", "--data.root=DATA_ROOT", "--trainer.max_epochs=8",
-     "--trainer.limit_val_batches=0"),
-    {},
-)  # fmt: skip
+SPRITES = {
+    name: Run(
+        f"measures_dsprites_{name}",
+        ("--config=sprites.yaml", "--data.root=DATA_ROOT", "--trainer.max_epochs=8",
+         "--trainer.limit_val_batches=0", *options),
+        {},
+    )
+    for name, options in {
+        "one": (),
+        "dedicated": ("--model.betas=10", "--model.conditioning=none"),
+    }.items()
+}  # fmt: skip
 
 
 class BinarisedOmniglot(Omniglot):
@@ -75,11 +81,16 @@ def mnist(root: str, jobs: int) -> None:
 
 
 def dsprites(root: str, jobs: int) -> None:
-    """Measure the disentanglement scores of one model on dSprites."""
-    (folder,) = fitted([SPRITES], root, jobs)
-    model, data = multibeta.load(folder), load_data(folder, {"root": root})
-    curve = multibeta.sweep(model, data, metrics="disentanglement,active_units")
-    save("measures_dsprites", COMMAND, {"fit": " ".join(SPRITES.options), **curve.as_dict()})
+    """Measure the disentanglement scores of one model on dSprites, and of a dedicated one."""
+    found = {}
+    for name, folder in zip(SPRITES, fitted(SPRITES.values(), root, jobs), strict=True):
+        model, data = multibeta.load(folder), load_data(folder, {"root": root})
+        curve = multibeta.sweep(model, data, metrics="disentanglement,active_units")
+        found[name] = list(curve.rows)
+    fits = {
+        f"fit_{name}": " ".join(["multibeta fit", *run.options]) for name, run in SPRITES.items()
+    }
+    save("measures_dsprites", COMMAND, {**fits, "about": curve.about, **found})
 
 
 def main() -> None:
