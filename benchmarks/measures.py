@@ -5,8 +5,9 @@
 measures_mnist.json: at 16 β's of the one model, where its rate goes, active units, likelihood,
 samples by the distance of LeNet's features, and anomaly scores against binarised Omniglot; at
 .01, .1, 1 and 10 the same of dedicated models, and the alignment of both. measures_dsprites.json:
-the disentanglement scores of one model over β, and of a dedicated one at β = 10. Models that are not on this machine are trained
-first. DATA_ROOT holds binarized_mnist/, omniglot/, dsprites/ and lenet_mnist/.
+the disentanglement scores of one model over β, and of a dedicated one at β = 10. Models that are
+not on this machine are trained first. DATA_ROOT holds binarized_mnist/, omniglot/, dsprites/ and
+lenet_mnist/.
 """
 
 from __future__ import annotations
