@@ -265,9 +265,8 @@ _MINUS_ZERO = re.compile(r"^-(?=0(\.0*)?$)")
 def _columns(rows: Sequence[dict[str, float]], names: Sequence[str]) -> str:
     titles = [_COLUMNS.get(name, name) for name in names]
     counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
-    shape = {
-        name: ".4g" if name == "beta" else ".0f" if name in counts else ".3f" for name in names
-    }
+    digits = {"beta": ".4g"} | dict.fromkeys(counts - {"beta"}, ".0f")
+    shape = {name: digits.get(name, ".5f" if name.startswith("kid") else ".3f") for name in names}
     cells = [[_MINUS_ZERO.sub("", f"{row[name]:{shape[name]}}") for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     lines = [
