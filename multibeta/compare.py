@@ -27,6 +27,8 @@ _SAME = ("data", "split", "n", "shape", "likelihood", "sigma", "units")
 def check_comparable(curves: Mapping[str, Curve]) -> None:
     """Refuse curves whose numbers mean different things.
 
+    A learned σ may differ: it is a part of the model, as its weights are.
+
     Args:
         curves: Name → curve.
 
@@ -36,6 +38,8 @@ def check_comparable(curves: Mapping[str, Curve]) -> None:
     (first, one), *others = curves.items()
     for name, other in others:
         for field in _SAME:
+            if field == "sigma" and one.about.get("sigma_learned"):
+                continue
             a, b = one.about.get(field), other.about.get(field)
             if a != b:
                 raise ValueError(

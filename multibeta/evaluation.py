@@ -28,6 +28,7 @@ from multibeta.betas import parse_betas
 from multibeta.curve import Curve
 from multibeta.data import Batches, ImageData
 from multibeta.files import replacing
+from multibeta.likelihoods import Gaussian
 from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.options import nearest
@@ -397,7 +398,8 @@ def batches_of(data: LightningDataModule | Iterable[Any], split: Split) -> Itera
 
 def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[str, float]:
     """Return the closed-form optimum beside a point, where the data knows it."""
-    sigma = getattr(model.likelihood, "sigma", None)
+    # Known for a Gaussian whose σ is fixed.
+    sigma = model.likelihood.sigma if isinstance(model.likelihood, Gaussian) else None
     optimum = getattr(data, "optimum", None)
     found = optimum(row["beta"], sigma, model.latent_dim) if optimum and sigma else None
     if found is None:
@@ -425,6 +427,7 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, A
         "d": math.prod(model.shape),
         **described,
         "sigma": getattr(model.likelihood, "sigma", None),
+        "sigma_learned": bool(list(model.likelihood.parameters())),
         "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,
         "conditioning": model.conditioning.kind,

@@ -80,6 +80,11 @@ def test_curves_that_mean_different_things(field, value):
         compare({"a": curve(), "b": curve(**{field: value})})
 
 
+def test_a_learned_sigma_may_differ():
+    learned = {"likelihood": "LearnedGaussian", "sigma_learned": True}
+    compare({"a": curve(**learned), "b": curve(**learned, sigma=0.5)})
+
+
 def test_one_curve():
     with pytest.raises(ValueError, match="at least two"):
         compare({"a": curve()})
