@@ -66,10 +66,10 @@ def mnist(root: str, jobs: int) -> None:
         "fid": {"extractor": lenet},
     }
     curve = multibeta.sweep(one, data, metrics=metrics)
-    curve.draw_pictures(RESULTS / "measures_mnist")
     dedicated = [multibeta.sweep(other, data, metrics=metrics).rows[0] for other in others]
     aligned = multibeta.sweep(one, data, metrics="alignment", against=others)
     aligned.draw_pictures(RESULTS / "measures_mnist")
+    curve.draw_pictures(RESULTS / "measures_mnist")  # all but alignment.png anew
     scores = score(one, data, BinarisedOmniglot(root), samples=16)
     scores.save(RESULTS / "measures_mnist")
     save("measures_mnist", COMMAND, {
