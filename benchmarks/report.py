@@ -7,6 +7,7 @@ A table stands between ``<!-- report: NAME -->`` and ``<!-- end -->``; NAME is a
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from statistics import fmean
@@ -20,7 +21,7 @@ from multibeta.curve import Curve
 from multibeta.files import replacing
 
 TOP = RESULTS.parent.parent
-PAGES = (TOP / "README.md", TOP / "docs" / "one-or-ten.md")
+PAGES = (TOP / "README.md", TOP / "docs" / "one-or-ten.md", TOP / "docs" / "which-beta.md")
 _BLOCK = re.compile(r"(<!-- report: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -52,9 +53,24 @@ _COLUMNS = {
     "dedicated": "dedicated",
     "one": "one model",
     "one_minus_dedicated": "one − dedicated",
+    "one8": "8 β's an example",
+    "one8_minus_dedicated": "8 β's − dedicated",
     "gate": "published gates",
     "gate_minus_dedicated": "gates − dedicated",
 }
+
+
+def each_seed() -> str:
+    """Return J of each run on the test set."""
+    lines = [
+        [f"{row['beta']:g}", *(_values(row[name]) for name in ("dedicated", "one"))]
+        for row in result_of("gap")["test"]
+    ]
+    return _table(["β", "dedicated, each seed", "one model, each seed"], lines)
+
+
+def _values(of: dict[str, Any] | None) -> str:
+    return "–" if of is None else ", ".join(f"{value:.2f}" for value in of["values"])
 
 
 def differences() -> str:
@@ -64,7 +80,8 @@ def differences() -> str:
     of = ", ".join(
         f"{_number(row['one_minus_dedicated'], True)} at β = {row['beta']:g}" for row in rows
     )
-    seeds = min(run["seeds"] for name, run in found["runs"].items() if name != "gate")
+    runs = found["runs"].items()
+    seeds = min(run["seeds"] for name, run in runs if name not in ("gate", "one8"))
     return (
         f"J = D + βR of the one model minus that of dedicated ones, in nats: {of}\n"
         f"({seeds} seed{'s' if seeds > 1 else ''})."
@@ -75,7 +92,8 @@ def curves() -> str:
     """Return what is compared along the whole curve."""
     runs, test = result_of("gap")["runs"], result_of("gap")["test"]
     lines = []
-    for name, title in {"one": "one model", "gate": "published gates"}.items():
+    titles = {"one": "one model", "one8": "8 β's an example", "gate": "published gates"}
+    for name, title in titles.items():
         if name not in runs:
             continue
         at_equal_rate = [_number(row[f"{name}_distortion_at_equal_rate"], True) for row in test]
@@ -89,8 +107,8 @@ def curves() -> str:
             ", ".join(f"{c['without_gradient']} of {c['conditioned']}" for c in channels),
         ])  # fmt: skip
     betas = [f"D at equal R, β = {row['beta']:g}" for row in test]
-    titles = ["", *betas, "BD-rate, %", "self-regret", "R falls over 40 β's"]
-    return _table([*titles, "channels without gradient"], lines)
+    head = ["", *betas, "BD-rate, %", "self-regret", "R falls over 40 β's"]
+    return _table([*head, "channels without gradient"], lines)
 
 
 def protocol() -> str:
@@ -192,11 +210,170 @@ def transfer() -> str:
     return _table([*titles, "R falls over 41 β's", "self-regret", "seeds"], lines)
 
 
+_RATE = {
+    "beta": "β",
+    "rate_nats": "R",
+    "distortion_nats": "D",
+    "information_nats": "I",
+    "total_correlation_nats": "TC",
+    "dimension_kl_nats": "Σ KL_j",
+    "active_units": "active units",
+    "nll_nats": "−log p ≤",
+    "nll_ess": "effective samples",
+}
+_SAMPLES = {
+    "beta": "β",
+    "fid_prior": "FID, prior",
+    "fid_gmm": "FID, mixture",
+    "fid_reconstruction": "FID, reconstructions",
+    "kid_prior": "KID, prior",
+    "kid_gmm": "KID, mixture",
+}
+_PAIRED = {
+    "correlation": "correlation",
+    "misalignment": "misalignment",
+    "w2": "E W₂²",
+    "cka": "linear CKA",
+    "w1": "W₁",
+    "sliced_w1": "sliced W₁",
+}
+_SCORES = {
+    "beta": "β",
+    "rate_nats": "R",
+    "distortion_nats": "D",
+    "active_units": "active units",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI disentanglement",
+    "dci_completeness": "completeness",
+    "dci_informativeness": "informativeness",
+    "sap": "SAP",
+    "factor_vae": "FactorVAE score",
+}
+
+
+def best_beta() -> str:
+    """Return the β of the one model that is best for each thing."""
+    found = result_of("measures_mnist")
+    scores = {row["beta"]: row for row in found["auroc"]["rows"]}
+    rows = [{**row, **scores[row["beta"]]} for row in found["one"]]
+    wanted: dict[str, tuple[str, Callable[..., Any]]] = {
+        "nll_nats": ("likelihood: −log p ≤", min),
+        "fid_reconstruction": ("reconstructions: FID", min),
+        "fid_prior": ("samples from the prior: FID", min),
+        "fid_gmm": ("samples from the mixture: FID", min),
+        "auroc_rate_nats": ("Omniglot told by R: AUROC", max),
+        "auroc_neg_elbo_nats": ("Omniglot told by D + R: AUROC", max),
+        "auroc_nll_nats": ("Omniglot told by −log p: AUROC", max),
+    }
+    lines = []
+    for name, (title, best) in wanted.items():
+        row = best(rows, key=lambda row, name=name: row[name])
+        lines.append([title, f"{row['beta']:.3g}", _cell(name, row[name])])
+    return _table(["what", "best β", "there"], lines)
+
+
+def where_the_rate_goes() -> str:
+    """Return the decomposition of the rate over β, of one model and of dedicated ones."""
+    return _one_and_dedicated(_RATE)
+
+
+def samples() -> str:
+    """Return the distances of samples over β, of one model and of dedicated ones."""
+    return _one_and_dedicated(_SAMPLES)
+
+
+def _one_and_dedicated(columns: dict[str, str]) -> str:
+    found = result_of("measures_mnist")
+    lines = [
+        [title, *(_cell(name, row[name]) for name in columns)]
+        for title, rows in {"one": found["one"], "dedicated": found["dedicated"]}.items()
+        for row in rows
+    ]
+    return _table(["model", *columns.values()], lines)
+
+
+def alignment() -> str:
+    """Return the alignment over β of one model's code and of the dedicated models' codes."""
+    rows = result_of("measures_mnist")["aligned"]
+    lines = []
+    for row, after in itertools.pairwise(rows):
+        step = f"{row['beta']:g} → {after['beta']:g}"
+        for title, prefix in {"one": "next", "dedicated": "against_next"}.items():
+            lines.append(
+                [step, title, *(_cell(name, row[f"{prefix}_{name}"]) for name in _PAIRED)]
+            )
+    return _table(["β", "models", *_PAIRED.values()], lines)
+
+
+def auroc() -> str:
+    """Return how well Omniglot is told from MNIST at each β."""
+    found = result_of("measures_mnist")["auroc"]
+    names = {
+        "distortion_nats": "D",
+        "rate_nats": "R",
+        "neg_elbo_nats": "D + R",
+        "nll_nats": "−log p",
+    }
+    lines = [
+        [f"{row['beta']:.3g}", *(f"{row[f'auroc_{name}']:.3f}" for name in names)]
+        for row in found["rows"]
+    ]
+    return _table(["β", *names.values()], lines)
+
+
+def disentanglement() -> str:
+    """Return the disentanglement scores over β on dSprites."""
+    found = result_of("measures_dsprites")
+    lines = [
+        [name, *(_cell(score, row[score]) for score in _SCORES)]
+        for name in ("one", "dedicated")
+        for row in found[name]
+    ]
+    return _table(["model", *_SCORES.values()], lines)
+
+
+def metrics_cost() -> str:
+    """Return the cost of the metrics over the numbers of β's and of examples."""
+    found = result_of("metrics_cost")
+    lines = [
+        [
+            name,
+            *(f"{s:.2f}" for s in of["betas"].values()),
+            *(f"{s:.2f}" for s in of["examples"].values()),
+        ]
+        for name, of in found["metrics"].items()
+    ]
+    (first, *_) = found["metrics"].values()
+    titles = [
+        "seconds",
+        *(f"{k} β's" for k in first["betas"]),
+        *(f"N = {int(n):,}" for n in first["examples"]),
+    ]
+    pairs = found["decomposition"][-1]
+    return (
+        f"{_table(titles, lines)}\n\nAll pairs of {pairs['examples']:,} examples with "
+        f"{pairs['latents']} latents take {pairs['seconds']:.1f} seconds a β; the peak of all "
+        f"this was {found['peak_memory_mib']:,} MiB."
+    )
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    shape = ".3g" if name in ("beta",) else ".0f" if name == "active_units" else ".3f"
+    if name.startswith("fid") or name in ("nll_ess", "w2"):
+        shape = ".2f"
+    elif name.endswith("_nats") and not name.startswith("auroc"):
+        shape = ".2f"
+    return f"{value:{shape}}".replace("-", "−")
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
         digits,
         one_and_dedicated,
+        each_seed,
         differences,
         curves,
         protocol,
@@ -206,6 +383,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
         step,
         curve_cost,
         fit_cost,
+        best_beta,
+        where_the_rate_goes,
+        samples,
+        alignment,
+        auroc,
+        disentanglement,
+        metrics_cost,
     )
 }
 

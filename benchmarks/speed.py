@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Adam
 
 import multibeta
+from benchmarks.clock import Clock
 from benchmarks.record import is_done, save
 from multibeta.betas import parse_betas
 from multibeta.cli import main as command_line
@@ -180,20 +180,6 @@ def curve() -> None:
     save("speed_curve", COMMAND, {"betas": len(betas), "examples": EXAMPLES, **found})
 
 
-class Clock(Callback):
-    """Takes the time of a training, from before its first step to after its last."""
-
-    seconds = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
-        self._start = time.perf_counter()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
-        Clock.seconds = time.perf_counter() - self._start
-
-
 def fit_seconds(root: str, case: str, *options: str) -> float:
     """Return the seconds of the training steps of one ``multibeta fit``."""
     network, batch, steps = FITS[case]
@@ -203,7 +189,7 @@ def fit_seconds(root: str, case: str, *options: str) -> float:
              f"--data.batch_size={batch}", f"--model.network={network}", "--trainer.max_epochs=1",
              f"--trainer.limit_train_batches={steps}", "--trainer.limit_val_batches=0",
              "--trainer.accelerator=cpu", f"--trainer.default_root_dir={to}",
-             "--trainer.callbacks+=benchmarks.speed.Clock", "--curve.enabled=false", *options]
+             "--trainer.callbacks+=benchmarks.clock.Clock", "--curve.enabled=false", *options]
         )  # fmt: skip
     if code:
         raise RuntimeError("multibeta fit failed")
