@@ -97,6 +97,13 @@ def test_fit_is_as_fast_as_a_bare_loop(case):
     assert result("speed_fit")["cases"][case]["fit_over"]["bare loop"]["ratio"] >= 0.9
 
 
+@MISSED
+@pytest.mark.parametrize("case", ["resnet, batch 64", "mlp, batch 128"])
+def test_fit_is_faster_than_pythae(case):
+    sides = result("speed_pythae")["cases"][case]
+    assert sides["one β"]["fit_over"]["pythae"]["ratio"] >= 1.5
+
+
 def test_a_curve_costs_no_more_than_as_many_evaluations():
     assert result("speed_curve")["ratio"] <= 1.0
 
