@@ -124,7 +124,7 @@ def test_examples_are_spread_over_the_set():
     data.splits["test"] = data.splits["test"][
         data.splits["test"].float().mean((1, 2, 3)).argsort()
     ]
-    vae = model()
+    vae = model(likelihood=Gaussian(0.3))
     few, all_ = (
         sweep(vae, data, "1", metrics={"nll": {"samples": 2, "most": most}}).rows[0]
         for most in (60, 400)
