@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from multibeta.data.batches import rank_and_world
-from multibeta.metrics.base import CurveMetric, Evaluated, Source, mean_and_se
+from multibeta.metrics.base import CurveMetric, Evaluated, mean_and_se
 from multibeta.vae import BetaVAE
 
 __all__ = ["NLL", "importance_weights", "log_mean_exp"]
@@ -28,9 +27,7 @@ class NLL(CurveMetric):
     Args:
         vae: The model at the β that is measured.
         samples: The number K of samples for an example.
-        most: How many examples to use, spread over the set, for it may be sorted by class: each is
-            decoded K times.
-        every: Which examples: each so many-th; :meth:`prepare` knows.
+        most: How many examples to use, the first ones: each is decoded K times.
 
     References:
         Burda et al. 2016, arXiv 1509.00519, equation 8; Kong 1992 (effective sample size).
@@ -40,45 +37,31 @@ class NLL(CurveMetric):
     sums: Tensor
     squares: Tensor
 
-    def __init__(
-        self, vae: BetaVAE, samples: int = 64, most: int = 1_000, *, every: int = 1
-    ) -> None:
+    def __init__(self, vae: BetaVAE, samples: int = 64, most: int = 1_000) -> None:
         super().__init__(vae)
         if samples < 1:
             raise ValueError(f"samples={samples} is too small; it is at least 1")
         self.samples = samples
         self.most = most
-        self.every = every
-        self._kept: list[tuple[Evaluated, Tensor]] = []
-        self._seen = self._batches = self._size = 0
+        self._kept: list[tuple[Evaluated, slice]] = []
+        self._seen = 0
         self.add_sums(n=(), sums=(3,), squares=(3,))
 
-    @classmethod
-    def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
-        """Find out how far apart the examples are to be; batches alone give the first ones."""
-        examples = getattr(source.data, "splits", {}).get(source.split, ())
-        most = settings.get("most", 1_000)
-        return {**settings, "every": max(1, len(examples) // max(1, most))}
-
     def update(self, batch: Evaluated) -> None:
-        """Keep the examples of a batch that are used."""
+        """Keep a batch."""
         # Batches go round the processes, all of one size but the last.
         rank, world = rank_and_world()
-        self._size = self._size or len(batch.x)
-        first = self._seen if world == 1 else (self._batches * world + rank) * self._size
-        places = first + torch.arange(len(batch.x))
+        before = self._seen * world + rank * len(batch.x)
         self._seen += len(batch.x)
-        self._batches += 1
-        used = (places % self.every == 0) & (places < self.every * self.most)
-        if used.any():
-            self._kept.append((batch, torch.nonzero(used).flatten().to(batch.x.device)))
+        if before < self.most:
+            self._kept.append((batch, slice(self.most - before)))
 
     def finish(self) -> None:
         """Decode the samples."""
         while self._kept:
             self._add(*self._kept.pop())
 
-    def _add(self, batch: Evaluated, kept: Tensor) -> None:
+    def _add(self, batch: Evaluated, kept: slice) -> None:
         x = batch.x[kept]
         noise = batch.noise(self.samples)
         log_w = importance_weights(self.vae, batch, noise, kept)
@@ -114,9 +97,7 @@ class NLL(CurveMetric):
         }
 
 
-def importance_weights(
-    vae: BetaVAE, batch: Evaluated, noise: Tensor, kept: Tensor | slice
-) -> Tensor:
+def importance_weights(vae: BetaVAE, batch: Evaluated, noise: Tensor, kept: slice) -> Tensor:
     """Return log p(x|z) + log p(z) − log q(z|x) for samples of the posterior.
 
     Args:
@@ -131,7 +112,7 @@ def importance_weights(
     q = batch.terms.posterior
     mean, std = q.mean[kept], q.stddev[kept]
     log_w = []
-    for each in noise.to(mean)[:, kept]:
+    for each in noise[:, kept].to(mean):
         z = mean + std * each
         # log p(z) − log q(z|x): the normalising constants of the two cancel, but for the std.
         ratio = 0.5 * (each.square() - z.square()) + std.log()
