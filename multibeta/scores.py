@@ -23,7 +23,6 @@ from multibeta import plots
 from multibeta.betas import parse_betas
 from multibeta.evaluation import Split, examples_of
 from multibeta.files import replacing
-from multibeta.metrics import Evaluated
 from multibeta.metrics.likelihood import importance_weights, log_mean_exp
 from multibeta.model import MultiBetaVAE, evaluation_noise
 from multibeta.vae import BetaVAE
@@ -188,8 +187,8 @@ def scores_of(vae: BetaVAE, x: Tensor, samples: int = 16) -> dict[str, Tensor]:
     for index, batch in enumerate(x.split(_BATCH)):
         noise = partial(evaluation_noise, None, index, len(batch), vae.latent_dim)
         terms = vae.elbo_terms(batch, noise().to(batch))
-        evaluated = Evaluated(batch, terms, noise)
-        log_w = importance_weights(vae, evaluated, noise(samples), slice(None))
+        q = terms.posterior
+        log_w = importance_weights(vae, batch, q.mean, q.stddev, noise(samples))
         d, r = terms.distortion_nats.double(), terms.rate_nats.double()
         parts.append(torch.stack([d, r, d + r, -log_mean_exp(log_w)]))
     return dict(zip(SCORES, torch.cat(parts, dim=1), strict=True))

@@ -6,9 +6,12 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+from multibeta.data import Digits
+from multibeta.evaluation import sweep
 from multibeta.likelihoods import Gaussian
 from multibeta.metrics import NLL, Evaluated
 from multibeta.vae import BetaVAE
+from tests.test_evaluation import model
 
 SIGMA, PIXELS, LATENTS = 0.5, 4, 2
 
@@ -112,3 +115,20 @@ def test_uses_no_more_examples_than_asked_for(linear):
 def test_samples_are_at_least_one(linear):
     with pytest.raises(ValueError, match="samples=0 is too small; it is at least 1"):
         NLL(linear[0], 0)
+
+
+def test_examples_are_spread_over_the_set():
+    """A set that is sorted: dark pictures first."""
+    data = Digits(batch_size=100)
+    data.setup()
+    x = data.splits["test"]
+    data.splits["test"] = x[x.float().mean((1, 2, 3)).argsort()]
+    vae = model(likelihood=Gaussian(0.3))
+    few, every = (
+        sweep(vae, data, "1", metrics={"nll": {"samples": 2, "most": most}}).rows[0]
+        for most in (60, 400)
+    )
+    assert (few["nll_examples"], every["nll_examples"]) == (60, 359)
+    assert few["nll_nats"] == pytest.approx(every["nll_nats"], abs=4 * few["nll_se"])
+    first = sweep(vae, [data.splits["test"][:60]], "1", metrics={"nll": {"samples": 2}}).rows[0]
+    assert abs(first["nll_nats"] - every["nll_nats"]) > 4 * first["nll_se"]

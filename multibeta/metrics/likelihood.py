@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from multibeta.data.batches import rank_and_world
-from multibeta.metrics.base import CurveMetric, Evaluated, mean_and_se
+from multibeta.metrics.base import CurveMetric, Evaluated, Source, mean_and_se
 from multibeta.vae import BetaVAE
 
 __all__ = ["NLL", "importance_weights", "log_mean_exp"]
+
+_EXAMPLES = 250
 
 
 class NLL(CurveMetric):
@@ -27,7 +31,9 @@ class NLL(CurveMetric):
     Args:
         vae: The model at the β that is measured.
         samples: The number K of samples for an example.
-        most: How many examples to use, the first ones: each is decoded K times.
+        most: How many examples to use, spread over the set, which may be sorted by class: for
+            each, 2K samples are decoded.
+        every: Each so many-th example is used; :meth:`prepare` finds it.
 
     References:
         Burda et al. 2016, arXiv 1509.00519, equation 8; Kong 1992 (effective sample size).
@@ -37,46 +43,69 @@ class NLL(CurveMetric):
     sums: Tensor
     squares: Tensor
 
-    def __init__(self, vae: BetaVAE, samples: int = 64, most: int = 1_000) -> None:
+    def __init__(
+        self, vae: BetaVAE, samples: int = 64, most: int = 1_000, *, every: int = 1
+    ) -> None:
         super().__init__(vae)
-        if samples < 1:
-            raise ValueError(f"samples={samples} is too small; it is at least 1")
+        for name, value in {"samples": samples, "most": most}.items():
+            if value < 1:
+                raise ValueError(f"{name}={value} is too small; it is at least 1")
         self.samples = samples
         self.most = most
-        self._kept: list[tuple[Evaluated, slice]] = []
-        self._seen = 0
+        self.every = every
+        self._kept: list[tuple[Tensor, ...]] = []
+        self._noise: list[tuple[Callable[[int], Tensor], Tensor]] = []
+        self._seen = self._batches = self._size = 0
         self.add_sums(n=(), sums=(3,), squares=(3,))
 
+    @classmethod
+    def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
+        """Find out how far apart the examples are to be; of batches alone the first are used."""
+        examples = len(getattr(source.data, "splits", {}).get(source.split, ()))
+        return {**settings, "every": max(1, examples // max(1, settings.get("most", 1_000)))}
+
     def update(self, batch: Evaluated) -> None:
-        """Keep a batch."""
+        """Keep the examples of a batch that are used."""
         # Batches go round the processes, all of one size but the last.
         rank, world = rank_and_world()
-        before = self._seen * world + rank * len(batch.x)
+        self._size = self._size or len(batch.x)
+        first = self._seen if world == 1 else (self._batches * world + rank) * self._size
         self._seen += len(batch.x)
-        if before < self.most:
-            self._kept.append((batch, slice(self.most - before)))
+        self._batches += 1
+        places = first + torch.arange(len(batch.x))
+        used = (places % self.every == 0) & (places < self.every * self.most)
+        if used.any():
+            q, rows = batch.terms.posterior, used.nonzero().flatten()
+            here = rows.to(batch.x.device)
+            self._kept.append((batch.x[here], q.mean[here], q.stddev[here]))
+            self._noise.append((batch.noise, rows))
 
     def finish(self) -> None:
-        """Decode the samples."""
-        while self._kept:
-            self._add(*self._kept.pop())
-
-    def _add(self, batch: Evaluated, kept: slice) -> None:
-        x = batch.x[kept]
-        noise = batch.noise(self.samples)
-        log_w = importance_weights(self.vae, batch, noise, kept)
-        # Samples of the prior know no example, so that a batch shares them.
-        from_prior = [self.vae.decode(z[None]).log_prob(x) for z in noise[:, 0].to(x)]
-        values = torch.stack(
-            [
-                -log_mean_exp(log_w),
-                (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
-                -log_mean_exp(torch.stack(from_prior).double()),
-            ]
-        ).to(self.sums.device)
-        self.n += values.shape[1]
-        self.sums += values.sum(1)
-        self.squares += values.square().sum(1)
+        """Decode the samples, many examples at a time."""
+        if not self._kept:
+            return
+        kept = [torch.cat(parts) for parts in zip(*self._kept, strict=True)]
+        # Drawn only now: it is larger than all else that is kept.
+        drawn = [noise(2 * self.samples)[:, rows] for noise, rows in self._noise]
+        parts = zip(
+            *(v.split(_EXAMPLES) for v in kept), torch.cat(drawn, 1).split(_EXAMPLES, 1),
+            strict=True,
+        )  # fmt: skip
+        self._kept, self._noise = [], []
+        for x, mean, std, noise in parts:
+            of_posterior, of_prior = noise.to(mean).split(self.samples)
+            log_w = importance_weights(self.vae, x, mean, std, of_posterior)
+            from_prior = torch.stack([self.vae.decode(z).log_prob(x) for z in of_prior])
+            values = torch.stack(
+                [
+                    -log_mean_exp(log_w),
+                    (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
+                    -log_mean_exp(from_prior.double()),
+                ]
+            ).to(self.sums.device)
+            self.n += values.shape[1]
+            self.sums += values.sum(1)
+            self.squares += values.square().sum(1)
 
     def compute(self) -> dict[str, float]:
         """Return the estimates in nats per example, with their standard errors.
@@ -97,26 +126,27 @@ class NLL(CurveMetric):
         }
 
 
-def importance_weights(vae: BetaVAE, batch: Evaluated, noise: Tensor, kept: slice) -> Tensor:
+def importance_weights(
+    vae: BetaVAE, x: Tensor, mean: Tensor, std: Tensor, noise: Tensor
+) -> Tensor:
     """Return log p(x|z) + log p(z) − log q(z|x) for samples of the posterior.
 
     Args:
         vae: The model.
-        batch: The batch.
+        x: (B, C, H, W).
+        mean: The posterior's means: (B, Z).
+        std: Its standard deviations: (B, Z).
         noise: Standard normal noise of the samples: (K, B, Z).
-        kept: Which n of the B examples to use.
 
     Returns:
-        (K, n), float64.
+        (K, B), float64.
     """
-    q = batch.terms.posterior
-    mean, std = q.mean[kept], q.stddev[kept]
     log_w = []
-    for each in noise[:, kept].to(mean):
+    for each in noise.to(mean):
         z = mean + std * each
         # log p(z) − log q(z|x): the normalising constants of the two cancel, but for the std.
         ratio = 0.5 * (each.square() - z.square()) + std.log()
-        log_w.append(vae.decode(z).log_prob(batch.x[kept]).double() + ratio.double().sum(-1))
+        log_w.append(vae.decode(z).log_prob(x).double() + ratio.double().sum(-1))
     return torch.stack(log_w)
 
 
