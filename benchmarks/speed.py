@@ -80,7 +80,7 @@ def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
     optimizer = Adam(model.parameters(), lr=model.lr, fused=True)
 
     def step(x: Tensor) -> None:
-        beta = model.draw_betas(len(x))
+        beta = model.draw_weights(len(x))["beta"]
         terms = model.elbo_terms(x, beta)
         objective = terms.distortion_nats + beta * terms.rate_nats
         loss = (objective / (1 + beta) ** model.balance).mean() / x[0].numel()

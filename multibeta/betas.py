@@ -1,4 +1,4 @@
-"""The range of β: drawing, standardising log β, checking, and parsing what a user writes."""
+"""The range of β, or of another weight: drawing, standardising, checking, and parsing it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["BetaRange", "Draw", "parse_betas"]
+__all__ = ["BetaRange", "Draw", "parse_betas", "parse_weight"]
 
 Draw = Literal["example", "batch"]
 
@@ -27,6 +27,7 @@ class BetaRange:
     Args:
         low: The smallest β, above 0.
         high: The largest β, at least ``low``; equal to it for a dedicated β-VAE.
+        name: That of the weight, where it is another than β.
 
     Raises:
         ValueError: If the bounds are not finite, not above 0, or in the wrong order.
@@ -38,10 +39,11 @@ class BetaRange:
 
     low: float
     high: float
+    name: str = "beta"
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        given = f"betas={self.low:g}:{self.high:g}"
+        given = f"{_option(self.name)}={self.low:g}:{self.high:g}"
         for bound in (self.low, self.high):
             if not (math.isfinite(bound) and bound > 0):
                 raise ValueError(f"{given} has the bound {bound:g}; allowed: {_ALLOWED}")
@@ -49,17 +51,22 @@ class BetaRange:
             raise ValueError(f"{given} is upside down; write {self.high:g}:{self.low:g}")
 
     @classmethod
-    def parse(cls, text: str | float) -> BetaRange:
+    def parse(cls, text: str | float, name: str = "beta") -> BetaRange:
         """Read ``"LOW:HIGH"``, or one number ``"B"`` for the range [B, B].
+
+        Args:
+            text: What was given.
+            name: That of the weight.
 
         Raises:
             ValueError: If the text is neither.
         """
         parts = str(text).split(":")
         if len(parts) > 2:
-            raise ValueError(f"betas={text} is not a range; write LOW:HIGH, such as 0.01:10")
-        numbers = [_number(part, text) for part in parts]
-        return cls(numbers[0], numbers[-1])
+            given = f"{_option(name)}={text}"
+            raise ValueError(f"{given} is not a range; write LOW:HIGH, such as 0.01:10")
+        numbers = [_number(part, text, name) for part in parts]
+        return cls(numbers[0], numbers[-1], name)
 
     def draw(
         self,
@@ -122,22 +129,32 @@ class BetaRange:
                 ``extrapolate`` is not set.
         """
         if not (math.isfinite(beta) and beta > 0):
-            raise ValueError(f"beta={beta:g} is not a finite number above 0")
+            raise ValueError(f"{self.name}={beta:g} is not a finite number above 0")
         # A bound that went through float32 or a printed table is still the bound.
         slack = 1e-6
         inside = self.low * (1 - slack) <= beta <= self.high * (1 + slack)
         if not (inside or extrapolate):
             raise ValueError(
-                f"beta={beta:g} is outside the trained range [{self.low:g}, {self.high:g}]; "
-                "pass extrapolate=True to try"
+                f"{self.name}={beta:g} is outside the trained range "
+                f"[{self.low:g}, {self.high:g}]; pass extrapolate=True to try"
             )
         return float(beta)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is one β in it."""
+        return self.low == self.high
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean of low and high."""
+        return float(f"{math.sqrt(self.low * self.high):.12g}")
 
     def grid(self, n: int) -> tuple[float, ...]:
         """Return n log-spaced β from low to high, ends included and exact."""
         if n < 1:
             raise ValueError(f"a grid of {n} points is empty; ask for at least 1")
-        if n == 1 or self.low == self.high:
+        if n == 1 or self.is_one:
             return (self.low,)
         ratio = self.high / self.low
         inner = (self.low * ratio ** (i / (n - 1)) for i in range(1, n - 1))
@@ -184,11 +201,43 @@ def parse_betas(betas: str | float | Iterable[float]) -> tuple[float, ...]:
     return tuple(sorted(set(numbers)))
 
 
-def _number(text: str, whole: object) -> float:
+def parse_weight(name: str, given: str | float, positive: bool = False) -> float | BetaRange:
+    """Read the weight of a term: a number, or a range ``"LOW:HIGH"`` to draw it from.
+
+    Args:
+        name: The weight's.
+        given: What was given.
+        positive: Whether 0 is refused, as in a range in any case.
+
+    Raises:
+        ValueError: If it is neither, negative, or not finite.
+    """
+    if ":" in str(given):
+        found = BetaRange.parse(given, name)
+        return found.low if found.is_one else found
+    allowed = "above 0" if positive else "of 0 or more"
+    try:
+        number = float(given)
+    except ValueError:
+        raise ValueError(
+            f"{name}={given} cannot be read; give a number {allowed}, or a range LOW:HIGH"
+        ) from None
+    if not (math.isfinite(number) and number >= 0) or (positive and number == 0):
+        raise ValueError(f"{name}={number:g} is not a finite number {allowed}")
+    return number
+
+
+def _option(name: str) -> str:
+    """Return what a user writes for a range: betas for beta."""
+    return "betas" if name == "beta" else name
+
+
+def _number(text: str, whole: object, name: str = "beta") -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"betas={whole} cannot be read; allowed: {_ALLOWED}") from None
+        given = f"{_option(name)}={whole}"
+        raise ValueError(f"{given} cannot be read; allowed: {_ALLOWED}") from None
 
 
 def _count(text: str, whole: str) -> int:

@@ -276,7 +276,8 @@ class MeasureCurve(Callback):
 
     Args:
         betas: LOW:HIGH, LOW:HIGH:N or a list; 16 points over the trained range by default.
-        metrics: What to measure beside rate and distortion, as ``multibeta curve --metrics``.
+        metrics: What to measure beside rate and distortion, as ``multibeta curve --metrics``; by
+            default what the objective asks for.
         split: Which part of the data.
         enabled: Whether to measure at all.
     """
@@ -308,7 +309,7 @@ class MeasureCurve(Callback):
             model,
             data,
             self.betas,
-            metrics=self.metrics or (),
+            metrics=model.objective.metrics if self.metrics is None else self.metrics,
             split=self.split,
             progress=trainer.is_global_zero and sys.stderr.isatty(),
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from multibeta.options import explain, nearest
+from multibeta.options import explain, nearest, read_yaml
 
 __all__ = ["compare", "curve", "main", "rate", "score"]
 
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 def curve(
     checkpoint: str,
     betas: str | None = None,
+    at: str | None = None,
     metrics: str | None = None,
     settings: dict[str, Any] | None = None,
     against: list[str] | None = None,
@@ -77,15 +78,17 @@ def curve(
         checkpoint: A .ckpt file, or the folder of a run.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
+        at: Values of the other weights that are ranges, such as gamma=2,sigma=0.1; by default
+            each is in the middle of its logarithm's range.
         metrics: What to measure beside rate and distortion: active_units, alignment,
             disentanglement, fid, information, nll, psnr, some of them with commas, or all that
-            the data can serve.
+            the data can serve; by default what the objective asks for.
         settings: Settings of the metrics, such as --settings.nll.samples 256.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
             the model's.
         split: Which part of the data.
         out: The folder for the files; by default that of the checkpoint's run, or a folder in it
-            named after a checkpoint other than last.ckpt and a split other than test.
+            named after a checkpoint other than last.ckpt, a split other than test, and --at.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         extrapolate: Allow β outside the trained range.
         json: Print the curve as JSON instead of a table.
@@ -97,8 +100,10 @@ def curve(
     from multibeta.evaluation import sweep
     from multibeta.files import check_writable
 
-    path, model, datamodule = _opened(checkpoint, device, data)
-    folder = Path(out) if out else _folder_of(path, split)
+    path, model, datamodule = _opened(checkpoint, device, data, at, extrapolate)
+    folder = Path(out) if out else _folder_of(path, split) / (at or "")
+    if metrics is None:
+        metrics = model.objective.metrics
     check_writable(folder)
     kept = folder / "curve.unfinished.json"
     try:
@@ -116,7 +121,13 @@ def curve(
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
 
 
-def _opened(checkpoint: str, device: str, data: dict[str, Any] | None) -> tuple[Path, Any, Any]:
+def _opened(
+    checkpoint: str,
+    device: str,
+    data: dict[str, Any] | None,
+    at: str | None = None,
+    extrapolate: bool = False,
+) -> tuple[Path, Any, Any]:
     """Return a checkpoint's path, its model on the device, and its data."""
     import torch
 
@@ -132,7 +143,23 @@ def _opened(checkpoint: str, device: str, data: dict[str, Any] | None) -> tuple[
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
+    if at is not None:
+        model = model.pin(extrapolate=extrapolate, **_numbers(at))
     return path, model, load_data(path, _read(data or {}))
+
+
+def _numbers(at: str) -> dict[str, float]:
+    """Return name → value from ``gamma=2,sigma=0.1``."""
+    found = {}
+    for part in at.split(","):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise ValueError(
+                f"--at {at} cannot be read; write NAME=NUMBER, such as gamma=2,sigma=0.1"
+            ) from None
+    return found
 
 
 def _with_settings(
@@ -205,6 +232,7 @@ def rate(
     nats: float | None = None,
     distortion: float | None = None,
     psnr: float | None = None,
+    at: str | None = None,
     split: Literal["train", "val", "test"] = "test",
     device: str = "auto",
     json: bool = False,
@@ -222,6 +250,7 @@ def rate(
         nats: The wanted rate, in nats per example.
         distortion: The wanted distortion, in nats per example.
         psnr: The wanted PSNR of reconstructions, in decibels.
+        at: Values of the other weights that are ranges, as for curve.
         split: Which part of the data.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         json: Print the row as JSON.
@@ -231,7 +260,7 @@ def rate(
 
     if sum(value is not None for value in (bits, nats, distortion, psnr)) != 1:
         raise ValueError("give one of --bits, --nats, --distortion, --psnr")
-    _, model, datamodule = _opened(checkpoint, device, data)
+    _, model, datamodule = _opened(checkpoint, device, data, at)
     ends = (model.beta_range.low, model.beta_range.high)
     measured = sweep(model, datamodule, ends, split=split)
     beta = measured.beta_for(
@@ -251,6 +280,7 @@ def score(
     checkpoint: str,
     other: str,
     betas: str | None = None,
+    at: str | None = None,
     samples: int = 16,
     examples: int = 1000,
     split: Literal["train", "val", "test"] = "test",
@@ -272,6 +302,7 @@ def score(
         other: The other data: its class's name, such as Omniglot, or a class path.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
+        at: Values of the other weights that are ranges, as for curve.
         samples: Importance samples for an example.
         examples: How many examples of each set, spread over it.
         split: Which part of both.
@@ -290,8 +321,8 @@ def score(
     from multibeta.scores import score as scored
     from multibeta.specs import build
 
-    path, model, datamodule = _opened(checkpoint, device, data)
-    folder = Path(out) if out else _folder_of(path, split)
+    path, model, datamodule = _opened(checkpoint, device, data, at, extrapolate)
+    folder = Path(out) if out else _folder_of(path, split) / (at or "")
     check_writable(folder)
     sets = [name for name in own_sets.__all__ if name not in ("Batches", "ImageData")]
     if "." not in other and other not in sets:
@@ -313,9 +344,7 @@ def score(
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Return settings from the command line as plain values: 3, not "3"."""
-    import yaml
-
-    return {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in given.items()}
+    return {k: read_yaml(v) if isinstance(v, str) else v for k, v in given.items()}
 
 
 _VERBS: dict[str, Callable[..., None]] = {

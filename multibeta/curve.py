@@ -228,9 +228,13 @@ def _number(value: Any) -> Any:
 
 def _headline(about: dict[str, Any]) -> str:
     sigma = "" if about["sigma"] is None else f" σ = {about['sigma']:g}"
+    others = {k: v for k, v in about.get("weights", {}).items() if k != "sigma"}
+    weights = "".join(f", {name} = {value:g}" for name, value in others.items())
+    objective = about.get("objective", "BetaELBO")
     return (
         f"{about['data']}, {about['split']} set, N = {about['n']:,}, d = {about['d']:,}, "
         f"{about['likelihood']}{sigma}"
+        + (f", {objective}{weights}" if objective != "BetaELBO" else "")
     )
 
 

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-__all__ = ["RateTerms", "aggregated_rate_terms", "kl_standard_normal", "minibatch_rate_terms"]
+__all__ = [
+    "RateTerms",
+    "aggregated_rate_terms",
+    "kl_standard_normal",
+    "minibatch_rate_terms",
+    "mmd_standard_normal",
+]
 
 _CHUNK = 128
 
@@ -48,11 +54,14 @@ class RateTerms:
         mutual_information_nats: (N,).
         total_correlation_nats: (N,).
         dimension_kl_nats: (N, Z), for each latent.
+        within_blocks_nats: The part of the total correlation that is within blocks of latents,
+            Σ_b log q(z_b) / ∏_{j∈b} q(z_j): (N,); None where no blocks were asked for.
     """
 
     mutual_information_nats: Tensor
     total_correlation_nats: Tensor
     dimension_kl_nats: Tensor
+    within_blocks_nats: Tensor | None = None
 
     @property
     def aggregated_kl_nats(self) -> Tensor:
@@ -116,7 +125,12 @@ def aggregated_rate_terms(z: Tensor, mean: Tensor, std: Tensor) -> RateTerms:
 
 
 def minibatch_rate_terms(
-    z: Tensor, mean: Tensor, std: Tensor, size: int, stratified: bool = True
+    z: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    size: int,
+    stratified: bool = True,
+    block: int | None = None,
 ) -> RateTerms:
     r"""Split the rate by the aggregated posterior of N examples, seen through a batch of B.
 
@@ -140,6 +154,8 @@ def minibatch_rate_terms(
         std: Their standard deviations: (B, Z).
         size: The number N of examples that batches are drawn from.
         stratified: Stratified sampling, or else weighted.
+        block: Split the total correlation at blocks of so many latents, the last one perhaps
+            smaller.
 
     Returns:
         The terms of each example of the batch; their sum is exactly log q(z|x) / p(z).
@@ -175,11 +191,57 @@ def minibatch_rate_terms(
     log_q = (log_w + each.sum(-1)).logsumexp(1)
     log_q_each = (log_w[..., None] + each).logsumexp(1)
     log_prior = -0.5 * (z.square() + math.log(2 * math.pi))
+    within = None
+    if block is not None:
+        blocks = zip(each.split(block, dim=-1), log_q_each.split(block, dim=-1), strict=True)
+        within = sum(
+            ((log_w + joint.sum(-1)).logsumexp(1) - single.sum(1) for joint, single in blocks),
+            torch.zeros_like(log_q),
+        )
     return RateTerms(
         own.sum(1) - log_q,
         log_q - log_q_each.sum(1),
         log_q_each - log_prior,
+        within,
     )
+
+
+def mmd_standard_normal(z: Tensor, variance: float | None = None) -> Tensor:
+    r"""Squared maximum mean discrepancy between the distribution of codes and N(0, I).
+
+    .. math::
+        \mathrm{MMD}^2 = \mathbb E\,k(z, z') - 2\,\mathbb E\,k(z, u) + \mathbb E\,k(u, u'),
+        \qquad k(a, b) = e^{-\lVert a - b \rVert^2 / 2h}
+
+    with u, u' from N(0, I). Nothing is drawn from the prior: with Z latents
+    :math:`\mathbb E\,k(z, u) = (h/(h+1))^{Z/2} e^{-\lVert z \rVert^2 / 2(h+1)}` and
+    :math:`\mathbb E\,k(u, u') = (h/(h+2))^{Z/2}`. The first term is the mean over all pairs of
+    different codes: the estimate is unbiased, and may be below 0.
+
+    Args:
+        z: Independent codes: (B, Z), B at least 2.
+        variance: The h of the kernel; Z/2 by default.
+
+    Returns:
+        A scalar, without unit, at most 2.
+
+    Raises:
+        ValueError: If there are fewer than two codes.
+
+    References:
+        Gretton et al. 2012, "A kernel two-sample test", lemma 6; Zhao et al. 2017, arXiv
+        1706.02262 (the kernel).
+    """
+    n, latents = z.shape
+    if n < 2:
+        raise ValueError("a mean over pairs needs at least 2 codes; give a larger batch")
+    h = latents / 2 if variance is None else variance
+    squares = z.square().sum(1)
+    distances = (squares[:, None] + squares - 2 * z @ z.T).clamp(min=0)
+    kernel = (-distances / (2 * h)).exp()
+    among = (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
+    across = (h / (h + 1)) ** (latents / 2) * (-squares / (2 * (h + 1))).exp().mean()
+    return among - 2 * across + (h / (h + 2)) ** (latents / 2)
 
 
 def _log_sum_exp(x: Tensor) -> Tensor:

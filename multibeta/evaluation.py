@@ -63,7 +63,8 @@ def sweep(
     pass, one β after the other.
 
     Args:
-        model: The model; it is measured on the device it is on.
+        model: The model; it is measured on the device it is on, and where other weights than β
+            are ranges, at the values that :meth:`MultiBetaVAE.pin` gave them.
         data: A datamodule, or batches of pictures (B, C, H, W).
         betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
             range by default, or the β's of ``against``.
@@ -399,7 +400,8 @@ def batches_of(data: LightningDataModule | Iterable[Any], split: Split) -> Itera
 def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[str, float]:
     """Return the closed-form optimum beside a point, where the data knows it."""
     # Known for a Gaussian whose σ is fixed.
-    sigma = model.likelihood.sigma if isinstance(model.likelihood, Gaussian) else None
+    likelihood = model.likelihood.at(model.pinned)
+    sigma = likelihood.sigma if isinstance(likelihood, Gaussian) else None
     optimum = getattr(data, "optimum", None)
     found = optimum(row["beta"], sigma, model.latent_dim) if optimum and sigma else None
     if found is None:
@@ -426,7 +428,8 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, A
         "shape": list(model.shape),
         "d": math.prod(model.shape),
         **described,
-        "sigma": getattr(model.likelihood, "sigma", None),
+        "weights": vars(model.objective.weights(model.pinned)),
+        "sigma": getattr(model.likelihood.at(model.pinned), "sigma", None),
         "sigma_learned": bool(list(model.likelihood.parameters())),
         "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.quasirandom import SobolEngine
 
 __all__ = [
     "Chain",
@@ -54,11 +55,16 @@ class Conditioning:
       the decoder's first layer and its output stay ungated, as in the authors' code.
     - ``none``: layers stay plain and c has no features: a dedicated β-VAE.
 
+    With several conditions - β and other weights - each has its 16 ramps, and the curves are
+    functions of all of them.
+
     Args:
         kind: ``"film"``, ``"gate"`` or ``"none"``.
+        conditions: The number K of weights that the network follows, β being the first.
     """
 
     kind: Kind = "film"
+    conditions: int = 1
 
     def __post_init__(self) -> None:
         """Check the kind."""
@@ -68,16 +74,17 @@ class Conditioning:
     @property
     def features(self) -> int:
         """The number of features F of the embedding."""
-        return {"film": _RAMPS + _CURVES, "gate": 1, "none": 0}[self.kind]
+        several = self.conditions
+        return {"film": several * _RAMPS + _CURVES, "gate": several, "none": 0}[self.kind]
 
     def embedding(self) -> nn.Module:
         """Build the embedding.
 
         Returns:
-            A module: standardised log β (see :meth:`BetaRange.standardise`), (B,), or (1,) for
-            one β shared by the batch → c: (B, F) or (1, F).
+            A module: standardised logarithms (see :meth:`BetaRange.standardise`), (B, K), or
+            (1, K) for conditions shared by the batch → c: (B, F) or (1, F).
         """
-        return Embedding() if self.kind == "film" else _Scalar(self.features)
+        return Embedding(self.conditions) if self.kind == "film" else _Plain(self.features)
 
     def __call__(self, layer: nn.Module, place: Place, activate: bool = False) -> nn.Module:
         """Let the layer depend on β, as its place asks for.
@@ -96,7 +103,7 @@ class Conditioning:
                 return HyperLinear(layer, self.features, activate, gain=place == "stem")
             return FiLM(layer, self.features, activate)
         if self.kind == "gate" and place in ("encoder", "decoder"):
-            return Gate(layer, place, activate)
+            return Gate(layer, place, activate, self.features)
         return nn.Sequential(layer, nn.SiLU()) if activate else layer
 
 
@@ -105,34 +112,45 @@ class Embedding(nn.Module):
 
     .. math:: c(s) = \bigl[\, r(s),\; h(r(s)) - \overline{h(r)} \,\bigr]
 
-    with r the 16 :func:`ramps`, h a small network with 32 outputs, and the bar its mean over the
-    range of log β. Centred, the curves say how a β differs from the others, and what is common to
-    all β's is left to the layers' own weights.
+    with r the 16 :func:`ramps` of each condition, one after the other, h a small network with 32
+    outputs, and the bar its mean over the range of log β. Centred, the curves say how a β differs
+    from the others, and what is common to all β's is left to the layers' own weights.
+
+    Args:
+        conditions: The number K of conditions. The mean is that over 33 points of the range, or
+            over 64 of a Sobol sequence where there are several.
     """
 
-    def __init__(self) -> None:
+    points: Tensor
+
+    def __init__(self, conditions: int = 1) -> None:
         super().__init__()
         self.curves = nn.Sequential(
-            nn.Linear(_RAMPS, 2 * _CURVES), nn.SiLU(), nn.Linear(2 * _CURVES, _CURVES, bias=False)
+            nn.Linear(conditions * _RAMPS, 2 * _CURVES),
+            nn.SiLU(),
+            nn.Linear(2 * _CURVES, _CURVES, bias=False),
         )
+        points = torch.linspace(-1, 1, 2 * _RAMPS + 1)[:, None]
+        if conditions > 1:
+            points = 2 * SobolEngine(conditions).draw(64) - 1
+        self.register_buffer("points", points, persistent=False)
 
     def forward(self, s: Tensor) -> Tensor:
-        """Embed standardised log β: (B,) → (B, F)."""
-        range_ = torch.linspace(-1, 1, 2 * _RAMPS + 1, dtype=s.dtype, device=s.device)
-        steps = ramps(torch.cat([s / math.sqrt(3), range_]), _RAMPS)
+        """Embed standardised conditions: (B, K) → (B, F)."""
+        steps = ramps(torch.cat([s / math.sqrt(3), self.points.to(s)]), _RAMPS).flatten(1)
         curves = self.curves(steps)
         return torch.cat([steps[: len(s)], curves[: len(s)] - curves[len(s) :].mean(0)], dim=-1)
 
 
-class _Scalar(nn.Module):
-    """Standardised log β itself, or nothing."""
+class _Plain(nn.Module):
+    """The standardised conditions themselves, or nothing."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.features = features
 
     def forward(self, s: Tensor) -> Tensor:
-        return s[:, None].expand(-1, self.features)
+        return s[:, : self.features]
 
 
 class Conditional(nn.Module):
@@ -373,20 +391,25 @@ class Gate(_ConditionedLayer):
         layer: The affine layer (W, b).
         side: ``"encoder"`` or ``"decoder"``.
         activate: Whether a SiLU follows.
+        conditions: The number K of conditions; w s is a sum over them.
 
     References:
         Bae et al. 2023, "Multi-Rate VAE", arXiv 2212.03905, section 3.2.
     """
 
     def __init__(
-        self, layer: nn.Module, side: Literal["encoder", "decoder"], activate: bool = False
+        self,
+        layer: nn.Module,
+        side: Literal["encoder", "decoder"],
+        activate: bool = False,
+        conditions: int = 1,
     ) -> None:
         super().__init__(layer, activate)
         self.side = side
-        self.condition = nn.Linear(1, self.channels)
+        self.condition = nn.Linear(conditions, self.channels)
 
     def affine(self, c: Tensor) -> tuple[Tensor, None]:
-        """Return the gate for c = s[:, None], (B, 1): (B, channels), and no shift."""
+        """Return the gate for c = s, (B, K): (B, channels), and no shift."""
         u = self.condition(c)
         if self.side == "encoder":
             return u.sigmoid(), None

@@ -7,7 +7,9 @@ nats per example.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent, Normal
 from torch.distributions import Laplace as LaplaceDistribution
+
+from multibeta.betas import BetaRange, parse_weight
 
 __all__ = [
     "Bernoulli",
@@ -49,6 +53,23 @@ class Likelihood(nn.Module):
 
     support: tuple[float, float] = (-math.inf, math.inf)
     """The values that x may take."""
+
+    ranges: Mapping[str, BetaRange] = {}
+    """The arguments that are ranges: name → range. The network is conditioned on them."""
+
+    def at(self, values: Mapping[str, Tensor | float]) -> Likelihood:
+        """Return the likelihood with a value in the place of each range.
+
+        Args:
+            values: Name → one number, or one an example: (B,); others than its own are left.
+        """
+        if not self.ranges:
+            return self
+        fixed = copy.copy(self)
+        fixed.ranges = {}
+        for name in self.ranges:
+            setattr(fixed, name, values[name])
+        return fixed
 
     def forward(self, output: Tensor) -> Distribution:
         """Return p(x|z).
@@ -129,28 +150,29 @@ class Gaussian(Likelihood):
     has the same optimum.
 
     Args:
-        sigma: The standard deviation σ, in units of x (1 is the whole range of an image).
-            :math:`\sqrt{1/2}` makes D the sum of squared errors up to a constant.
+        sigma: The standard deviation σ, in units of x (1 is the whole range of an image), or a
+            range of it, ``LOW:HIGH``. :math:`\sqrt{1/2}` makes D the sum of squared errors up to a
+            constant.
 
     Raises:
-        ValueError: If σ is not a finite number above 0.
+        ValueError: If σ is not a finite number above 0, or a range of such.
 
     References:
         Kingma & Welling 2014, arXiv 1312.6114, appendix C.2.
     """
 
-    def __init__(self, sigma: float = 0.1) -> None:
+    def __init__(self, sigma: str | float = 0.1) -> None:
         super().__init__()
-        self.sigma = _positive("sigma", sigma)
+        self.sigma, self.ranges = _sigma(sigma)
 
     def forward(self, output: Tensor) -> Distribution:
         """Return p(x|z) for means (B, C, H, W)."""
         mean = at_least_float32(output)
-        return _normal(mean, torch.as_tensor(self.sigma, dtype=mean.dtype, device=mean.device))
+        return _normal(mean, _as_scale(self.sigma, mean))
 
     def extra_repr(self) -> str:
         """Show σ."""
-        return f"sigma={self.sigma:g}"
+        return f"sigma={self.sigma}"
 
 
 class LearnedGaussian(Likelihood):
@@ -308,25 +330,25 @@ class Laplace(Likelihood):
     x̂ is the mean and the median. bβ is to it what σ²β is to the Gaussian.
 
     Args:
-        sigma: The standard deviation σ, in units of x.
+        sigma: The standard deviation σ, in units of x, or a range of it, ``LOW:HIGH``.
 
     Raises:
-        ValueError: If σ is not a finite number above 0.
+        ValueError: If σ is not a finite number above 0, or a range of such.
     """
 
-    def __init__(self, sigma: float = 0.1) -> None:
+    def __init__(self, sigma: str | float = 0.1) -> None:
         super().__init__()
-        self.sigma = _positive("sigma", sigma)
+        self.sigma, self.ranges = _sigma(sigma)
 
     def forward(self, output: Tensor) -> Distribution:
         """Return p(x|z) for means (B, C, H, W)."""
         mean = at_least_float32(output)
-        scale = torch.full_like(mean, self.sigma / math.sqrt(2))
+        scale = (_as_scale(self.sigma, mean) / math.sqrt(2)).expand_as(mean)
         return Independent(LaplaceDistribution(mean, scale, validate_args=False), 3)
 
     def extra_repr(self) -> str:
         """Show σ."""
-        return f"sigma={self.sigma:g}"
+        return f"sigma={self.sigma}"
 
 
 class DiscretizedLogistic(Likelihood):
@@ -465,6 +487,17 @@ class _Profiled(Distribution):
 
 def _normal(mean: Tensor, sigma: Tensor) -> Independent:
     return Independent(Normal(mean, sigma.expand_as(mean), validate_args=False), 3)
+
+
+def _as_scale(sigma: Any, mean: Tensor) -> Tensor:
+    """Return σ, one or one an example, so that it goes with x: (1 or B, 1, 1, 1)."""
+    return torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device).reshape(-1, 1, 1, 1)
+
+
+def _sigma(given: str | float) -> tuple[Any, dict[str, BetaRange]]:
+    """Return σ as it is kept, and its range if it is one."""
+    found = parse_weight("sigma", given, positive=True)
+    return (str(given), {"sigma": found}) if isinstance(found, BetaRange) else (found, {})
 
 
 def _positive(name: str, value: float) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.distributions import Distribution, Independent
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from multibeta.betas import BetaRange, Draw
@@ -18,7 +20,7 @@ from multibeta.film import Chain, Conditioning, Kind, fold, rows_for
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.metrics.rate_distortion import RateDistortion
 from multibeta.networks import MLP, Network
-from multibeta.objectives import BetaELBO, Objective
+from multibeta.objectives import BetaELBO, Objective, Terms
 from multibeta.specs import build, describe
 from multibeta.vae import BetaVAE, ELBOTerms, elbo_terms_of, posterior_of
 
@@ -28,7 +30,7 @@ FORMAT = 3
 """Version of a checkpoint: of what it holds and of what its weights mean."""
 
 MONITOR = "val/objective_nats"
-"""What the best checkpoint is best at: D + βR, averaged over the validation grid of β."""
+"""What the best checkpoint is best at: the objective, averaged over the validation grid of β."""
 
 _VALIDATION_POINTS = 5
 
@@ -36,7 +38,8 @@ _VALIDATION_POINTS = 5
 class MultiBetaVAE(LightningModule):
     r"""One VAE for every β in a range.
 
-    Encoder and decoder take an embedding c of log β::
+    Encoder and decoder take an embedding c of log β, and of the logarithm of every other weight
+    that is a range::
 
         β ─ standardised log β ─ c ─────────┬────────────────────────┐
         x ────────────────────── encoder(x, c) ─ q(z|x) ─ z ─ decoder(z, c) ─ p(x|z)
@@ -46,13 +49,16 @@ class MultiBetaVAE(LightningModule):
 
     .. math:: \frac1d \, \mathrm{mean}_b \, \frac{D_b + β_b R_b}{(1 + β_b)^a}
 
-    with d the number of values in x and a the ``balance``. Neither factor moves the optimum at any
-    β: d makes one clipping threshold fit every data set, a shares the capacity over the range.
+    or what another objective has in the place of D + βR. d is the number of values in x, a the
+    ``balance``; with further ranges their weights are added to 1 + β. Neither factor moves the
+    optimum at any β: d makes one clipping threshold fit every data set, a shares the capacity over
+    the range.
 
     Args:
         shape: (C, H, W) of x; the command line takes it from the data.
         betas: The range of β, ``LOW:HIGH``; one number for a dedicated β-VAE.
-        draw: ``example`` draws a β for each example of a batch, ``batch`` one for all.
+        draw: ``example`` draws a β for each example of a batch, ``batch`` one for all. An
+            objective that looks at the codes of examples together always has one for all.
         betas_per_example: How many β's each example of a batch gets. The encoder's inside does its
             work once for all of them; a model for one β needs no more than 1 and gets 1.
         ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
@@ -94,13 +100,21 @@ class MultiBetaVAE(LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.beta_range = BetaRange.parse(betas)
-        self.conditioning = Conditioning(conditioning)
-        if conditioning == "none" and self.beta_range.low != self.beta_range.high:
-            raise ValueError(
-                f"conditioning=none cannot follow β over betas={betas}; give one β, such as "
-                "betas=1, or conditioning=film"
-            )
+        self.likelihood: Likelihood = copy.deepcopy(_built(likelihood or Bernoulli(), Likelihood))
+        self.objective: Objective = copy.deepcopy(_built(objective or BetaELBO(), Objective))
+        given = BetaRange.parse(betas)
+        self.beta_range = given if self.objective.takes_beta else BetaRange(1.0, 1.0)
+        others = {**self.objective.ranges, **self.likelihood.ranges}
+        self.ranges = {"beta": self.beta_range, **others}
+        self.conditioning = Conditioning(conditioning, len(self.ranges))
+        for name, of in self.ranges.items():
+            if conditioning == "none" and not of.is_one:
+                said = ("β", "betas", "betas=1") if name == "beta" else (name, name, f"{name}=1")
+                raise ValueError(
+                    f"conditioning=none cannot follow {said[0]} over {said[1]}={of}; give one, "
+                    f"such as {said[2]}, or conditioning=film"
+                )
+        self.pinned = {name: of.middle for name, of in others.items()}
         if draw not in ("example", "batch"):
             raise ValueError(f"draw={draw} is unknown; allowed: example, batch")
         if betas_per_example < 1:
@@ -118,16 +132,15 @@ class MultiBetaVAE(LightningModule):
         network = _built(network or MLP(), Network)
         self.shape = int(shape[0]), int(shape[1]), int(shape[2])
         self.draw: Draw = draw
-        one = self.beta_range.low == self.beta_range.high
+        one = all(of.is_one for of in self.ranges.values())
         self.betas_per_example = 1 if one else betas_per_example
         self.ends = ends
         self.latent_dim = latent_dim
-        self.likelihood: Likelihood = copy.deepcopy(_built(likelihood or Bernoulli(), Likelihood))
-        self.objective: Objective = _built(objective or BetaELBO(), Objective)
         self.balance = balance
         self.lr = lr
         self.warmup = warmup
         self.run_seed: int | None = None
+        self._steps = math.inf
         self.save_hyperparameters(
             {
                 "shape": list(self.shape),
@@ -152,6 +165,7 @@ class MultiBetaVAE(LightningModule):
         self.decoder = network.decoder(
             self.shape, latent_dim, self.likelihood.outputs, self.conditioning
         )
+        self.objective.build(latent_dim, len(self.ranges))
         # Convolutions are faster so (on CPU by a tenth); other layers do not care.
         self.to(memory_format=torch.channels_last)
         if compile:
@@ -166,7 +180,8 @@ class MultiBetaVAE(LightningModule):
         """Return the plain VAE at one β, with the conditioning folded into the weights.
 
         Args:
-            beta: β, within the trained range.
+            beta: β, within the trained range. Other weights that are ranges are where
+                :meth:`pin` has put them, at first in the middle of their logarithm's range.
             extrapolate: Allow a β outside it.
 
         Returns:
@@ -177,35 +192,85 @@ class MultiBetaVAE(LightningModule):
         """
         beta = self.beta_range.check(beta, extrapolate=extrapolate)
         with torch.no_grad():
-            c = self._embed(self._as_tensor(beta))
+            values = self._conditions(beta)
+            c = self._embed(values)
         vae = BetaVAE(
             fold(self.encoder, c),
             fold(self.decoder, c),
-            copy.deepcopy(self.likelihood),
+            copy.deepcopy(self.likelihood.at(self.pinned)),
             self.latent_dim,
             beta,
         )
         return vae.eval()
+
+    def at(self, beta: float = 1.0, *, extrapolate: bool = False, **weights: float) -> BetaVAE:
+        """Return the plain VAE at β and at values of the other weights that are ranges.
+
+        Args:
+            beta: As in :meth:`at_beta`.
+            extrapolate: Allow values outside the trained ranges.
+            weights: As in :meth:`pin`.
+
+        Raises:
+            ValueError: If a value is outside its range and ``extrapolate`` is not set, or a weight
+                is no range of this model.
+
+        Example:
+            >>> from multibeta.likelihoods import Gaussian
+            >>> model = MultiBetaVAE((1, 8, 8), likelihood=Gaussian("0.1:1"))
+            >>> model.at(beta=2, sigma=0.3).likelihood
+            Gaussian(sigma=0.3)
+        """
+        pinned = self.pin(extrapolate=extrapolate, **weights)
+        return pinned.at_beta(beta, extrapolate=extrapolate)
+
+    def pin(self, *, extrapolate: bool = False, **weights: float) -> MultiBetaVAE:
+        """Return this model, its parameters shared, with the weights beside β held at values.
+
+        Args:
+            extrapolate: Allow values outside the trained ranges.
+            weights: Name → value, of weights that are ranges: γ of an objective, σ.
+
+        Raises:
+            ValueError: If a weight is no range of this model, or a value is outside its range and
+                ``extrapolate`` is not set.
+        """
+        view = copy.copy(self)
+        view.pinned = dict(self.pinned)
+        for name, value in weights.items():
+            if name not in self.pinned:
+                known = ", ".join(self.pinned) or "none"
+                raise ValueError(
+                    f"{name}={value:g} cannot be chosen: {name} is no range of this model; those "
+                    f"beside β: {known}"
+                )
+            view.pinned[name] = self.ranges[name].check(value, extrapolate=extrapolate)
+        return view
 
     def encode(self, x: Tensor, beta: Tensor | float) -> Independent:
         """Return q(z|x) at β.
 
         Args:
             x: (B, C, H, W) in [0, 1].
-            beta: One β, or one per example: (B,).
+            beta: One β, or one per example: (B,). Other weights are where :meth:`pin` put them.
 
         Returns:
             Batch shape (B,), event shape (Z,).
         """
-        beta = self._as_tensor(beta)
-        return posterior_of(self.encoder(x, self._embed(beta)), beta)
+        values = self._conditions(beta)
+        return posterior_of(self.encoder(x, self._embed(values)), values["beta"])
 
     def decode(self, z: Tensor, beta: Tensor | float) -> Distribution:
         """Return p(x|z) at β, for z (B, Z) and one β or one per example (B,)."""
-        return self.likelihood(self.decoder(z, self._embed(self._as_tensor(beta))))
+        values = self._conditions(beta)
+        return self.likelihood.at(values)(self.decoder(z, self._embed(values)))
 
     def elbo_terms(
-        self, x: Tensor, beta: Tensor | float, noise: Tensor | None = None
+        self,
+        x: Tensor,
+        beta: Tensor | float,
+        noise: Tensor | None = None,
+        **weights: Tensor | float,
     ) -> ELBOTerms:
         """Return D, from one posterior sample per example, and R in closed form.
 
@@ -213,17 +278,20 @@ class MultiBetaVAE(LightningModule):
             x: (B, C, H, W).
             beta: One β, one per example: (B,), or k per example: (kB,), the batch k times.
             noise: Standard normal noise of the sample, a row for each result; drawn when None.
+            weights: The same of other weights that are ranges; those left out are where
+                :meth:`pin` put them.
 
         Returns:
             The terms, with a row for each example and each of its β's.
         """
-        beta = self._as_tensor(beta)
-        c = self._embed(beta)
+        values = self._conditions(beta, weights)
+        c = self._embed(values)
         each = rows_for(x, c)
         # Our own encoders repeat a picture where its β's come in; others are given it repeated.
         parameters = self.encoder(x if isinstance(self.encoder, Chain) else each, c)
-        posterior = posterior_of(parameters, beta)
-        return elbo_terms_of(each, posterior, lambda z: self.likelihood(self.decoder(z, c)), noise)
+        posterior = posterior_of(parameters, values["beta"])
+        likelihood = self.likelihood.at(values)
+        return elbo_terms_of(each, posterior, lambda z: likelihood(self.decoder(z, c)), noise)
 
     def forward(self, x: Tensor, beta: Tensor | float) -> Tensor:
         """Return the reconstruction at β: (B, C, H, W)."""
@@ -245,20 +313,63 @@ class MultiBetaVAE(LightningModule):
             )
         self.likelihood.check(x.min().item(), x.max().item())
 
-    def draw_betas(self, n: int) -> Tensor:
-        """Draw the β's of a training batch of n examples: (kn,), k = ``betas_per_example``."""
-        draws = [
-            self.beta_range.draw(n, self.draw, ends=self.ends, device=self.device)
-            for _ in range(self.betas_per_example)
-        ]
-        return torch.cat(draws)
+    def draw_weights(self, n: int) -> dict[str, Tensor]:
+        """Draw β, and the other weights that are ranges, for a training batch of n examples.
 
-    def _embed(self, beta: Tensor) -> Tensor:
-        return self.embedding(self.beta_range.standardise(beta))
+        Returns:
+            Name → (kn,), the batch k times, k = ``betas_per_example``.
+        """
+        times = self.betas_per_example
+        together = self.draw == "batch" or self.objective.together
+        found = {}
+        for name, of in self.ranges.items():
+            draw = partial(of.draw, ends=self.ends, device=self.device)
+            each = [draw(times).repeat_interleave(n)] if together else map(draw, [n] * times)
+            found[name] = torch.cat(list(each))
+        return found
 
-    def _as_tensor(self, beta: Tensor | float) -> Tensor:
+    def _conditions(
+        self, beta: Tensor | float, weights: Mapping[str, Tensor | float] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the value of each condition: (1,), or a row for each result."""
         parameter = next(self.parameters())
-        return torch.as_tensor(beta, dtype=parameter.dtype, device=parameter.device).reshape(-1)
+
+        def as_tensor(value: Tensor | float) -> Tensor:
+            value = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device)
+            return value.reshape(-1)
+
+        given = {"beta": beta, **self.pinned, **(weights or {})}
+        return {name: as_tensor(value) for name, value in given.items()}
+
+    def _standardised(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the conditions as the network sees them: (B, K)."""
+        each = [of.standardise(values[name]) for name, of in self.ranges.items()]
+        return torch.stack(torch.broadcast_tensors(*each), dim=-1)
+
+    def _embed(self, values: Mapping[str, Tensor]) -> Tensor:
+        return self.embedding(self._standardised(values))
+
+    def _objective(
+        self, x: Tensor, values: Mapping[str, Tensor], noise: Tensor | None, **about: Any
+    ) -> tuple[ELBOTerms, Tensor, Tensor | None]:
+        """Return the terms, the objective, and the loss of the objective's own networks."""
+        of_each = values
+        if (samples := self.objective.samples) > 1:
+            of_each = {
+                name: v.expand(max(len(v), len(x))).repeat(samples) for name, v in values.items()
+            }
+        terms = self.elbo_terms(x, noise=noise, **of_each)
+        t = Terms(
+            terms.distortion_nats,
+            terms.rate_per_latent_nats,
+            terms.z,
+            terms.posterior.mean,
+            terms.posterior.stddev,
+            self._standardised(of_each),
+            **about,
+        )
+        own = self.objective.own_loss(t) if torch.is_grad_enabled() else None
+        return terms, self.objective(t, self.objective.weights(values)), own
 
     # Training ----------------------------------------------------------------------------------
 
@@ -291,20 +402,33 @@ class MultiBetaVAE(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Draw β's, return the loss, and log D, R and D + βR of the batch."""
         x = images_of(batch)
-        beta = self.draw_betas(len(x))
-        terms = self.elbo_terms(x, beta)
-        objective = self.objective(terms.distortion_nats, terms.rate_per_latent_nats, beta)
-        loss = (objective / (1 + beta) ** self.balance).mean() / x[0].numel()
+        values = self.draw_weights(len(x))
+        terms, objective, own = self._objective(
+            x,
+            values,
+            None,
+            draws=self.betas_per_example,
+            size=_examples(self.trainer.train_dataloader, len(x)),
+            progress=self.global_step / self._steps if math.isfinite(self._steps) else 1.0,
+        )
+        weight = 1 + torch.stack(list(values.values())).sum(0)
+        loss = (objective / weight**self.balance).mean()
+        if own is not None:
+            loss = loss + own.mean()
+        loss = loss / x[0].numel()
         if not loss.isfinite():
-            worst = beta[~objective.isfinite()]
-            self._diverged(f"loss is {loss.item():g}", (worst if len(worst) else beta)[0].item())
+            worst = values["beta"][~objective.isfinite()]
+            beta = (worst if len(worst) else values["beta"])[0].item()
+            self._diverged(f"loss is {loss.item():g}", beta)
         if (self.global_step + 1) % getattr(self.trainer, "log_every_n_steps", 50) == 0:
-            values = {
+            measured = {
                 "train/objective_nats": objective.mean(),
                 "train/distortion_nats": terms.distortion_nats.mean(),
                 "train/rate_nats": terms.rate_nats.mean(),
             }
-            self.log_dict(values, prog_bar=True)
+            if own is not None:
+                measured["train/discriminator_nats"] = own.mean()
+            self.log_dict(measured, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -329,11 +453,22 @@ class MultiBetaVAE(LightningModule):
         return {metric.beta: self.encode(x, metric.beta).mean for metric in self.grid}
 
     def configure_optimizers(self) -> Any:
-        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch."""
+        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch.
+
+        The networks of an objective have a group of their own, at its constant learning rate.
+        """
         # Lightning clips no fused optimizer under mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
-        optimizer = Adam(self.parameters(), lr=self.lr, fused=fused)
-        schedule = _warmup_cosine(optimizer, self.warmup, self.trainer.estimated_stepping_batches)
+        self._steps = self.trainer.estimated_stepping_batches
+        named = dict(self.named_parameters())
+        own = [name for name in named if name.startswith("objective.")]
+        groups: list[dict[str, Any]] = [{"params": [p for n, p in named.items() if n not in own]}]
+        factors = [_warmup_cosine(self.warmup, self._steps)]
+        if own:
+            groups.append({"params": [named[name] for name in own], **self.objective.adam})
+            factors.append(lambda step: 1.0)
+        optimizer = Adam(groups, lr=self.lr, fused=fused)
+        schedule = LambdaLR(optimizer, factors)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -358,10 +493,16 @@ class MultiBetaVAE(LightningModule):
 
     def _measure(self, batch: Any, batch_idx: int, loader: Any) -> None:
         x = images_of(batch)
-        noise = evaluation_noise(loader, batch_idx, len(x), self.latent_dim).to(x)
+        samples = self.objective.samples
+        noise = evaluation_noise(
+            loader, batch_idx, len(x), self.latent_dim, samples if samples > 1 else None
+        )
+        noise = noise.to(x).reshape(-1, self.latent_dim)
         for metric in self.grid:
-            terms = self.elbo_terms(x, metric.beta, noise)
-            metric.beside(self.device).update(terms.distortion_nats, terms.rate_nats)
+            values = self._conditions(metric.beta)
+            terms, objective, _ = self._objective(x, values, noise, size=_examples(loader, len(x)))
+            d, r = terms.distortion_nats[: len(x)], terms.rate_nats[: len(x)]
+            metric.beside(self.device).update(d, r, objective)
 
     def _log_measures(self, stage: str) -> None:
         rows = [metric.compute() for metric in self.grid]
@@ -432,10 +573,16 @@ def _built(value: Any, base: type) -> Any:
     return value if isinstance(value, base) else build(value, base)
 
 
-def _warmup_cosine(optimizer: Optimizer, warmup: float, steps: float) -> LambdaLR:
+def _examples(loader: Any, least: int) -> int:
+    """Return how many examples batches are drawn from; ``least`` where the loader cannot say."""
+    examples: Any = getattr(loader, "images", getattr(loader, "dataset", None))
+    return max(least, len(examples)) if hasattr(examples, "__len__") else least
+
+
+def _warmup_cosine(warmup: float, steps: float) -> Callable[[int], float]:
     """Return a linear rise over the first fraction of the steps, then a cosine to 0."""
     if not math.isfinite(steps):  # Training without an end: rise over 1,000 steps and stay.
-        return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 1000))
+        return lambda step: min(1.0, (step + 1) / 1000)
     rise = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:
@@ -443,4 +590,4 @@ def _warmup_cosine(optimizer: Optimizer, warmup: float, steps: float) -> LambdaL
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
-    return LambdaLR(optimizer, factor)
+    return factor

@@ -1,4 +1,4 @@
-"""What to say when an option is wrong: one line, with the nearest right one."""
+"""Reading options, and what to say when one is wrong: one line, with the nearest right one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["explain", "nearest"]
+__all__ = ["explain", "nearest", "read_yaml"]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -17,6 +17,26 @@ def nearest(word: str, known: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[close[0]]}?)" if close else ""
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML in which 1:10 is a range, not the 70 that YAML 1.1 makes of it.
+
+    Raises:
+        yaml.YAMLError: If the text is not YAML.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    a_range = ("tag:yaml.org,2002:str", re.compile(r"^[-+.\w]+(:[-+.\w]+)+$"))
+    resolvers = yaml.SafeLoader.yaml_implicit_resolvers
+    Loader.yaml_implicit_resolvers = {
+        first: [a_range, *of] if first in "+-.0123456789" else of
+        for first, of in resolvers.items()
+    }
+    return yaml.load(text, Loader)
 
 
 def explain(message: str, parsers: Iterable[Any] = ()) -> str:

@@ -38,7 +38,7 @@ from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
-from multibeta.options import explain, nearest
+from multibeta.options import explain, nearest, read_yaml
 
 __all__ = ["train"]
 
@@ -268,7 +268,7 @@ def _canonical(argv: list[str]) -> list[str]:
 def _canonical_config(path: str) -> tuple[str, list[str]]:
     """Return the config as YAML text, with class paths for class names, and the choices in it."""
     try:
-        config = yaml.safe_load(Path(path).read_text())
+        config = read_yaml(Path(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(config, dict):

@@ -184,16 +184,21 @@ def test_film_conditions_the_code_and_the_decoder():
 def test_embedding_has_the_features_it_says(kind):
     conditioning = Conditioning(kind)
     s = BetaRange(0.01, 10).standardise(torch.tensor([0.01, 1.0, 10.0]))
-    assert conditioning.embedding()(s).shape == (3, conditioning.features)
+    assert conditioning.embedding()(s[:, None]).shape == (3, conditioning.features)
+    several = Conditioning(kind, 3)
+    assert several.features > conditioning.features
+    assert several.embedding()(torch.randn(5, 3)).shape == (5, several.features)
 
 
 def test_embedding_is_centred_over_the_range():
-    s = torch.linspace(-math.sqrt(3), math.sqrt(3), 33)
+    s = torch.linspace(-math.sqrt(3), math.sqrt(3), 33)[:, None]
     assert Embedding()(s)[:, 16:].mean(0).abs().max() < 1e-6
+    two = Embedding(2)
+    assert two(math.sqrt(3) * two.points)[:, 32:].mean(0).abs().max() < 1e-6
 
 
 def test_no_conditioning_has_an_empty_embedding():
-    assert Conditioning("none").embedding()(torch.zeros(3)).shape == (3, 0)
+    assert Conditioning("none").embedding()(torch.zeros(3, 1)).shape == (3, 0)
 
 
 def test_unknown_conditioning():

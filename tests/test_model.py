@@ -132,11 +132,11 @@ def test_several_betas_for_each_example_are_the_batch_several_times(network, con
 
 @pytest.mark.parametrize("draw", ["example", "batch"])
 def test_the_betas_of_a_training_batch(draw):
-    several = make(draw=draw, betas_per_example=3).draw_betas(50)
+    several = make(draw=draw, betas_per_example=3).draw_weights(50)["beta"]
     assert several.shape == (150,)
     assert len(several.unique()) > 3 if draw == "example" else len(several.unique()) <= 3
     # A second β would be the first one again.
-    assert make(conditioning="none").draw_betas(50).tolist() == [1.0] * 50
+    assert make(conditioning="none").draw_weights(50)["beta"].tolist() == [1.0] * 50
 
 
 def test_nothing_is_remembered_between_calls():

@@ -14,7 +14,7 @@ SHAPES = [(1, 8, 8), (3, 28, 28), (2, 17, 30), (1, 1, 16), (4, 5, 1)]
 @pytest.mark.parametrize("kind", ["film", "gate", "none"])
 def test_any_channels_and_any_size(network, shape, kind):
     conditioning = Conditioning(kind)
-    c = conditioning.embedding()(torch.randn(3))
+    c = conditioning.embedding()(torch.randn(3, 1))
     encoder = network.encoder(shape, 5, conditioning)
     decoder = network.decoder(shape, 5, 2, conditioning)
     assert encoder(torch.rand(3, *shape), c).shape == (3, 10)
@@ -70,6 +70,6 @@ OWN = Custom(
 
 def test_a_users_own_encoder_and_decoder():
     conditioning = Conditioning()
-    c = conditioning.embedding()(torch.randn(3))
+    c = conditioning.embedding()(torch.randn(3, 1))
     assert OWN.encoder((1, 4, 4), 2, conditioning)(torch.rand(3, 1, 4, 4), c).shape == (3, 4)
     assert OWN.decoder((1, 4, 4), 2, 1, conditioning)(torch.rand(3, 2), c).shape == (3, 1, 4, 4)

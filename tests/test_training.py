@@ -141,11 +141,11 @@ def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
 def test_microbatches_of_one_step_draw_their_own_betas(tmp_path, monkeypatch):
     drawn = []
 
-    def spy(self, distortion, rate, beta):
-        drawn.append(beta.tolist())
-        return distortion + beta * rate.sum(-1)
+    def spy(self, t, w):
+        drawn.append(w.beta.tolist())
+        return t.distortion + w.beta * t.rate
 
-    monkeypatch.setattr("multibeta.objectives.BetaELBO.__call__", spy)
+    monkeypatch.setattr("multibeta.objectives.BetaELBO.forward", spy)
     fit_digits(
         tmp_path, "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=4",
         "--curve.enabled=false",

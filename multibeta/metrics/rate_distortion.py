@@ -35,15 +35,18 @@ class RateDistortion(Float64Metric):
         self.beta = beta
         self.add_sums(n=(), sums=(3,), squares=(3,))
 
-    def update(self, distortion: Tensor, rate: Tensor) -> None:
+    def update(self, distortion: Tensor, rate: Tensor, objective: Tensor | None = None) -> None:
         """Add examples.
 
         Args:
             distortion: D, nats per example: (B,).
             rate: R, nats per example: (B,).
+            objective: What was minimised, nats per example: (B,); D + βR by default.
         """
         distortion, rate = (v.to(self.sums.device).double() for v in (distortion, rate))
-        values = torch.stack([rate, distortion, distortion + self.beta * rate])
+        if objective is None:
+            objective = distortion + self.beta * rate
+        values = torch.stack([rate, distortion, objective.to(distortion)])
         self.n += len(distortion)
         self.sums += values.sum(1)
         self.squares += values.square().sum(1)
