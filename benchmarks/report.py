@@ -19,9 +19,13 @@ from benchmarks.runs import curve_of, result_of
 from multibeta import plots
 from multibeta.curve import Curve
 from multibeta.files import replacing
+from multibeta.objectives import table
 
 TOP = RESULTS.parent.parent
-PAGES = (TOP / "README.md", TOP / "docs" / "one-or-ten.md", TOP / "docs" / "which-beta.md")
+PAGES = (
+    TOP / "README.md",
+    *(TOP / "docs" / f"{name}.md" for name in ("objectives", "one-or-ten", "which-beta")),
+)
 _BLOCK = re.compile(r"(<!-- report: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -368,10 +372,16 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:{shape}}".replace("-", "−")
 
 
+def objectives() -> str:
+    """Return the family of objectives, from its classes."""
+    return table()
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
         digits,
+        objectives,
         one_and_dedicated,
         each_seed,
         differences,

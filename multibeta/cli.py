@@ -426,6 +426,9 @@ def _help() -> str:
     said = {verb: _doc(run).split("\n")[0].rstrip(".") for verb, run in _VERBS.items()}
     verbs = {**_TRAINING, **said}
     lines = "\n".join(f"  {verb:10} {text[0].lower()}{text[1:]}" for verb, text in verbs.items())
+    by_kind: dict[bool, list[str]] = {True: [], False: []}
+    for name, path in _shipped().items():
+        by_kind[path.parent.name == "objectives"].append(name)
     return f"""\
 multibeta: one variational autoencoder, conditioned on log β, in place of a sweep of β-VAEs
 
@@ -436,7 +439,8 @@ commands:
 {lines}
 
 multibeta COMMAND --help shows the options of a command. --version shows the version;
---traceback shows where an error comes from. Shipped configs: {", ".join(_shipped())}."""
+--traceback shows where an error comes from. Shipped configs: {", ".join(by_kind[False])};
+beside one of them, for another objective: {", ".join(by_kind[True])}."""
 
 
 def _train(argv: list[str]) -> None:
@@ -477,7 +481,7 @@ def _shipped() -> dict[str, Path]:
     here = Path(__file__).parent
     # In the wheel they lie inside the package, in a checkout beside it.
     folder = next((f for f in (here / "configs", here.parent / "configs") if f.is_dir()), here)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def _one_line(error: BaseException) -> str:

@@ -316,7 +316,7 @@ class HFVAE(Objective):
 
     name = "HFVAE"
     formula = "D + αI + βTC_between + γTC_within + K"
-    paper = "Esmaeili et al. 2019, arXiv 1804.02086, equation 6"
+    paper = "Esmaeili et al. 2019, arXiv 1804.02086, section 3"
     together = True
     metrics = "information"
 
@@ -341,7 +341,7 @@ class InformationDropout(Objective):
 
     name = "Information Dropout"
     formula = "D + βI + γTC"
-    paper = "Achille & Soatto 2018, arXiv 1611.01353, equation 5"
+    paper = "Achille & Soatto 2018, arXiv 1611.01353; so in Esmaeili et al. 2019"
     together = True
     metrics = "information"
 
@@ -365,7 +365,7 @@ class AnchorVAE(Objective):
 
     name = "CorEx, AnchorVAE"
     formula = "D + βR − λI(x; z_anchors)"
-    paper = "Gao et al. 2019, arXiv 1802.05822, section 4"
+    paper = "Gao et al. 2019, arXiv 1802.05822; so in Esmaeili et al. 2019"
     together = True
     metrics = "information"
 
@@ -439,7 +439,7 @@ class InfoVAE(Objective):
 
     name = "InfoVAE, WAE-MMD"
     formula = "D + β((1 − α)R + (α + λ − 1)M)"
-    paper = "Zhao et al. 2017, arXiv 1706.02262, eq. 6; Tolstikhin et al. 2018, arXiv 1711.01558"
+    paper = "Zhao et al. 2017, arXiv 1706.02262; Tolstikhin et al. 2018, arXiv 1711.01558"
     together = True
 
     def __init__(self, alpha: str | float = 0.0, lambd: str | float = 100.0) -> None:
@@ -596,7 +596,7 @@ class AAE(InfoVAE, AdversarialObjective):
     """
 
     name = "AAE"
-    paper = "Makhzani et al. 2016, arXiv 1511.05644; Zhao et al. 2017, arXiv 1706.02262, eq. 6"
+    paper = "Makhzani et al. 2016, arXiv 1511.05644; Zhao et al. 2017, arXiv 1706.02262"
 
     def __init__(
         self,

@@ -136,6 +136,8 @@ def test_results_of_what_is_measured():
         sampled = sum(row[name] for name in parts)
         assert sampled == pytest.approx(row["rate_nats"], rel=0.02, abs=0.05)
         assert row["information_nats"] <= row["log_n_nats"] + 1e-9
+        # By importance weights, of examples spread over the set.
+        assert row["nll_nats"] <= row["neg_elbo_nats"] + 3 * row["nll_se"]
     aligned = found["aligned"][:-1]
     for row in aligned:
         assert row["next_correlation"] > row["against_next_correlation"]

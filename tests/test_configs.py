@@ -1,6 +1,7 @@
 """Each shipped config is run, on a few pictures in the real formats."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import yaml
 from PIL import Image
 
 from multibeta.cli import main
+from multibeta.objectives import table
 from tests.helpers import newest
 from tests.test_data import character_sheet, write_mnist
 
@@ -65,6 +67,39 @@ def cifar10(root, monkeypatch):
 MAKE = {
     f.__name__: f for f in (mnist, fashion_mnist, binarized_mnist, omniglot, celeba, folder, npz)
 }
+
+
+OBJECTIVES = sorted((Path(__file__).parent.parent / "configs" / "objectives").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("data", ["digits", "binarized_mnist"])
+@pytest.mark.parametrize("config", OBJECTIVES, ids=lambda c: c.stem)
+def test_the_config_of_an_objective_beside_that_of_data(config, data, tmp_path):
+    options = ["--model.network=MLP", "--model.network.width=8"]
+    if data == "binarized_mnist":
+        binarized_mnist(tmp_path)
+        options += [f"--data.root={tmp_path}"]
+    arguments = [
+        "--config", data, "--config", config.stem, *options, "--data.batch_size=4",
+        "--trainer.max_steps=1", "--trainer.accelerator=cpu", "--curve.betas=0.01,10",
+        "--trainer.limit_val_batches=0", f"--trainer.default_root_dir={tmp_path / 'runs'}",
+    ]  # fmt: skip
+    if config.stem == "vae":
+        arguments[-3] = "--curve.betas=1"
+    assert main(["fit", *arguments]) == 0
+    about = json.loads((newest(tmp_path / "runs") / "curve.json").read_text())["about"]
+    chosen = yaml.safe_load(config.read_text())["model"]["objective"]
+    assert about["objective"] == chosen["class_path"]
+    numbers = {k: v for k, v in chosen.get("init_args", {}).items() if k in about["weights"]}
+    assert about["weights"] == numbers
+
+
+def test_there_is_a_config_for_each_objective():
+    chosen = {
+        yaml.safe_load(c.read_text())["model"]["objective"]["class_path"] for c in OBJECTIVES
+    }
+    rows = {line.split("`")[1] for line in table().splitlines() if "| `" in line[3:]}
+    assert rows - {"model.objective"} == chosen | {"BetaELBO"}
 
 
 def test_there_is_a_config_for_each_data_set():

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -433,6 +434,23 @@ def test_a_range_on_the_command_line_and_at(tmp_path, capsys):
     }.items():
         assert main(["curve", str(run), "--betas=1", f"--at={at}"]) == 2
         assert error in capsys.readouterr().err
+
+
+def test_the_objective_of_the_docs(tmp_path, monkeypatch, capsys):
+    """Under 30 lines, and free up to λ."""
+    file = Path(__file__).parent.parent / "docs" / "examples" / "own_objective.py"
+    assert len(file.read_text().splitlines()) < 30
+    monkeypatch.syspath_prepend(str(file.parent))
+    from own_objective import FreeBits
+
+    t = terms(*codes(), draws=2)
+    free = value(FreeBits(lambd=0), t, beta=3.0)
+    expected = t.distortion + 3 * t.in_groups(torch.mean, t.rate)
+    torch.testing.assert_close(free, expected)
+    assert torch.equal(value(FreeBits(lambd=100), t), t.distortion)
+    fit(tmp_path, "--model.objective=own_objective.FreeBits", "--model.objective.lambd=0.1:2",
+        "--trainer.max_epochs=1")  # fmt: skip
+    assert "FreeBits, lambd = 0.447214" in capsys.readouterr().out
 
 
 @pytest.mark.slow
