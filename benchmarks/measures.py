@@ -12,6 +12,7 @@ lenet_mnist/.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SPRITES = {
     for name, options in {
         "one": (),
         "dedicated": ("--model.betas=10", "--model.conditioning=none"),
+        "tcvae": ("--model.objective=BetaTCVAE", "--model.betas=0.1:10"),
     }.items()
 }  # fmt: skip
 
@@ -83,21 +85,32 @@ def mnist(root: str, jobs: int) -> None:
 
 def dsprites(root: str, jobs: int) -> None:
     """Measure the disentanglement scores of one model on dSprites, and of a dedicated one."""
+    _scores_on_dsprites("measures_dsprites", ("one", "dedicated"), root, jobs)
+
+
+def dsprites_tcvae(root: str, jobs: int) -> None:
+    """Measure those of a β-TCVAE conditioned on its weight of the total correlation."""
+    _scores_on_dsprites("measures_dsprites_tcvae", ("tcvae",), root, jobs)
+
+
+def _scores_on_dsprites(result: str, names: Sequence[str], root: str, jobs: int) -> None:
     found = {}
-    for name, folder in zip(SPRITES, fitted(SPRITES.values(), root, jobs), strict=True):
+    runs = [SPRITES[name] for name in names]
+    for name, folder in zip(names, fitted(runs, root, jobs), strict=True):
         model, data = multibeta.load(folder), load_data(folder, {"root": root})
         curve = multibeta.sweep(model, data, metrics="disentanglement,active_units")
         found[name] = list(curve.rows)
     fits = {
-        f"fit_{name}": " ".join(["multibeta fit", *run.options]) for name, run in SPRITES.items()
+        f"fit_{name}": " ".join(["multibeta fit", *run.options])
+        for name, run in zip(names, runs, strict=True)
     }
-    save("measures_dsprites", COMMAND, {**fits, "about": curve.about, **found})
+    save(result, COMMAND, {**fits, "about": curve.about, **found})
 
 
 def main() -> None:
     """Make what is missing."""
     given = arguments(__doc__).parse_args()
-    for make in (mnist, dsprites):
+    for make in (mnist, dsprites, dsprites_tcvae):
         if not is_done(f"measures_{make.__name__}"):
             make(given.root, given.jobs)
 

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,11 +55,13 @@ class Run:
         name: Of the result file.
         options: What follows ``multibeta fit``; DATA_ROOT stands for the data's folder.
         curves: Split → the β's to measure on it.
+        metrics: What to measure beside rate and distortion, with settings.
     """
 
     name: str
     options: tuple[str, ...]
     curves: Mapping[str, str]
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def arguments(about: str | None) -> argparse.ArgumentParser:
@@ -145,7 +147,7 @@ def _make(run: Run, command: str, root: str) -> float:
     folder = _folder(run)
     model, data = multibeta.load(folder), load_data(folder)
     curves = {
-        split: multibeta.sweep(model, data, betas, split=split)
+        split: multibeta.sweep(model, data, betas, split=split, metrics=run.metrics)
         for split, betas in run.curves.items()
     }
     result: dict[str, Any] = {

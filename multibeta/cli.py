@@ -81,8 +81,8 @@ def curve(
         at: Values of the other weights that are ranges, such as gamma=2,sigma=0.1; by default
             each is in the middle of its logarithm's range.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            disentanglement, fid, information, nll, psnr, some of them with commas, or all that
-            the data can serve; by default what the objective asks for.
+            disentanglement, fid, information, nll, psnr, squared_error, some of them with
+            commas, or all that the data can serve; by default what the objective asks for.
         settings: Settings of the metrics, such as --settings.nll.samples 256.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
             the model's.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.optim import Adam
@@ -374,9 +375,16 @@ class MultiBetaVAE(LightningModule):
     # Training ----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse data that the likelihood gives no density to."""
+        """Refuse data that the likelihood gives no density to, and warn of a σ without optimum."""
         if value_range := getattr(_datamodule(self._trainer), "value_range", None):
             self.likelihood.check(*value_range)
+        floor, d = getattr(self.likelihood, "floor", None), math.prod(self.shape)
+        if stage == "fit" and floor and self.latent_dim >= d and self.beta_range.low < 1:
+            rank_zero_warn(
+                f"with {self.latent_dim} latents for {d} values of x and β below 1, no σ is "
+                f"optimal: the lower the better, and {type(self.likelihood).__name__} will stay "
+                f"at its floor of {floor:g}; use fewer latents, β from 1 up, or a fixed σ"
+            )
 
     def on_fit_start(self) -> None:
         """Fix the seed that each step's randomness derives from."""

@@ -92,6 +92,7 @@ def train(argv: list[str]) -> None:
         logging.getLogger(logger).setLevel(logging.WARNING)
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
+    warnings.formatwarning = _said
     argv = list(argv)
     config, checkpoint = _option(argv, "--config", "-c"), _option(argv, "--ckpt_path")
     name, run = Path(config).stem if config else None, None
@@ -222,6 +223,11 @@ class _Training(LightningCLI):
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except TypeError as error:  # Lightning's word for a value that it does not take.
             raise ValueError(f"trainer: {error}") from error
+
+
+def _said(message: Warning | str, *where: Any, **more: Any) -> str:
+    """Return a warning in one line, without the place in the code that it comes from."""
+    return f"warning: {message}\n"
 
 
 def _absolute(path: str) -> str:

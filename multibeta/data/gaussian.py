@@ -1,6 +1,6 @@
 """Gaussian: a source whose rate–distortion function is known, and that function."""
 
-__all__ = ["Gaussian", "water_filling"]
+__all__ = ["Gaussian", "optimal_variance", "water_filling"]
 
 import math
 from collections.abc import Sequence
@@ -135,3 +135,57 @@ def water_filling(
     squared_error = np.minimum(coded, level).sum() + left_out.sum()
     constant = len(values) / 2 * math.log(2 * math.pi * sigma**2)
     return float(rate), float(squared_error / (2 * sigma**2) + constant)
+
+
+def optimal_variance(
+    eigenvalues: Sequence[float] | np.ndarray, beta: float, latent_dim: int
+) -> float:
+    r"""The σ² of the best linear VAE whose σ is free: learned, or profiled out.
+
+    With m latents in use, those with :math:`\lambda_i > \theta = \beta\sigma^2`,
+
+    .. math:: \sigma_*^2 = \frac{\sum_{i > m} \lambda_i}{d - \beta m}
+
+    At β = 1 it is the maximum likelihood of probabilistic PCA.
+
+    Args:
+        eigenvalues: The eigenvalues λ of the data covariance, in any order.
+        beta: The weight β of the rate, positive.
+        latent_dim: The number k of latents.
+
+    Returns:
+        σ².
+
+    Raises:
+        ValueError: If beta is not positive, or there is no optimum: where β < 1 and the latents
+            can carry all of x, D falls without end as σ falls to 0.
+
+    References:
+        Tipping & Bishop 1999, "Probabilistic principal component analysis", equation 8 (β = 1).
+
+    Example:
+        >>> optimal_variance([4.0, 1.0, 0.5], beta=1.0, latent_dim=1)
+        0.75
+    """
+    if not beta > 0:
+        raise ValueError(f"beta={beta} must be positive")
+    values = np.sort(np.asarray(eigenvalues, dtype=np.float64))[::-1]
+    d, found = len(values), []
+    for used in range(min(latent_dim, d) + 1):
+        if d - beta * used <= 0:
+            break
+        variance = float(values[used:].sum()) / (d - beta * used)
+        level = beta * variance
+        # The eigenvalues in use are those above the level, up to the number of latents.
+        consistent = (used == 0 or values[used - 1] > level) and (
+            used == min(latent_dim, d) or values[used] <= level
+        )
+        if consistent and variance > 0:
+            rate, distortion = water_filling(values, beta, math.sqrt(variance), latent_dim)
+            found.append((distortion + beta * rate, variance))
+    if not found or (latent_dim >= d and beta < 1):
+        raise ValueError(
+            f"there is no optimal σ at beta={beta:g} with {latent_dim} latents for {d} dimensions"
+            ": D falls without end as σ falls to 0; use fewer latents, beta ≥ 1, or a floor"
+        )
+    return min(found)[1]

@@ -10,6 +10,7 @@ from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
 from multibeta.metrics.psnr import PSNR
 from multibeta.metrics.rate_distortion import RateDistortion
+from multibeta.metrics.squared_error import SquaredError
 
 __all__ = [
     "FID",
@@ -26,6 +27,7 @@ __all__ = [
     "Information",
     "RateDistortion",
     "Source",
+    "SquaredError",
 ]
 
 METRICS: dict[str, type[CurveMetric]] = {
@@ -36,5 +38,6 @@ METRICS: dict[str, type[CurveMetric]] = {
     "information": Information,
     "nll": NLL,
     "psnr": PSNR,
+    "squared_error": SquaredError,
 }
 """What a curve can measure beside rate and distortion."""
