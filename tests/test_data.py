@@ -26,7 +26,7 @@ from multibeta.data import (
     Omniglot,
     Sprites,
 )
-from multibeta.data.gaussian import water_filling
+from multibeta.data.gaussian import optimal_variance, water_filling
 from tests.helpers import refused
 
 REAL = os.environ.get("MULTIBETA_DATA")
@@ -196,6 +196,30 @@ def test_water_filling_is_an_optimum():
         assert (distortion + beta * rate).argmin() == pytest.approx(500 * i, abs=1) or (
             rate[500 * i] == 0
         )
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 2, 4])
+@pytest.mark.parametrize("latents", [1, 6, 15])
+def test_the_optimal_variance_is_where_the_objective_is_least(beta, latents):
+    spectrum = Gaussian().spectrum
+
+    def objective(variance):
+        rate, distortion = water_filling(spectrum, beta, variance**0.5, latents)
+        return distortion + beta * rate
+
+    grid = np.exp(np.linspace(np.log(1e-3), np.log(4), 4001))
+    best = grid[np.argmin([objective(variance) for variance in grid])]
+    assert optimal_variance(spectrum, beta, latents) == pytest.approx(best, rel=2e-3)
+
+
+def test_the_optimal_variance_is_that_of_probabilistic_pca():
+    spectrum = Gaussian().spectrum
+    assert optimal_variance(spectrum, 1, 6) == pytest.approx(np.mean(spectrum[6:]))
+    with pytest.raises(ValueError, match=r"no optimal σ at beta=0\.5 with 16 latents for 16 dim"):
+        optimal_variance(spectrum, 0.5, 16)
+    with pytest.raises(ValueError, match="beta=0 must be positive"):
+        optimal_variance(spectrum, 0, 6)
+    assert optimal_variance(spectrum, 2, 16) > 0
 
 
 def test_water_filling_of_two_values():

@@ -1,10 +1,11 @@
 import math
+import warnings
 
 import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from multibeta.likelihoods import Bernoulli, Gaussian
+from multibeta.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.networks import MLP, Conv, Linear, ResNet
 from tests.test_networks import OWN
@@ -128,6 +129,21 @@ def test_several_betas_for_each_example_are_the_batch_several_times(network, con
     twice = model.elbo_terms(torch.cat([x, x]), betas, noise)
     torch.testing.assert_close(once.distortion_nats, twice.distortion_nats)
     torch.testing.assert_close(once.rate_nats, twice.rate_nats)
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "betas", "count"), [(12, "0.5:2", 1), (11, "0.5:2", 0), (12, "1:2", 0)]
+)
+def test_a_sigma_without_an_optimum_is_said(latent_dim, betas, count):
+    likelihood = LearnedGaussian(floor=0.02)
+    model = MultiBetaVAE((1, 3, 4), betas=betas, latent_dim=latent_dim, likelihood=likelihood)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.setup("fit")
+    assert len(said) == count
+    if said:
+        assert "with 12 latents for 12 values of x" in str(said[0].message)
+        assert "its floor of 0.02" in str(said[0].message)
 
 
 @pytest.mark.parametrize("draw", ["example", "batch"])
