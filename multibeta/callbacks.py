@@ -343,4 +343,6 @@ def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> No
     curve.to_json(folder / "curve.json")
     curve.draw_pictures(folder)
     split, path = curve.about["split"], folder / "strip.png"
-    draw_strip(model, data, curve["beta"], path, split=split, extrapolate=True)
+    weights = {**curve.about["weights"], curve.swept: curve[curve.swept]}
+    at = {name: weights[name] for name in model.pinned}
+    draw_strip(model, data, curve["beta"], path, at=at, split=split, extrapolate=True)

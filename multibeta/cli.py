@@ -79,7 +79,8 @@ def curve(
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         at: Values of the other weights that are ranges, such as gamma=2,sigma=0.1; by default
-            each is in the middle of its logarithm's range.
+            each is in the middle of its logarithm's range. With gamma=1:30, or 1:30:N, γ is swept
+            in the place of β, which then has one value.
         metrics: What to measure beside rate and distortion: active_units, alignment,
             disentanglement, fid, information, nll, psnr, squared_error, some of them with
             commas, or all that the data can serve; by default what the objective asks for.
@@ -100,15 +101,16 @@ def curve(
     from multibeta.evaluation import sweep
     from multibeta.files import check_writable
 
-    path, model, datamodule = _opened(checkpoint, device, data, at, extrapolate)
-    folder = Path(out) if out else _folder_of(path, split) / (at or "")
+    path, model, datamodule = _opened(checkpoint, device, data)
+    folder = Path(out) if out else _folder_of(path, split) / (at or "").replace(":", "-")
     if metrics is None:
         metrics = model.objective.metrics
     check_writable(folder)
     kept = folder / "curve.unfinished.json"
     try:
         measured = sweep(
-            model, datamodule, betas, metrics=_with_settings(metrics, settings, datamodule),
+            model, datamodule, betas, at=_weights(at),
+            metrics=_with_settings(metrics, settings, datamodule),
             against=[load(other) for other in against or ()], split=split,
             extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept,
         )  # fmt: skip
@@ -143,22 +145,23 @@ def _opened(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"device={device} cannot be used ({reason}); try auto or cpu") from None
-    if at is not None:
-        model = model.pin(extrapolate=extrapolate, **_numbers(at))
+    weights = {name: float(value) for name, value in _weights(at).items() if ":" not in value}
+    if len(weights) < len(_weights(at)):
+        raise ValueError(f"--at {at} has a range; give one value of each weight")
+    model = model.pin(extrapolate=extrapolate, **weights)
     return path, model, load_data(path, _read(data or {}))
 
 
-def _numbers(at: str) -> dict[str, float]:
+def _weights(at: str | None) -> dict[str, str]:
     """Return name → value from ``gamma=2,sigma=0.1``."""
     found = {}
-    for part in at.split(","):
-        name, _, value = part.partition("=")
-        try:
-            found[name.strip()] = float(value)
-        except ValueError:
+    for part in at.split(",") if at else ():
+        name, equals, value = part.partition("=")
+        if not (equals and re.fullmatch(r"[-+.\deE]+(:[-+.\deE]+){0,2}", value)):
             raise ValueError(
                 f"--at {at} cannot be read; write NAME=NUMBER, such as gamma=2,sigma=0.1"
-            ) from None
+            )
+        found[name.strip()] = value
     return found
 
 

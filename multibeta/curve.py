@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,11 @@ class Curve:
     about: dict[str, Any]
     latents: tuple[dict[str, list[Any]], ...] = ()
     measure: Callable[..., Curve] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def swept(self) -> str:
+        """The weight that differs from row to row: β, unless another was swept."""
+        return self.about.get("swept", "beta")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -85,6 +90,8 @@ class Curve:
         wanted = {name: value for name, value in given.items() if value is not None}
         if len(wanted) != 1:
             raise ValueError(f"give one of {', '.join(given)}; {len(wanted)} were given")
+        if self.swept != "beta":
+            raise ValueError(f"this curve has one β, {self.swept} was swept; measure one over β")
         if self.measure is None:
             raise ValueError(
                 "this curve was read from a file; measure it with multibeta.sweep, or use the "
@@ -95,24 +102,27 @@ class Curve:
 
     def table(self) -> str:
         """Return the curve as text, a line a β, under a line that says what it is."""
-        return f"{_headline(self.about)}\n{_table(self.rows)}"
+        return f"{_headline(self.about)}\n{_table(self.rows, self.swept)}"
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw distortion against rate, coloured by β; the suffix chooses the format."""
-        plots.rate_distortion(self.rows, path, _headline(self.about))
+        plots.rate_distortion(self.rows, path, _headline(self.about), swept=self.swept)
 
     def draw_pictures(self, folder: str | os.PathLike[str]) -> None:
         """Draw curve.png, plane.png, and what was measured of latents.png and alignment.png.
+
+        Where another weight than β was swept there is no plane.png: it is about the slope −β.
 
         Args:
             folder: Where to.
         """
         folder, title = Path(folder), _headline(self.about)
         self.plot(folder / "curve.png")
-        plots.plane(self.rows, folder / "plane.png", title, self.about.get("entropy_nats"))
+        if self.swept == "beta":
+            plots.plane(self.rows, folder / "plane.png", title, self.about.get("entropy_nats"))
         if self.latents and "latent_rate_nats" in self.latents[0]:
             rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
-            plots.latents(self["beta"], rates, folder / "latents.png", title)
+            plots.latents(self[self.swept], rates, folder / "latents.png", title, swept=self.swept)
         if self.latents and "latent_histogram" in self.latents[0]:
             distances = np.array([of_beta["latent_w1"] for of_beta in self.latents])
             densities = np.array([of_beta["latent_histogram"] for of_beta in self.latents])
@@ -126,7 +136,7 @@ class Curve:
             }
             plots.alignment(
                 self.rows, densities[:, chosen], chosen.tolist(), HISTOGRAM[:2],
-                folder / "alignment.png", beside,
+                folder / "alignment.png", beside, swept=self.swept,
             )  # fmt: skip
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -254,22 +264,24 @@ _COLUMNS = {
 }
 
 
-def _table(rows: Sequence[dict[str, float]]) -> str:
+def _table(rows: Sequence[dict[str, float]], swept: str) -> str:
     """Return the curve as a table, and what else was measured as tables below it."""
-    names = [name for name in _COLUMNS if name in rows[0]]
-    more = [name for name in rows[0] if name not in _COLUMNS]
+    names = [name for name in dict.fromkeys(["beta", swept, *_COLUMNS]) if name in rows[0]]
+    more = [name for name in rows[0] if name not in names]
     parts = [more[i : i + _WIDTH] for i in range(0, len(more), _WIDTH)]
-    groups = [names, *(["beta", *part] for part in parts)]
-    return "\n\n".join(_columns(rows, group) for group in groups)
+    groups = [names, *([swept, *part] for part in parts)]
+    return "\n\n".join(_columns(rows, group, {"beta", swept}) for group in groups)
 
 
 _MINUS_ZERO = re.compile(r"^-(?=0(\.0*)?$)")
 
 
-def _columns(rows: Sequence[dict[str, float]], names: Sequence[str]) -> str:
+def _columns(
+    rows: Sequence[dict[str, float]], names: Sequence[str], weights: Iterable[str]
+) -> str:
     titles = [_COLUMNS.get(name, name) for name in names]
     counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
-    digits = {"beta": ".4g"} | dict.fromkeys(counts - {"beta"}, ".0f")
+    digits = dict.fromkeys(counts, ".0f") | dict.fromkeys(weights, ".4g")
     shape = {name: digits.get(name, ".5f" if name.startswith("kid") else ".3f") for name in names}
     cells = [[_MINUS_ZERO.sub("", f"{row[name]:{shape[name]}}") for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]

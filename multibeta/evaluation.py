@@ -49,6 +49,7 @@ def sweep(
     data: LightningDataModule | Iterable[Any],
     betas: str | float | Iterable[float] | None = None,
     *,
+    at: Mapping[str, str | float | Iterable[float]] | None = None,
     metrics: Metrics = (),
     against: Sequence[MultiBetaVAE] = (),
     split: Split = "test",
@@ -63,11 +64,13 @@ def sweep(
     pass, one β after the other.
 
     Args:
-        model: The model; it is measured on the device it is on, and where other weights than β
-            are ranges, at the values that :meth:`MultiBetaVAE.pin` gave them.
+        model: The model; it is measured on the device it is on.
         data: A datamodule, or batches of pictures (B, C, H, W).
         betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
             range by default, or the β's of ``against``.
+        at: Name → value of other weights that are ranges; those left out are where
+            :meth:`MultiBetaVAE.pin` put them. One of them may have several values, written as β's
+            are: it is then swept in the place of β, which has one value.
         metrics: Names from :data:`multibeta.metrics.METRICS`, such as
             ``["active_units", "nll"]`` or ``"active_units,nll"``, or ``"all"`` that the data can
             serve; or name → settings, such as ``{"nll": {"samples": 256}}``.
@@ -95,12 +98,15 @@ def sweep(
     others = {_only_beta(other, model): other for other in against}
     if len(others) < len(against):
         raise ValueError("two of the other models have the same β; give one a β")
-    default = sorted(others) or str(model.beta_range)
-    grid = parse_betas(default if betas is None else betas)
-    vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
+    swept, grid, views = _places(model, betas or sorted(others), at or {}, extrapolate)
+    if others and swept != "beta":
+        raise ValueError(f"dedicated models have their β, and {swept} is swept; sweep β instead")
     source = Source(data, split, partial(_pictures, batches, model))
     made = {name: METRICS[name].prepare(source, given) for name, given in settings.items()}
-    points = [_Point.of(vae, made, model.device) for vae in vaes]
+    points = [
+        _Point.of(view.at_beta(beta, extrapolate=extrapolate), made, model.device)
+        for view, beta in views
+    ]
     alignment = {name: given for name, given in made.items() if name == "alignment"}
     beside = [
         _Point.of(other.at_beta(beta).to(model.device), alignment, model.device)
@@ -121,15 +127,17 @@ def sweep(
                 f"D + βR is {row['objective_nats']} at β = {row['beta']:g}: the data has NaN, or "
                 "the model has diverged; measure another checkpoint, such as best.ckpt"
             )
-    about = _about(model, data, split, int(rows[0]["n"]))
+    about = _about(views[0][0], data, split, int(rows[0]["n"]), swept)
     kept = _Kept(keep if settings else None, [about, settings], model)
-    for row, point in zip(rows, shown(points, "metrics") if settings else points, strict=True):
-        del row["n"]
-        row.update(_optimum(model, data, row))
-        found = kept.get(point.vae.beta)
+    stream = shown(points, "metrics") if settings else points
+    for k, (value, point) in enumerate(zip(grid, stream, strict=True)):
+        del rows[k]["n"]
+        rows[k] = row = {"beta": rows[k]["beta"], swept: value, **rows[k]}
+        row.update(_optimum(views[k][0], data, row))
+        found = kept.get(value)
         if found is None:
             found = point.finished()
-            kept.add(point.vae.beta, found)
+            kept.add(value, found)
         latents.append(_put(found, row))
     for name in settings:
         of_all = [point.metrics[name] for point in points]
@@ -146,8 +154,36 @@ def sweep(
         for row, of_latents, columns in zip(rows, latents, compared, strict=True):
             of_latents.update(_put(columns, row))
     kept.remove()
-    measure = partial(sweep, model, data, split=split, extrapolate=extrapolate)
+    measure = partial(sweep, model, data, at=at, split=split, extrapolate=extrapolate)
     return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
+
+
+def _places(
+    model: MultiBetaVAE,
+    betas: str | float | Iterable[float] | None,
+    at: Mapping[str, str | float | Iterable[float]],
+    extrapolate: bool,
+) -> tuple[str, tuple[float, ...], list[tuple[MultiBetaVAE, float]]]:
+    """Return the weight that is swept, its values, and for each the pinned model and β."""
+    values = {name: parse_betas(of) for name, of in at.items()}
+    several = [name for name, of in values.items() if len(of) > 1]
+    pinned = model.pin(extrapolate=extrapolate, **_first(values))
+    if not several:
+        grid = parse_betas(betas or str(model.beta_range))
+        return "beta", grid, [(pinned, beta) for beta in grid]
+    name = several[0]
+    grid = parse_betas(betas or model.beta_range.middle)
+    if len(several) > 1 or len(grid) > 1:
+        others = ", ".join([*several[1:], *(["beta"] if len(grid) > 1 else [])])
+        raise ValueError(f"{name} has several values, and so has {others}; sweep one at a time")
+    views = [
+        model.pin(extrapolate=extrapolate, **{**_first(values), name: v}) for v in values[name]
+    ]
+    return name, values[name], [(view, grid[0]) for view in views]
+
+
+def _first(values: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+    return {name: of[0] for name, of in values.items()}
 
 
 @dataclass(frozen=True)
@@ -328,9 +364,10 @@ def metrics_of(given: Metrics, data: object = None) -> dict[str, dict[str, Any]]
 def draw_strip(
     model: MultiBetaVAE,
     data: LightningDataModule | Iterable[Any],
-    betas: Iterable[float],
+    betas: str | float | Iterable[float] | None,
     path: str | os.PathLike[str],
     *,
+    at: Mapping[str, str | float | Iterable[float]] | None = None,
     split: Split = "test",
     extrapolate: bool = False,
 ) -> None:
@@ -339,20 +376,21 @@ def draw_strip(
     Args:
         model: The model.
         data: A datamodule, or batches of pictures.
-        betas: The β's; at most 7 of them, evenly chosen, get a row.
+        betas: As in :func:`sweep`; at most 7 points, evenly chosen, get a row.
         path: The picture to write.
+        at: As in :func:`sweep`.
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
     """
     x = examples_of(data, split, _STRIP_COLUMNS).to(next(model.parameters()))
-    grid = sorted(betas)
+    swept, grid, views = _places(model, betas, at or {}, extrapolate)
     rows = min(_STRIP_ROWS, len(grid))
-    chosen = {grid[round(i * (len(grid) - 1) / max(1, rows - 1))] for i in range(rows)}
-    reconstructions = {
-        beta: _array(model.at_beta(beta, extrapolate=extrapolate).reconstruct(x))
-        for beta in chosen
-    }
-    plots.strip(_array(x), reconstructions, path)
+    reconstructions = {}
+    for place in sorted({round(i * (len(grid) - 1) / max(1, rows - 1)) for i in range(rows)}):
+        view, beta = views[place]
+        vae = view.at_beta(beta, extrapolate=extrapolate)
+        reconstructions[grid[place]] = _array(vae.reconstruct(x))
+    plots.strip(_array(x), reconstructions, path, swept)
 
 
 def examples_of(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Tensor:
@@ -416,11 +454,13 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
     }
 
 
-def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, Any]:
+def _about(model: MultiBetaVAE, data: object, split: str, n: int, swept: str) -> dict[str, Any]:
     described = {
         name: model.hparams[name]["class_path"].rpartition(".")[2]
         for name in ("network", "likelihood", "objective")
     }
+    sigma = getattr(model.likelihood.at(model.pinned), "sigma", None)
+    weights = vars(model.objective.weights(model.pinned))
     return {
         "data": type(data).__name__,
         "split": split,
@@ -428,8 +468,9 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int) -> dict[str, A
         "shape": list(model.shape),
         "d": math.prod(model.shape),
         **described,
-        "weights": vars(model.objective.weights(model.pinned)),
-        "sigma": getattr(model.likelihood.at(model.pinned), "sigma", None),
+        "swept": swept,
+        "weights": {name: value for name, value in weights.items() if name != swept},
+        "sigma": None if swept == "sigma" else sigma,
         "sigma_learned": bool(list(model.likelihood.parameters())),
         "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,

@@ -25,6 +25,7 @@ def rate_distortion(
     path: str | os.PathLike[str],
     title: str = "",
     beside: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    swept: str = "beta",
 ) -> None:
     """Draw distortion against rate, coloured by β.
 
@@ -34,12 +35,13 @@ def rate_distortion(
         path: The picture to write; its suffix chooses the format.
         title: Text above the axes.
         beside: Label → rows of other models, drawn as diamonds of the same colours.
+        swept: The column that differs from row to row, where it is another than β.
     """
 
     def column(name: str, of: Sequence[Mapping[str, float]] = rows) -> np.ndarray:
         return np.array([row[name] for row in of], dtype=float)
 
-    beta, rate, distortion = column("beta"), column("rate_nats"), column("distortion_nats")
+    beta, rate, distortion = column(swept), column("rate_nats"), column("distortion_nats")
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(rate, distortion, color="0.75", linewidth=1, zorder=1)
@@ -69,11 +71,11 @@ def rate_distortion(
     for label, others in (beside or {}).items():
         axes.scatter(
             column("rate_nats", others), column("distortion_nats", others),
-            c=column("beta", others), cmap=_COLOURS, norm=norm, s=70, marker="D", zorder=5,
+            c=column(swept, others), cmap=_COLOURS, norm=norm, s=70, marker="D", zorder=5,
             edgecolor="black", linewidth=1.1, label=label,
         )  # fmt: skip
     bar = figure.colorbar(points, ax=axes, pad=0.02)
-    bar.set_label("β", rotation=0, labelpad=8)
+    bar.set_label(_symbol(swept), rotation=0 if swept == "beta" else 90, labelpad=8)
     bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("rate R (nats per example)")
@@ -153,7 +155,11 @@ def plane(
 
 
 def latents(
-    betas: Sequence[float], rates: np.ndarray, path: str | os.PathLike[str], title: str = ""
+    betas: Sequence[float],
+    rates: np.ndarray,
+    path: str | os.PathLike[str],
+    title: str = "",
+    swept: str = "beta",
 ) -> None:
     """Draw what each latent carries at each β: where it goes dark, it has switched off.
 
@@ -162,6 +168,7 @@ def latents(
         rates: KL(q(z_j|x) ‖ p(z_j)), the mean over examples, nats: (K, Z).
         path: The picture to write.
         title: Text above the axes.
+        swept: What they are, where it is not β.
     """
     order = np.argsort(-rates.sum(0), kind="stable")
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
@@ -176,7 +183,7 @@ def latents(
     bar.set_label("rate of the latent (nats)")
     shown = range(0, len(betas), max(1, len(betas) // 8))
     axes.set_xticks(list(shown), [f"{betas[i]:.2g}" for i in shown])
-    axes.set_xlabel("β")
+    axes.set_xlabel(_symbol(swept))
     every = max(1, len(order) // 16)
     axes.set_yticks(range(0, len(order), every), [str(j) for j in order[::every]])
     axes.set_ylabel("latent, the busiest first")
@@ -191,6 +198,7 @@ def alignment(
     span: tuple[float, float],
     path: str | os.PathLike[str],
     beside: Mapping[int, np.ndarray] | None = None,
+    swept: str = "beta",
 ) -> None:
     """Draw how the aggregated posterior of chosen latents changes with β, and their alignment.
 
@@ -205,8 +213,9 @@ def alignment(
         span: The lowest and highest code of the histograms.
         path: The picture to write.
         beside: The number of a row → densities of the dedicated model at its β: (latents, bins).
+        swept: The column that differs from row to row, where it is another than β.
     """
-    betas = [row["beta"] for row in rows]
+    betas, symbol = [row[swept] for row in rows], _symbol(swept)
     able = sorted(beside) if beside else range(len(betas))
     last = len(able) - 1
     few = sorted({able[round(i * last / 5)] for i in range(6)}, reverse=True)
@@ -226,7 +235,7 @@ def alignment(
         for axes_row, k in zip(grid, few, strict=True):
             _histograms(axes_row, densities[k], span)
             axes_row[0].set_ylabel(
-                f"β = {betas[k]:.2g}", rotation=0, ha="right", va="center", **_STYLE
+                f"{symbol} = {betas[k]:.2g}", rotation=0, ha="right", va="center", **_STYLE
             )
         for axes, number in zip(grid[0], numbers, strict=True):
             axes.set_title(f"latent {number}", **_STYLE)
@@ -241,13 +250,19 @@ def alignment(
                 *zip(*points, strict=True), "D--", color=line.get_color(), markersize=4,
                 label=f"{label}, dedicated models",
             )  # fmt: skip
-    axes.set_xlabel("β")
-    axes.set_ylabel("with the next higher β", **_STYLE)
+    axes.set_xlabel(symbol)
+    axes.set_ylabel(f"with the next higher {symbol}", **_STYLE)
     axes.set_ylim(top=1.02)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), **_STYLE)
     _save(figure, path)
+
+
+def _symbol(swept: str) -> str:
+    """Return β for beta, λ_d for lambda_d."""
+    letters = {"alpha": "α", "beta": "β", "gamma": "γ", "lambd": "λ", "lambda": "λ", "sigma": "σ"}
+    return "_".join(letters.get(part, part) for part in swept.split("_"))
 
 
 def _histograms(row: Sequence[Any], densities: np.ndarray, span: tuple[float, float]) -> None:
@@ -337,6 +352,7 @@ def strip(
     inputs: np.ndarray,
     reconstructions: Mapping[float, np.ndarray],
     path: str | os.PathLike[str],
+    swept: str = "beta",
 ) -> None:
     """Draw inputs in the top row and their reconstructions below, β falling from row to row.
 
@@ -344,17 +360,19 @@ def strip(
         inputs: (N, C, H, W) with C = 1 or 3 (the first channel of any other number is drawn).
         reconstructions: β → pictures like ``inputs``.
         path: The picture to write.
+        swept: What differs from row to row, where it is not β.
     """
     betas = sorted(reconstructions, reverse=True)
     pictures = [inputs, *(reconstructions[beta] for beta in betas)]
-    labels = ["x", *(f"β = {beta:.2g}" for beta in betas)]
+    labels = ["x", *(f"{_symbol(swept)} = {beta:.2g}" for beta in betas)]
     n, _, height, width = inputs.shape
     # Pictures are in [0, 1]; other data is shown over the span of its inputs.
     span = (min(0.0, inputs.min()), max(1.0, inputs.max()))
     cell_height, cell_width = 0.6, min(0.6 * width / height, 1.2)
-    figure = Figure(figsize=(n * cell_width + 0.9, len(pictures) * cell_height))
+    margin = 0.85 + 0.06 * max(0, max(map(len, labels)) - 8)
+    figure = Figure(figsize=(n * cell_width + margin + 0.05, len(pictures) * cell_height))
     grid = figure.subplots(len(pictures), n, squeeze=False)
-    left = 0.85 / figure.get_figwidth()
+    left = margin / figure.get_figwidth()
     figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
     for axes_row, row, label in zip(grid, pictures, labels, strict=True):
         for axes, picture in zip(axes_row, row, strict=True):

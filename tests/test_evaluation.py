@@ -400,7 +400,7 @@ def test_the_optimum_stands_beside_each_point():
 def test_the_strip_shows_examples_from_the_whole_set(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "multibeta.plots.strip", lambda inputs, rows, path: drawn.update(x=inputs, rows=rows)
+        "multibeta.plots.strip", lambda inputs, rows, *_: drawn.update(x=inputs, rows=rows)
     )
     data = Digits()
     draw_strip(model(), data, multibeta.parse_betas("0.01:10"), tmp_path / "s.png")

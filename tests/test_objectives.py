@@ -426,7 +426,17 @@ def test_a_range_on_the_command_line_and_at(tmp_path, capsys):
     assert "gamma = 2" in said
     assert "σ = 0.2" in said
     assert (run / "gamma=2,sigma=0.2" / "curve.csv").exists()
+    assert main(["curve", str(run), "--at=gamma=1:10:3,sigma=0.2"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[1].split()[:2] == ["β", "gamma"]
+    assert [line.split()[:2] for line in table[3:6]] == [
+        ["0.3162", "1"], ["0.3162", "3.162"], ["0.3162", "10"],
+    ]  # fmt: skip
+    folder = run / "gamma=1-10-3,sigma=0.2"
+    kept = {"curve.csv", "curve.json", "curve.png", "strip.png"}
+    assert kept <= {file.name for file in folder.iterdir()}
     for at, error in {
+        "gamma=1:10,sigma=0.1:1": "gamma has several values, and so has sigma; sweep one",
         "gamma": "--at gamma cannot be read; write NAME=NUMBER",
         "gamma=20": "gamma=20 is outside the trained range [1, 10]; pass --extrapolate",
         "delta=1": "delta=1 cannot be chosen: delta is no range of this model; those beside β: "
@@ -434,6 +444,10 @@ def test_a_range_on_the_command_line_and_at(tmp_path, capsys):
     }.items():
         assert main(["curve", str(run), "--betas=1", f"--at={at}"]) == 2
         assert error in capsys.readouterr().err
+    assert main(["curve", str(run), "--betas=0.1,1", "--at=gamma=1:10"]) == 2
+    assert "gamma has several values, and so has beta" in capsys.readouterr().err
+    assert main(["rate", str(run), "--bits=5", "--at=gamma=1:10"]) == 2
+    assert "--at gamma=1:10 has a range; give one value" in capsys.readouterr().err
 
 
 def test_the_objective_of_the_docs(tmp_path, monkeypatch, capsys):
