@@ -24,7 +24,7 @@ from multibeta.objectives import table
 TOP = RESULTS.parent.parent
 PAGES = (
     TOP / "README.md",
-    *(TOP / "docs" / f"{name}.md" for name in ("objectives", "one-or-ten", "which-beta")),
+    *(TOP / "docs" / f"{name}.md" for name in ("objectives", "one-or-ten", "sigma", "which-beta")),
 )
 _BLOCK = re.compile(r"(<!-- report: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -327,13 +327,65 @@ def auroc() -> str:
 
 def disentanglement() -> str:
     """Return the disentanglement scores over β on dSprites."""
-    found = result_of("measures_dsprites")
+    found = result_of("measures_dsprites") | {
+        "β-TCVAE, one": result_of("measures_dsprites_tcvae")["tcvae"]
+    }
     lines = [
         [name, *(_cell(score, row[score]) for score in _SCORES)]
-        for name in ("one", "dedicated")
+        for name in ("one", "dedicated", "β-TCVAE, one")
         for row in found[name]
     ]
     return _table(["model", *_SCORES.values()], lines)
+
+
+def sigma_oracle() -> str:
+    """Return σ² of linear models and its closed form."""
+    lines = []
+    for row in result_of("sigma")["oracle"]:
+        cells = [f"{row['beta']:g}", f"{row['closed_form']:.4f}"]
+        for name in ("dedicated", "one"):
+            off = 100 * (row[name] / row["closed_form"] - 1)
+            cells.append(f"{row[name]:.4f} ({off:+.2f} %)".replace("-", "−"))
+        lines.append(cells)
+    return _table(["β", "closed form", "dedicated, learned σ", "one model, optimal σ"], lines)
+
+
+def sigma_straight() -> str:
+    """Return how straight log S is over R, and its slopes beside what theory says."""
+    lines = []
+    for data in ("mnist", "celeba"):
+        for kind, found in result_of("sigma")[data].items():
+            straight, slopes = found["straightness"], found["slopes"]
+            ends = [slopes[0], slopes[len(slopes) // 2], slopes[-1]]
+            cells = [
+                f"{1000 * at['measured']:.2f} ({1000 * at['theory']:.2f})".replace("-", "−")
+                for at in ends
+            ]
+            sigma = "–" if found["sigma"] is None else f"{found['sigma']:.3g}"
+            lines.append([data, kind, sigma, f"{straight['r_squared']:.3f}", *cells])
+    middle = [f"{at['beta']:.2g}" for at in ends]
+    titles = ["data", "σ", "its value", "R² of a straight line"]
+    return _table([*titles, *(f"slope at β = {beta}, ·10⁻³" for beta in middle)], lines)
+
+
+def third_axis() -> str:
+    """Return three objectives at equal rates."""
+    lines = []
+    for row in result_of("third_axis")["rows"]:
+        for name, found in row.items():
+            if name == "rate" or found is None:
+                continue
+            cells = [f"{found[column]:.2f}" for column in _AXES]
+            lines.append([f"{row['rate']:g}", name, *cells])
+    return _table(["R", "objective", *_AXES.values()], lines)
+
+
+_AXES = {
+    "distortion_nats": "D",
+    "information_nats": "I",
+    "aggregated_kl_nats": "KL(q(z) ‖ p(z))",
+    "fid_prior": "FID of samples",
+}
 
 
 def metrics_cost() -> str:
@@ -399,6 +451,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
         alignment,
         auroc,
         disentanglement,
+        sigma_oracle,
+        sigma_straight,
+        third_axis,
         metrics_cost,
     )
 }

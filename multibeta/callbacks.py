@@ -221,9 +221,12 @@ class Announce(Callback):
         sizes = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
         note = getattr(data, "size_note", "")
         count = sum(p.numel() for p in model.parameters())
+        ranges = ", ".join(
+            f"{'β' if name == 'beta' else name} in {of}" for name, of in model.ranges.items()
+        )
         print(
             f"{type(data).__name__}: {sizes} images of {'×'.join(map(str, model.shape))}"
-            f"{f' ({note})' if note else ''}; {count:,} parameters, β in {model.beta_range}, "
+            f"{f' ({note})' if note else ''}; {count:,} parameters, {ranges}, "
             f"on {model.device}",
             file=sys.stderr,
         )

@@ -276,7 +276,7 @@ class TargetRate(Objective):
         self.anneal = anneal
 
     def forward(self, t: Terms, w: SimpleNamespace) -> Tensor:
-        """Return D + β |R − C|."""
+        """Return ``D + β |R − C|``."""
         target = w.rate * min(1.0, t.progress / self.anneal) if self.anneal else w.rate
         return t.distortion + w.beta * (t.in_groups(torch.mean, t.rate) - target).abs()
 
