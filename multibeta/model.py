@@ -286,7 +286,13 @@ class MultiBetaVAE(LightningModule):
             The terms, with a row for each example and each of its β's.
         """
         values = self._conditions(beta, weights)
-        c = self._embed(values)
+        return self._terms(x, values, self._standardised(values), noise)
+
+    def _terms(
+        self, x: Tensor, values: Mapping[str, Tensor], s: Tensor, noise: Tensor | None
+    ) -> ELBOTerms:
+        """Return the terms at weights and the same as the network sees them, s (B, K)."""
+        c = self.embedding(s)
         each = rows_for(x, c)
         # Our own encoders repeat a picture where its β's come in; others are given it repeated.
         parameters = self.encoder(x if isinstance(self.encoder, Chain) else each, c)
@@ -359,14 +365,15 @@ class MultiBetaVAE(LightningModule):
             of_each = {
                 name: v.expand(max(len(v), len(x))).repeat(samples) for name, v in values.items()
             }
-        terms = self.elbo_terms(x, noise=noise, **of_each)
+        s = self._standardised(of_each)
+        terms = self._terms(x, of_each, s, noise)
         t = Terms(
             terms.distortion_nats,
             terms.rate_per_latent_nats,
             terms.z,
             terms.posterior.mean,
             terms.posterior.stddev,
-            self._standardised(of_each),
+            s,
             **about,
         )
         own = self.objective.own_loss(t) if torch.is_grad_enabled() else None
