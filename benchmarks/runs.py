@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import time
@@ -194,7 +195,8 @@ def curve_of(name: str, split: str = "test") -> Curve:
 
 def objective_at(curve: Curve, beta: float) -> float:
     """Return D + βR at a β of the curve."""
-    return next(row["objective_nats"] for row in curve.rows if row["beta"] == beta)
+    near = (row for row in curve.rows if math.isclose(row["beta"], beta, rel_tol=1e-5))
+    return next(row["objective_nats"] for row in near)
 
 
 def self_regret(curve: Curve) -> float:
