@@ -46,7 +46,9 @@ class BetaRange:
         given = f"{_option(self.name)}={self.low:g}:{self.high:g}"
         for bound in (self.low, self.high):
             if not (math.isfinite(bound) and bound > 0):
-                raise ValueError(f"{given} has the bound {bound:g}; allowed: {_ALLOWED}")
+                raise ValueError(
+                    f"{given} has the bound {bound:g}; write LOW:HIGH, finite and above 0"
+                )
         if self.low > self.high:
             raise ValueError(f"{given} is upside down; write {self.high:g}:{self.low:g}")
 

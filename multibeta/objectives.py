@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -142,7 +143,7 @@ class Terms:
         return Split(information, total, within, rate - information - total)
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """The base of all objectives.
 
     An objective keeps each constructor argument as an attribute of the same name: that is how
@@ -212,6 +213,7 @@ class Objective(nn.Module):
         """
         return SimpleNamespace(**{**self._numbers, **values})
 
+    @abstractmethod
     def forward(self, t: Terms, w: SimpleNamespace) -> Tensor:
         """Return the value to minimise, nats per example: (n,).
 
@@ -219,7 +221,6 @@ class Objective(nn.Module):
             t: The terms.
             w: The weights, as attributes: numbers, or (n,) each.
         """
-        raise NotImplementedError
 
     def own_loss(self, t: Terms) -> Tensor | None:
         """Return the loss of its own networks, to which the VAE is a constant: (n,)."""
@@ -541,9 +542,9 @@ class AdversarialObjective(Objective):
         of_codes, of_others = logits.chunk(2)
         return 0.5 * (F.softplus(-of_codes) + F.softplus(of_others))
 
+    @abstractmethod
     def others(self, t: Terms, z: Tensor) -> Tensor:
         """Return what codes z (n, Z) are told from: samples of r, (n, Z)."""
-        raise NotImplementedError
 
 
 class FactorVAE(AdversarialObjective):
@@ -622,7 +623,7 @@ class AAE(InfoVAE, AdversarialObjective):
 def table() -> str:
     """Return the family as a Markdown table: objective, class, what it minimises, source."""
     lines = ["| objective | `model.objective` | minimises | weights | source |", "|" + "---|" * 5]
-    for cls in _rows(Objective):
+    for cls in _rows():
         parameters = inspect.signature(cls).parameters.values()
         own = [f"`{p.name}` ({p.default:g})" for p in parameters if "str | float" in p.annotation]
         weights = ", ".join([*(["β"] if cls.takes_beta else []), *own]) or "none"
@@ -631,10 +632,10 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def _rows(base: type[Objective]) -> list[type[Objective]]:
+def _rows() -> list[type[Objective]]:
     """Return the classes of this module that are rows, in the order they stand in."""
     known = [value for value in globals().values() if isinstance(value, type)]
-    return [cls for cls in known if issubclass(cls, base) and cls.name]
+    return [cls for cls in known if issubclass(cls, Objective) and cls.name]
 
 
 def _at_least(name: str, value: int, least: int) -> int:

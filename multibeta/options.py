@@ -62,8 +62,11 @@ def explain(message: str, parsers: Iterable[Any] = ()) -> str:
         key = found[1]
         keys = [option.removeprefix("--") for option in options]
         return f"no such key: {key}{nearest(key, keys)}"
-    if found := re.search(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL):
-        return _of_value(found[1], found[2])
+    # The innermost key is where the mistake is: the argument of a class, rather than the class.
+    if keys := re.findall(r'Parser key "([\w.]+)":', message):
+        return _of_value(
+            ".".join(keys), message.rpartition(f'Parser key "{keys[-1]}":')[2].strip()
+        )
     if "Does not validate against any" in message:
         return _of_value("", message)
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 import sys
@@ -318,5 +319,5 @@ def _plain(name: str) -> str:
 def _subclasses(base: Any) -> list[type]:
     found: list[type] = []
     for cls in base.__subclasses__():
-        found += [cls, *_subclasses(cls)]
+        found += [*([] if inspect.isabstract(cls) else [cls]), *_subclasses(cls)]
     return found

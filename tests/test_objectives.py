@@ -278,7 +278,7 @@ def test_a_trained_discriminator_gives_the_divergence_from_the_prior():
             "alpha=x cannot be read; give a number of 0 or more, or a ",
         ),
         (lambda: BetaTCVAE(gamma=-1), "gamma=-1 is not a finite number of 0 or more"),
-        (lambda: BetaTCVAE(gamma="0:1"), "gamma=0:1 has the bound 0; allowed: LOW:HIGH"),
+        (lambda: BetaTCVAE(gamma="0:1"), "gamma=0:1 has the bound 0; write LOW:HIGH"),
         (lambda: BetaTCVAE(gamma="3:1"), "gamma=3:1 is upside down; write 1:3"),
         (lambda: TargetRate(anneal=2), "anneal=2 is outside"),
         (lambda: HFVAE(block=0), "block=0 is too small"),
