@@ -423,7 +423,6 @@ class MultiBetaVAE(LightningModule):
             values,
             None,
             draws=self.betas_per_example,
-            size=_examples(self.trainer.train_dataloader, len(x)),
             progress=self.global_step / self._steps if math.isfinite(self._steps) else 1.0,
         )
         weight = 1 + torch.stack(list(values.values())).sum(0)
@@ -515,7 +514,7 @@ class MultiBetaVAE(LightningModule):
         noise = noise.to(x).reshape(-1, self.latent_dim)
         for metric in self.grid:
             values = self._conditions(metric.beta)
-            terms, objective, _ = self._objective(x, values, noise, size=_examples(loader, len(x)))
+            terms, objective, _ = self._objective(x, values, noise)
             d, r = terms.distortion_nats[: len(x)], terms.rate_nats[: len(x)]
             metric.beside(self.device).update(d, r, objective)
 
@@ -586,12 +585,6 @@ def _datamodule(trainer: Trainer | None) -> Any:
 def _built(value: Any, base: type) -> Any:
     """Return the object, built first if it is the description a checkpoint holds."""
     return value if isinstance(value, base) else build(value, base)
-
-
-def _examples(loader: Any, least: int) -> int:
-    """Return how many examples batches are drawn from; ``least`` where the loader cannot say."""
-    examples: Any = getattr(loader, "images", getattr(loader, "dataset", None))
-    return max(least, len(examples)) if hasattr(examples, "__len__") else least
 
 
 def _warmup_cosine(warmup: float, steps: float) -> Callable[[int], float]:

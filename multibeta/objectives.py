@@ -53,7 +53,7 @@ __all__ = [
 class Split(NamedTuple):
     """The rate of each example, R = I + TC + K, in nats: (n,) each.
 
-    I and TC are minibatch estimates; K is what they leave of R, which is known in closed form.
+    I and TC are those of the batch; K is what they leave of R, which is known in closed form.
     """
 
     information: Tensor
@@ -77,7 +77,6 @@ class Terms:
         std: Its standard deviation: (n, Z).
         conditions: The standardised logarithms of the weights that are ranges: (1 or n, K).
         draws: How many groups.
-        size: The number N of examples that the batch was drawn from.
         progress: The part of the training that is done, 0 to 1; 1 afterwards.
     """
 
@@ -88,7 +87,6 @@ class Terms:
     std: Tensor
     conditions: Tensor
     draws: int = 1
-    size: int = 1
     progress: float = 1.0
 
     @property
@@ -118,21 +116,26 @@ class Terms:
         return torch.cat([v if v.ndim else v.expand(rows) for v in found])
 
     def split(self, block: int | None = None, latents: int | None = None) -> Split:
-        """Split the rate by minibatch-stratified sampling within each group.
+        r"""Split the rate by the aggregated posterior of each group's B examples.
+
+        .. math:: q(z) \approx \frac1B \sum_m q(z|x_m), \qquad
+            q(z_j) \approx \frac1B \sum_m q(z_j|x_m)
+
+        It is minibatch-weighted sampling without its constant, log N in each log-density, and has
+        its gradients. I is at most log B, and TC takes the excess: for reports there is
+        :func:`~multibeta.divergences.aggregated_rate_terms`.
 
         Args:
             block: The number of latents in a block, of which TC has a part within blocks.
             latents: Look at the first so many latents alone; all by default.
 
         References:
-            Chen et al. 2018, arXiv 1802.04942, appendix C.1, the self term on the diagonal.
+            Chen et al. 2018, arXiv 1802.04942, section 4.
         """
 
         def estimate(z: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-            size = self.size if len(z) > 1 else 1
-            terms = minibatch_rate_terms(z, mean, std, max(size, len(z)), block=block)
-            within = terms.within_blocks_nats
-            total = terms.total_correlation_nats
+            terms = minibatch_rate_terms(z, mean, std, len(z), block=block)
+            within, total = terms.within_blocks_nats, terms.total_correlation_nats
             within = torch.zeros_like(total) if within is None else within
             return torch.stack([terms.mutual_information_nats, total, within], dim=-1)
 

@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from multibeta import objectives
 from multibeta.cli import main
-from multibeta.divergences import kl_standard_normal
+from multibeta.divergences import kl_standard_normal, minibatch_rate_terms
 from multibeta.likelihoods import Gaussian
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP
@@ -48,16 +48,14 @@ def codes(n=BATCH, latents=LATENTS, dtype=torch.float64, seed=0):
     return mean.requires_grad_(), (0.3 * log_std - 0.5).requires_grad_(), noise
 
 
-def terms(mean, log_std, noise, draws=1, size=1000, progress=1.0, distortion=None):
+def terms(mean, log_std, noise, draws=1, progress=1.0, distortion=None):
     std = log_std.exp()
     z = mean + std * noise
     q = torch.distributions.Independent(Normal(mean, std), 1)
     if distortion is None:
         distortion = (z - 1).square().sum(-1)
     conditions = torch.zeros(1, 1, dtype=z.dtype)
-    return Terms(
-        distortion, kl_standard_normal(q), z, mean, std, conditions, draws, size, progress
-    )
+    return Terms(distortion, kl_standard_normal(q), z, mean, std, conditions, draws, progress)
 
 
 def value(objective, t, **weights):
@@ -100,18 +98,32 @@ def test_information_dropout_is_a_beta_tcvae_with_free_marginals():
     torch.testing.assert_close(mine, value(BetaTCVAE(alpha=2, gamma=0), t, beta=3.0))
 
 
-def test_the_split_is_that_of_the_whole_set_where_the_batch_is_the_whole_set():
+def test_the_split_of_codes_whose_aggregate_is_the_prior():
     """q(z|x) = N(m, s²I) whose aggregate is N(0, I): TC = 0, K = 0, I = ½ k log(1/s²)."""
     n, latents, std = 2000, 2, 0.5
     torch.manual_seed(0)
     mean = math.sqrt(1 - std**2) * torch.randn(n, latents, dtype=torch.float64)
     log_std = torch.full_like(mean, math.log(std))
-    split = terms(mean, log_std, torch.randn_like(mean), size=n).split()
+    split = terms(mean, log_std, torch.randn_like(mean)).split()
     assert split.information.mean() == pytest.approx(
         0.5 * latents * math.log(1 / std**2), abs=0.05
     )
     assert split.total_correlation.mean().abs() < 0.05
     assert split.dimension_kl.mean().abs() < 0.05
+
+
+def test_the_split_has_the_gradients_of_weighted_sampling():
+    found = []
+    for weighted in (False, True):
+        mean, log_std, noise = codes()
+        t = terms(mean, log_std, noise)
+        split = t.split()
+        if weighted:
+            split = minibatch_rate_terms(t.z, t.mean, t.std, size=5000, stratified=False)
+            split = (split.mutual_information_nats, split.total_correlation_nats)
+        (2 * split[0] + 3 * split[1]).sum().backward()
+        found.append(torch.cat([mean.grad, log_std.grad]))
+    torch.testing.assert_close(*found)
 
 
 def test_groups_do_not_see_each_other():
@@ -240,7 +252,7 @@ def train_discriminator(objective, sample, steps=600):
 
 def as_terms(z):
     std = torch.full_like(z, 1e-3)
-    return Terms(z.sum(-1), torch.zeros_like(z), z, z, std, torch.zeros(1, 1), 1, len(z))
+    return Terms(z.sum(-1), torch.zeros_like(z), z, z, std, torch.zeros(1, 1))
 
 
 def test_a_trained_discriminator_gives_the_total_correlation():
@@ -251,7 +263,7 @@ def test_a_trained_discriminator_gives_the_total_correlation():
     found = objective.log_density_ratio(as_terms(z)).mean()
     assert found == pytest.approx(exact, abs=0.06)
     mean, log_std = z[:2000].double(), torch.full((2000, 2), -1.5).double()
-    split = terms(mean, log_std, torch.randn_like(mean), size=2000).split()
+    split = terms(mean, log_std, torch.randn_like(mean)).split()
     # The same by pairs of codes, which have a variance of 1 + e^−3.
     expected = -0.5 * math.log(1 - (0.8 / (1 + math.exp(-3))) ** 2)
     assert split.total_correlation.mean() == pytest.approx(expected, abs=0.08)
