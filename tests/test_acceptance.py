@@ -143,6 +143,19 @@ def test_results_of_what_is_measured():
         assert row["next_correlation"] > row["against_next_correlation"]
 
 
+def test_results_of_sigma():
+    """Within one per cent of the closed form, and D falls with R in every convention."""
+    for row in result("sigma")["oracle"]:
+        for name in ("dedicated", "one"):
+            assert row[name] == pytest.approx(row["closed_form"], rel=0.01)
+    for data in ("mnist", "celeba"):
+        for kind in ("fixed", "learned", "optimal"):
+            rows = result(f"sigma_{data}_{kind}")["curves"]["test"]["rows"]
+            for column in ("distortion_nats", "profiled_distortion_nats", "squared_error"):
+                values = [row[column] for row in rows]
+                assert values[0] < values[-1]
+
+
 def test_results_of_what_metrics_cost():
     """Time grows with β's and examples; the pairs of 10,000 examples take less than a minute."""
     found = result("metrics_cost")
