@@ -3,7 +3,7 @@
     python -m benchmarks.sigma DATA_ROOT [--jobs 2]
 
 DATA_ROOT holds MNIST/ and celeba/. The closed form is that of linear models on a Gaussian source
-of 16 dimensions with 6 latents: dedicated ones with a learned σ, and one model for β in [.5, 4]
+of 16 dimensions with 6 latents: dedicated ones with a learned σ, and one model for β in [.05, 4]
 with the optimal σ of each batch, whose examples share their β. The summary is sigma.json, the
 picture sigma.png.
 """
@@ -77,7 +77,7 @@ def oracle_runs() -> dict[str, Run]:
     }  # fmt: skip
     one = Run(
         "sigma_oracle_one",
-        (*common, "--model.betas=0.5:4", "--model.likelihood=OptimalGaussian",
+        (*common, "--model.betas=0.05:4", "--model.likelihood=OptimalGaussian",
          "--model.likelihood.over=batch", "--model.draw=batch", "--model.betas_per_example=1"),
         {},
     )  # fmt: skip
