@@ -74,8 +74,8 @@ def draw() -> None:
                 linewidth=0.5, label=name, zorder=2,
             )  # fmt: skip
         bar = figure.colorbar(points, ax=ax)
-        ticks = bar.get_ticks()
-        bar.set_ticks(list(ticks), labels=[f"{10**tick:.3g}" for tick in ticks])
+        ticks = [tick for tick in bar.get_ticks() if values.min() <= tick <= values.max()]
+        bar.set_ticks(ticks, labels=[f"{10**tick:.3g}" for tick in ticks])
         bar.set_label(label)
         ax.set(xlabel="rate R (nats per example)", ylabel="distortion D (nats per example)")
         ax.spines[["top", "right"]].set_visible(False)
