@@ -356,16 +356,20 @@ def sigma_straight() -> str:
     for data in ("mnist", "celeba"):
         for kind, found in result_of("sigma")[data].items():
             straight, slopes = found["straightness"], found["slopes"]
-            ends = [slopes[0], slopes[len(slopes) // 2], slopes[-1]]
+            chosen = [slopes[len(slopes) // 3], slopes[len(slopes) * 2 // 3], slopes[-1]]
             cells = [
                 f"{1000 * at['measured']:.2f} ({1000 * at['theory']:.2f})".replace("-", "−")
-                for at in ends
+                for at in chosen
             ]
             sigma = "–" if found["sigma"] is None else f"{found['sigma']:.3g}"
-            lines.append([data, kind, sigma, f"{straight['r_squared']:.3f}", *cells])
-    middle = [f"{at['beta']:.2g}" for at in ends]
-    titles = ["data", "σ", "its value", "R² of a straight line"]
-    return _table([*titles, *(f"slope at β = {beta}, ·10⁻³" for beta in middle)], lines)
+            lines.append(
+                [data, kind, sigma, f"{straight['r_squared']:.2f}",
+                 f"{straight['r_squared_above_floor']:.4f}",
+                 f"{straight['latents_by_slope']:.1f} ({straight['latents']})", *cells]
+            )  # fmt: skip
+    betas = [f"{at['beta']:.2g}" for at in chosen]
+    titles = ["data", "σ", "its value", "R², log S", "R², log (S − floor)", "−2/slope (latents)"]
+    return _table([*titles, *(f"d log S / dR at β = {beta}, ·10⁻³" for beta in betas)], lines)
 
 
 def third_axis() -> str:

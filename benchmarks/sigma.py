@@ -106,21 +106,31 @@ def oracle(root: str, jobs: int) -> list[dict[str, float]]:
 
 
 def straightness(curve: Curve) -> dict[str, float]:
-    """Return how straight the logarithm of the squared error is over the rate.
+    """Return how straight log S is over the rate, and the log of what S has above its floor.
 
-    R² of a straight line through the points of the curve, and the least and the largest slope
-    between neighbours, in nats of log S per nat of R.
+    The floor is S at the lowest β: what the decoder and the number of latents leave, whatever the
+    rate. With Z latents in use, each with an error of θ/curvature, S − floor is proportional to
+    θ and R to −Z/2 · log θ: a line of slope −2/Z. It is fitted from β = 0.2 on, where S is well
+    above the floor.
     """
-    rate, log_error = np.array(curve["rate_nats"]), np.log(curve["squared_error"])
-    slope, intercept = np.polyfit(rate, log_error, 1)
-    residual = log_error - slope * rate - intercept
-    slopes = np.diff(log_error) / np.diff(rate)
+    rate, error = np.array(curve["rate_nats"]), np.array(curve["squared_error"])
+    above = np.array(curve["beta"]) >= 0.2
+    _, plain = _line(rate, np.log(error))
+    slope, excess = _line(rate[above], np.log(error[above] - error[0]))
     return {
-        "r_squared": float(1 - residual.var() / log_error.var()),
-        "slope": float(slope),
-        "slope_least": float(slopes.max()),
-        "slope_largest": float(slopes.min()),
+        "r_squared": plain,
+        "r_squared_above_floor": excess,
+        "slope_above_floor": slope,
+        "latents_by_slope": -2 / slope,
+        "latents": curve.about["latent_dim"],
     }
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return slope and R² of the straight line through points."""
+    slope, intercept = np.polyfit(x, y, 1)
+    residual = y - slope * x - intercept
+    return float(slope), float(1 - residual.var() / y.var())
 
 
 def slopes(curve: Curve) -> list[dict[str, float]]:
