@@ -1,8 +1,13 @@
+import math
+
 import pytest
 
+import multibeta
+from benchmarks import sigma, third_axis
 from benchmarks.gap import bd_rate_of, spread
 from benchmarks.runs import falls, self_regret
 from multibeta.curve import Curve
+from multibeta.data.gaussian import water_filling
 
 
 def curve(*points):
@@ -39,3 +44,36 @@ def test_spread():
     assert spread([]) is None
     assert spread([2.0]) == {"mean": 2.0, "se": None, "values": [2.0]}
     assert spread([1.0, 3.0])["se"] == pytest.approx(1.0)
+
+
+def water_filled(betas=16):
+    """Return the curve of the best linear VAE on a source whose latents are all in use."""
+    eigenvalues, scale, latents = [4.0] * 6 + [0.01] * 10, 0.2, 6
+    rows = []
+    for beta in multibeta.parse_betas(f"0.01:10:{betas}"):
+        rate, distortion = water_filling(eigenvalues, beta, scale, latents)
+        constant = 8 * math.log(2 * math.pi * scale**2)
+        error = 2 * scale**2 * (distortion - constant)
+        rows.append({"beta": beta, "rate_nats": rate, "squared_error": error})
+    about = {"sigma": scale, "d": 16, "latent_dim": latents}
+    return Curve(tuple(rows), about)
+
+
+def test_the_error_above_its_floor_falls_with_two_over_the_latents():
+    found = sigma.straightness(water_filled())
+    assert found["latents_by_slope"] == pytest.approx(6, rel=0.01)
+    assert found["r_squared_above_floor"] > 0.9999
+    assert found["r_squared"] < 0.95
+
+
+def test_slopes_of_optimal_models_are_those_of_theory():
+    for at in sigma.slopes(water_filled(200)):
+        assert at["measured"] == pytest.approx(at["theory"], rel=0.01)
+
+
+def test_the_third_axis_at_a_rate():
+    columns = dict.fromkeys(third_axis.COLUMNS, 0.0)
+    rows = tuple({**columns, "rate_nats": r, "distortion_nats": 9 - r} for r in (8.0, 4.0, 2.0))
+    curve = Curve(rows, {})
+    assert third_axis.at_rate(curve, 5.0)["distortion_nats"] == 4
+    assert third_axis.at_rate(curve, 1.0) is None
