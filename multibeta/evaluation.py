@@ -98,7 +98,9 @@ def sweep(
     others = {_only_beta(other, model): other for other in against}
     if len(others) < len(against):
         raise ValueError("two of the other models have the same β; give one a β")
-    swept, grid, views = _places(model, betas or sorted(others), at or {}, extrapolate)
+    if betas is None and others:
+        betas = sorted(others)
+    swept, grid, views = _places(model, betas, at or {}, extrapolate)
     if others and swept != "beta":
         raise ValueError(f"dedicated models have their β, and {swept} is swept; sweep β instead")
     source = Source(data, split, partial(_pictures, batches, model))
@@ -169,10 +171,10 @@ def _places(
     several = [name for name, of in values.items() if len(of) > 1]
     pinned = model.pin(extrapolate=extrapolate, **_first(values))
     if not several:
-        grid = parse_betas(betas or str(model.beta_range))
+        grid = parse_betas(str(model.beta_range) if betas is None else betas)
         return "beta", grid, [(pinned, beta) for beta in grid]
     name = several[0]
-    grid = parse_betas(betas or model.beta_range.middle)
+    grid = parse_betas(model.beta_range.middle if betas is None else betas)
     if len(several) > 1 or len(grid) > 1:
         others = ", ".join([*several[1:], *(["beta"] if len(grid) > 1 else [])])
         raise ValueError(f"{name} has several values, and so has {others}; sweep one at a time")
