@@ -487,7 +487,7 @@ class IWAE(Objective):
     formula = "−log mean_k exp(−D_k − β log q(z_k|x)/p(z_k))"
     paper = "Burda et al. 2016, arXiv 1509.00519, equation 8"
 
-    def __init__(self, samples: int = 4) -> None:
+    def __init__(self, samples: int = 3) -> None:
         super().__init__()
         self.samples = _at_least("samples", samples, 1)
 
