@@ -1,5 +1,6 @@
 """What the first curves are held to: measured here where it is quick, else in the result files."""
 
+import itertools
 import json
 from itertools import pairwise
 
@@ -164,6 +165,25 @@ def test_results_of_sigma():
             for column in ("distortion_nats", "profiled_distortion_nats", "squared_error"):
                 values = [row[column] for row in rows]
                 assert values[0] < values[-1]
+
+
+def test_results_of_the_third_axis():
+    """At equal rates the three lie near each other in D, and their KL(q(z) ‖ p(z)) below R."""
+    for row in result("third_axis")["rows"]:
+        sides = [of for name, of in row.items() if name != "rate"]
+        assert len(sides) == 3
+        distortions = [of["distortion_nats"] for of in sides]
+        assert max(distortions) < 1.1 * min(distortions)
+        assert all(0 <= of["aggregated_kl_nats"] <= row["rate"] for of in sides)
+
+
+def test_results_of_the_beta_tcvae():
+    """R falls with the weight of TC, with both seeds; MIG is reported whatever it is."""
+    for seed in ("tcvae", "tcvae_seed1"):
+        rows = result("measures_dsprites_tcvae")[seed]
+        assert (rows[0]["beta"], rows[-1]["beta"]) == (0.1, 10)
+        assert all(a["rate_nats"] > b["rate_nats"] for a, b in itertools.pairwise(rows))
+        assert all(0 <= row["mig"] <= 1 for row in rows)
 
 
 def test_results_of_what_metrics_cost():
