@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["BetaRange", "Draw", "parse_betas", "parse_weight"]
-
-Draw = Literal["example", "batch"]
+__all__ = ["BetaRange", "parse_betas", "parse_weight"]
 
 _ALLOWED = "LOW:HIGH, LOW:HIGH:N or a list such as 0.1,1,4, with finite numbers above 0"
 
@@ -73,21 +70,19 @@ class BetaRange:
     def draw(
         self,
         n: int,
-        per: Draw = "example",
         *,
         ends: float = 0.0,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Draw β log-uniformly for a batch.
+        r"""Draw n β's log-uniformly.
 
-        With ``per="example"`` the draws are stratified: log β is the range cut into n equal
-        strata, one draw in each, in random order. Each β is still log-uniform, and the mean
-        over the batch has a variance of order 1/n³ instead of 1/n.
+        The draws are stratified: log β is the range cut into n equal strata, one draw in each, in
+        random order. Each β is still log-uniform, and their mean has a variance of order 1/n³
+        instead of 1/n.
 
         Args:
-            n: Examples in the batch.
-            per: ``"example"`` for a β each, ``"batch"`` for one β shared by all.
+            n: How many.
             ends: The probability of drawing exactly low or exactly high, half each; the rest is
                 log-uniform between them.
             device: Where to draw.
@@ -96,11 +91,8 @@ class BetaRange:
         Returns:
             β: (n,), float32, within [low, high].
         """
-        if per == "batch":
-            u = torch.rand(1, device=device, generator=generator).expand(n)
-        else:
-            order = torch.randperm(n, device=device, generator=generator)
-            u = (order + torch.rand(n, device=device, generator=generator)) / n
+        order = torch.randperm(n, device=device, generator=generator)
+        u = (order + torch.rand(n, device=device, generator=generator)) / n
         u = ((u - ends / 2) / (1 - ends)).clamp(0, 1)
         log_low, log_high = math.log(self.low), math.log(self.high)
         return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)

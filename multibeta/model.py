@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,7 +16,7 @@ from torch.distributions import Distribution, Independent
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from multibeta.betas import BetaRange, Draw
+from multibeta.betas import BetaRange
 from multibeta.film import Chain, Conditioning, Kind, fold, rows_for
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.metrics.rate_distortion import RateDistortion
@@ -87,7 +87,7 @@ class MultiBetaVAE(LightningModule):
         self,
         shape: tuple[int, int, int],
         betas: str = "0.01:10",
-        draw: Draw = "example",
+        draw: Literal["example", "batch"] = "example",
         betas_per_example: int = 2,
         ends: float = 0.2,
         conditioning: Kind = "film",
@@ -132,7 +132,7 @@ class MultiBetaVAE(LightningModule):
             raise ValueError(f"warmup={warmup:g} is outside [0, 1]")
         network = _built(network or MLP(), Network)
         self.shape = int(shape[0]), int(shape[1]), int(shape[2])
-        self.draw: Draw = draw
+        self.draw = draw
         one = all(of.is_one for of in self.ranges.values())
         self.betas_per_example = 1 if one else betas_per_example
         self.ends = ends

@@ -66,8 +66,8 @@ def test_stratified_draw_has_one_beta_in_each_stratum():
 
 def test_draws_are_log_uniform_and_within_the_range():
     beta_range = BetaRange(0.01, 10)
-    for per in ("example", "batch"):
-        draws = torch.cat([beta_range.draw(4, per) for _ in range(5000)])
+    for n in (4, 1):
+        draws = torch.cat([beta_range.draw(n) for _ in range(20_000 // n)])
         assert draws.min() >= 0.01
         assert draws.max() <= 10
         u = (draws.double().log10() + 2) / 3
@@ -84,18 +84,14 @@ def test_stratified_mean_has_a_smaller_variance():
     assert stratified.var() < independent.var() / 100
 
 
-@pytest.mark.parametrize("per", ["example", "batch"])
-def test_ends_are_drawn_as_often_as_asked(per):
+@pytest.mark.parametrize("n", [1, 2])
+def test_ends_are_drawn_as_often_as_asked(n):
     beta_range = BetaRange(0.01, 10)
-    draws = torch.cat([beta_range.draw(1, per, ends=0.2) for _ in range(4000)])
+    draws = torch.cat([beta_range.draw(n, ends=0.2) for _ in range(4000)])
     for end in (0.01, 10):
         assert (draws == end).float().mean().item() == pytest.approx(0.1, abs=0.02)
     inside = draws[(draws > 0.01) & (draws < 10)]
     assert inside.log10().mean().item() == pytest.approx(-0.5, abs=0.06)
-
-
-def test_one_beta_a_batch():
-    assert len(set(BetaRange(0.01, 10).draw(16, "batch").tolist())) == 1
 
 
 def test_draw_follows_its_generator():

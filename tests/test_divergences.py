@@ -9,6 +9,7 @@ from multibeta.divergences import (
     aggregated_rate_terms,
     kl_standard_normal,
     minibatch_rate_terms,
+    mmd_standard_normal,
 )
 
 
@@ -199,3 +200,30 @@ def test_minibatch_terms_of_bad_and_small_batches():
     for batch, size in ((5, 4), (1, 10), (0, 0)):
         with pytest.raises(ValueError, match=f"a batch of {batch} cannot .* {size} examples"):
             minibatch_rate_terms(*codes(batch, 3, 0.5), size=size)
+
+
+def mmd_of_gaussians(mean, std, latents, h):
+    """Return MMD² of N(mean, std² I) and N(0, I), by the moments of a Gaussian kernel."""
+
+    def expected(variance, apart):
+        return (h / (h + variance)) ** (latents / 2) * math.exp(-apart / (2 * (h + variance)))
+
+    apart = latents * mean**2
+    return expected(2 * std**2, 0) - 2 * expected(1 + std**2, apart) + expected(2, 0)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (1, 1), (0, 0.5), (0.5, 2)])
+@pytest.mark.parametrize("variance", [None, 0.7])
+def test_mmd_of_gaussian_codes(mean, std, variance):
+    latents = 4
+    z = mean + std * torch.randn(4000, latents, dtype=torch.float64)
+    exact = mmd_of_gaussians(mean, std, latents, latents / 2 if variance is None else variance)
+    assert mmd_standard_normal(z, variance).item() == pytest.approx(exact, abs=0.01)
+
+
+def test_mmd_is_unbiased_in_small_batches():
+    found = torch.stack([mmd_standard_normal(1 + torch.randn(4, 2)) for _ in range(4000)])
+    exact = mmd_of_gaussians(1, 1, 2, 1.0)
+    assert abs(found.mean() - exact) < 4 * found.std() / 4000**0.5
+    with pytest.raises(ValueError, match="needs at least 2 codes"):
+        mmd_standard_normal(torch.randn(1, 2))

@@ -150,7 +150,14 @@ def test_a_sigma_without_an_optimum_is_said(latent_dim, betas, count):
 def test_the_betas_of_a_training_batch(draw):
     several = make(draw=draw, betas_per_example=3).draw_weights(50)["beta"]
     assert several.shape == (150,)
-    assert len(several.unique()) > 3 if draw == "example" else len(several.unique()) <= 3
+    of_each_draw = [len(group.unique()) for group in several.chunk(3)]
+    if draw == "example":
+        assert min(of_each_draw) > 3
+    else:
+        assert of_each_draw == [1, 1, 1]
+        # The three are stratified: one in each third of log β.
+        three = make(draw=draw, betas_per_example=3, ends=0).draw_weights(50)["beta"][::50]
+        assert sorted((three.log10() + 2).floor().tolist()) == [0, 1, 2]
     # A second β would be the first one again.
     assert make(conditioning="none").draw_weights(50)["beta"].tolist() == [1.0] * 50
 

@@ -10,7 +10,11 @@ from torch.distributions import MultivariateNormal, Normal
 
 from multibeta import objectives
 from multibeta.cli import main
-from multibeta.divergences import kl_standard_normal, minibatch_rate_terms
+from multibeta.divergences import (
+    kl_standard_normal,
+    minibatch_rate_terms,
+    mmd_standard_normal,
+)
 from multibeta.likelihoods import Gaussian
 from multibeta.model import MultiBetaVAE
 from multibeta.networks import MLP
@@ -158,6 +162,14 @@ def test_dip_vae_penalises_what_numpy_says(kind):
     diagonal = ((numpy.diag(covariance) - 1) ** 2).sum()
     extra = value(DIPVAE(lambda_od=3, lambda_d=7, kind=kind), t) - value(BetaELBO(), t)
     torch.testing.assert_close(extra, torch.full_like(extra, 3 * off + 7 * diagonal))
+
+
+def test_infovae_pays_for_the_distance_from_the_prior():
+    mean, log_std, noise = codes()
+    t = terms(mean, log_std, noise)
+    extra = value(InfoVAE(alpha=0.25, lambd=10), t, beta=2.0) - t.distortion
+    expected = 2 * (0.75 * t.rate + 9.25 * mmd_standard_normal(t.z))
+    torch.testing.assert_close(extra, expected)
 
 
 def test_anchors_are_rewarded_for_their_information_alone():
