@@ -72,19 +72,21 @@ class BetaRange:
         n: int,
         *,
         ends: float = 0.0,
+        tilt: float = 1.0,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Draw n β's log-uniformly.
+        r"""Draw n β's log-uniformly, or more of the low or of the high ones.
 
-        The draws are stratified: log β is the range cut into n equal strata, one draw in each, in
-        random order. Each β is still log-uniform, and their mean has a variance of order 1/n³
-        instead of 1/n.
+        :math:`β = low\,(high/low)^{U^t}` with U uniform on [0, 1] and t the ``tilt``. The draws
+        are stratified: [0, 1] is cut into n equal strata, one U in each, in random order. Each U
+        is still uniform, and their mean has a variance of order 1/n³ instead of 1/n.
 
         Args:
             n: How many.
-            ends: The probability of drawing exactly low or exactly high, half each; the rest is
-                log-uniform between them.
+            ends: The probability of drawing exactly low or exactly high, half each; the rest lies
+                between them.
+            tilt: 1 draws log-uniformly, more draws low β's more often, less high ones.
             device: Where to draw.
             generator: Source of randomness; the global one by default.
 
@@ -93,7 +95,7 @@ class BetaRange:
         """
         order = torch.randperm(n, device=device, generator=generator)
         u = (order + torch.rand(n, device=device, generator=generator)) / n
-        u = ((u - ends / 2) / (1 - ends)).clamp(0, 1)
+        u = ((u - ends / 2) / (1 - ends)).clamp(0, 1) ** tilt
         log_low, log_high = math.log(self.low), math.log(self.high)
         return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)
 

@@ -35,6 +35,9 @@ MONITOR = "val/objective_nats"
 
 _VALIDATION_POINTS = 5
 
+_FIRST_TILT = 0.1
+"""The tilt of the first draws: 98 % of them lie in the upper third of the range."""
+
 
 class MultiBetaVAE(LightningModule):
     r"""One VAE for every β in a range.
@@ -48,12 +51,14 @@ class MultiBetaVAE(LightningModule):
 
     A training step draws β's for each example of the batch and minimises
 
-    .. math:: \frac1d \, \mathrm{mean}_b \, \frac{D_b + β_b R_b}{(1 + β_b)^a}
+    .. math::
+        \frac1d \, \mathrm{mean}_b \left(\frac{β_b}{β_{max}}\right)^{1 - p}
+        \frac{D_b + β_b R_b}{(1 + β_b)^a}
 
     or what another objective has in the place of D + βR. d is the number of values in x, a the
-    ``balance``; with further ranges their weights are added to 1 + β. Neither factor moves the
-    optimum at any β: d makes one clipping threshold fit every data set, a shares the capacity over
-    the range.
+    ``balance``; with further ranges their weights are added to 1 + β. p rises from 0 to 1 over the
+    ``opening``. No factor moves the optimum at any β: d makes one clipping threshold fit every
+    data set, a shares the capacity over the range, and p lets the high β's go first.
 
     Args:
         shape: (C, H, W) of x; the command line takes it from the data.
@@ -64,6 +69,12 @@ class MultiBetaVAE(LightningModule):
             work once for all of them; a model for one β needs no more than 1 and gets 1.
         ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
             the range has neighbours on one side only, and is learned worse without it.
+        tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
+            (:meth:`BetaRange.draw`).
+        opening: The fraction of the training in which p rises from 0 to 1, and the tilt from 0.1
+            to its value, evenly in its logarithm: at first nearly all β's are high. They can shut
+            a latent in one basis of the code only, and choose it before the low ones, to which any
+            basis will do. 0 treats all alike from the start.
         conditioning: How β enters the network: ``film``, ``gate`` or ``none``.
         network: Encoder and decoder; MLP by default.
         latent_dim: The number Z of latents.
@@ -90,6 +101,8 @@ class MultiBetaVAE(LightningModule):
         draw: Literal["example", "batch"] = "example",
         betas_per_example: int = 2,
         ends: float = 0.2,
+        tilt: float = 1.5,
+        opening: float = 0.25,
         conditioning: Kind = "film",
         network: Network | None = None,
         latent_dim: int = 32,
@@ -124,6 +137,10 @@ class MultiBetaVAE(LightningModule):
             )
         if not 0 <= ends < 1:
             raise ValueError(f"ends={ends:g} is outside [0, 1)")
+        if not (math.isfinite(tilt) and tilt > 0):
+            raise ValueError(f"tilt={tilt:g} is not a finite number above 0")
+        if not 0 <= opening <= 1:
+            raise ValueError(f"opening={opening:g} is outside [0, 1]")
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim} is too small; it is at least 1")
         if not (math.isfinite(lr) and lr > 0):
@@ -136,6 +153,8 @@ class MultiBetaVAE(LightningModule):
         one = all(of.is_one for of in self.ranges.values())
         self.betas_per_example = 1 if one else betas_per_example
         self.ends = ends
+        self.tilt = tilt
+        self.opening = opening
         self.latent_dim = latent_dim
         self.balance = balance
         self.lr = lr
@@ -149,6 +168,8 @@ class MultiBetaVAE(LightningModule):
                 "draw": draw,
                 "betas_per_example": betas_per_example,
                 "ends": ends,
+                "tilt": tilt,
+                "opening": opening,
                 "conditioning": conditioning,
                 "network": describe(network),
                 "latent_dim": latent_dim,
@@ -320,20 +341,44 @@ class MultiBetaVAE(LightningModule):
             )
         self.likelihood.check(x.min().item(), x.max().item())
 
-    def draw_weights(self, n: int) -> dict[str, Tensor]:
+    def draw_weights(self, n: int, progress: float = 1.0) -> dict[str, Tensor]:
         """Draw β, and the other weights that are ranges, for a training batch of n examples.
+
+        Args:
+            n: Examples in the batch.
+            progress: The fraction of the training that is done.
 
         Returns:
             Name → (kn,), the batch k times, k = ``betas_per_example``.
         """
         times = self.betas_per_example
         together = self.draw == "batch" or self.objective.together
+        opened = self._opened(progress)
         found = {}
         for name, of in self.ranges.items():
-            draw = partial(of.draw, ends=self.ends, device=self.device)
+            tilt = _FIRST_TILT ** (1 - opened) * self.tilt**opened if name == "beta" else 1.0
+            draw = partial(of.draw, ends=self.ends, tilt=tilt, device=self.device)
             each = [draw(times).repeat_interleave(n)] if together else map(draw, [n] * times)
             found[name] = torch.cat(list(each))
         return found
+
+    def importance(self, values: Mapping[str, Tensor], progress: float) -> Tensor:
+        """Return the weight of each example's objective in the loss.
+
+        Args:
+            values: Name → (B,), as :meth:`draw_weights` gives them.
+            progress: The fraction of the training that is done.
+
+        Returns:
+            (β/β_max)^(1 − p) / (1 + Σ weights)^a of shape (B,).
+        """
+        size = 1 + torch.stack(list(values.values())).sum(0)
+        leading = (values["beta"] / self.beta_range.high) ** (1 - self._opened(progress))
+        return leading / size**self.balance
+
+    def _opened(self, progress: float) -> float:
+        """Return how far the range has opened: p, from 0 to 1."""
+        return min(1.0, progress / self.opening) if self.opening else 1.0
 
     def _conditions(
         self, beta: Tensor | float, weights: Mapping[str, Tensor | float] | None = None
@@ -417,16 +462,12 @@ class MultiBetaVAE(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Draw β's, return the loss, and log D, R and D + βR of the batch."""
         x = images_of(batch)
-        values = self.draw_weights(len(x))
+        progress = self.global_step / self._steps if math.isfinite(self._steps) else 1.0
+        values = self.draw_weights(len(x), progress)
         terms, objective, own = self._objective(
-            x,
-            values,
-            None,
-            draws=self.betas_per_example,
-            progress=self.global_step / self._steps if math.isfinite(self._steps) else 1.0,
+            x, values, None, draws=self.betas_per_example, progress=progress
         )
-        weight = 1 + torch.stack(list(values.values())).sum(0)
-        loss = (objective / weight**self.balance).mean()
+        loss = (self.importance(values, progress) * objective).mean()
         if own is not None:
             loss = loss + own.mean()
         loss = loss / x[0].numel()

@@ -94,6 +94,15 @@ def test_ends_are_drawn_as_often_as_asked(n):
     assert inside.log10().mean().item() == pytest.approx(-0.5, abs=0.06)
 
 
+@pytest.mark.parametrize("tilt", [0.1, 1, 1.5, 3])
+def test_a_tilted_draw_has_its_density(tilt):
+    """P(β < low (high/low)^u) = u^(1/tilt)."""
+    draws = BetaRange(0.01, 10).draw(20_000, tilt=tilt)
+    for u in (0.1, 0.5, 0.9):
+        below = (draws < 0.01 * 1000**u).float().mean().item()
+        assert below == pytest.approx(u ** (1 / tilt), abs=2e-3)
+
+
 def test_draw_follows_its_generator():
     draw = [BetaRange(0.1, 1).draw(8, generator=torch.Generator().manual_seed(3)) for _ in "ab"]
     assert torch.equal(*draw)

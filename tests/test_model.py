@@ -156,10 +156,31 @@ def test_the_betas_of_a_training_batch(draw):
     else:
         assert of_each_draw == [1, 1, 1]
         # The three are stratified: one in each third of log β.
-        three = make(draw=draw, betas_per_example=3, ends=0).draw_weights(50)["beta"][::50]
+        three = make(draw=draw, betas_per_example=3, ends=0, tilt=1).draw_weights(50)["beta"][::50]
         assert sorted((three.log10() + 2).floor().tolist()) == [0, 1, 2]
     # A second β would be the first one again.
     assert make(conditioning="none").draw_weights(50)["beta"].tolist() == [1.0] * 50
+
+
+def test_high_betas_go_first():
+    """The weight is (β/β_max)^(1 − p) / (1 + Σ weights)^a, and most of the first draws are high.
+
+    A draw is above a third of log β's range with the probability 1 − (2/3)^(1/tilt), the tilt
+    rising from 0.1 to its value.
+    """
+    model = make(opening=0.5, tilt=1.5, ends=0, balance=0.5, likelihood=Gaussian("0.1:1"))
+    beta, sigma = torch.tensor([0.01, 1.0, 10.0]), torch.tensor([0.1, 0.5, 1.0])
+    for progress, power in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
+        expected = (beta / 10) ** power / (1 + beta + sigma).sqrt()
+        given = model.importance({"beta": beta, "sigma": sigma}, progress)
+        torch.testing.assert_close(given, expected)
+        drawn = model.draw_weights(5000, progress)
+        tilt = 0.1**power * 1.5 ** (1 - power)
+        high = (drawn["beta"] > 1).float().mean().item()
+        assert high == pytest.approx(1 - (2 / 3) ** (1 / tilt), abs=1e-3)
+        assert (drawn["sigma"] > 0.1**0.5).float().mean().item() == pytest.approx(0.5, abs=1e-3)
+    at_once = make(opening=0.0, balance=0.0).importance({"beta": beta}, 0.0)
+    torch.testing.assert_close(at_once, torch.ones(3))
 
 
 def test_nothing_is_remembered_between_calls():
@@ -233,6 +254,8 @@ def test_extreme_log_variances_stay_finite():
         ({"conditioning": "none"}, "conditioning=none cannot follow"),
         ({"draw": "epoch"}, "draw=epoch is unknown; allowed: example, batch"),
         ({"ends": 1.0}, r"ends=1 is outside \[0, 1\)"),
+        ({"tilt": 0}, "tilt=0 is not a finite number above 0"),
+        ({"opening": 1.5}, r"opening=1.5 is outside \[0, 1\]"),
         ({"latent_dim": 0}, "latent_dim=0 is too small"),
         ({"lr": math.nan}, "lr=nan is not"),
         ({"warmup": 2}, r"outside \[0, 1\]"),
