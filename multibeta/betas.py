@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class BetaRange:
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Draw n β's log-uniformly, or more of the low or of the high ones.
+        r"""Draw n β's log-uniformly, or more of the low ones.
 
         :math:`β = low\,(high/low)^{U^t}` with U uniform on [0, 1] and t the ``tilt``. The draws
         are stratified: [0, 1] is cut into n equal strata, one U in each, in random order. Each U
@@ -86,7 +86,7 @@ class BetaRange:
             n: How many.
             ends: The probability of drawing exactly low or exactly high, half each; the rest lies
                 between them.
-            tilt: 1 draws log-uniformly, more draws low β's more often, less high ones.
+            tilt: 1 draws log-uniformly, more draws low β's more often.
             device: Where to draw.
             generator: Source of randomness; the global one by default.
 
@@ -98,6 +98,11 @@ class BetaRange:
         u = ((u - ends / 2) / (1 - ends)).clamp(0, 1) ** tilt
         log_low, log_high = math.log(self.low), math.log(self.high)
         return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)
+
+    def opened(self, fraction: float) -> BetaRange:
+        """Return the upper part of the range: the given fraction of its width in log β."""
+        low = self.high * (self.low / self.high) ** min(fraction, 1.0)
+        return replace(self, low=min(max(self.low, low), self.high))
 
     def standardise(self, beta: Tensor) -> Tensor:
         r"""Shift and scale log β to mean 0 and variance 1 under the log-uniform range.

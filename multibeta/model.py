@@ -35,9 +35,6 @@ MONITOR = "val/objective_nats"
 
 _VALIDATION_POINTS = 5
 
-_FIRST_TILT = 0.1
-"""The tilt of the first draws: 98 % of them lie in the upper third of the range."""
-
 
 class MultiBetaVAE(LightningModule):
     r"""One VAE for every β in a range.
@@ -51,14 +48,12 @@ class MultiBetaVAE(LightningModule):
 
     A training step draws β's for each example of the batch and minimises
 
-    .. math::
-        \frac1d \, \mathrm{mean}_b \left(\frac{β_b}{β_{max}}\right)^{1 - p}
-        \frac{D_b + β_b R_b}{(1 + β_b)^a}
+    .. math:: \frac1d \, \mathrm{mean}_b \, \frac{D_b + β_b R_b}{(1 + β_b)^a}
 
     or what another objective has in the place of D + βR. d is the number of values in x, a the
-    ``balance``; with further ranges their weights are added to 1 + β. p rises from 0 to 1 over the
-    ``opening``. No factor moves the optimum at any β: d makes one clipping threshold fit every
-    data set, a shares the capacity over the range, and p lets the high β's go first.
+    ``balance``; with further ranges their weights are added to 1 + β. Neither factor moves the
+    optimum at any β: d makes one clipping threshold fit every data set, a shares the capacity over
+    the range.
 
     Args:
         shape: (C, H, W) of x; the command line takes it from the data.
@@ -71,10 +66,10 @@ class MultiBetaVAE(LightningModule):
             the range has neighbours on one side only, and is learned worse without it.
         tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
             (:meth:`BetaRange.draw`).
-        opening: The fraction of the training in which p rises from 0 to 1, and the tilt from 0.1
-            to its value, evenly in its logarithm: at first nearly all β's are high. They can shut
-            a latent in one basis of the code only, and choose it before the low ones, to which any
-            basis will do. 0 treats all alike from the start.
+        opening: The fraction of the training in which the range opens, evenly in log β, from its
+            high end down to the whole. A high β can shut latents in one basis of the code only,
+            and chooses it before the low ones, to which any basis will do. 0 trains on the whole
+            range from the start; None is the network's: 0.25, and 0 for a linear one.
         conditioning: How β enters the network: ``film``, ``gate`` or ``none``.
         network: Encoder and decoder; MLP by default.
         latent_dim: The number Z of latents.
@@ -102,7 +97,7 @@ class MultiBetaVAE(LightningModule):
         betas_per_example: int = 2,
         ends: float = 0.2,
         tilt: float = 1.5,
-        opening: float = 0.25,
+        opening: float | None = None,
         conditioning: Kind = "film",
         network: Network | None = None,
         latent_dim: int = 32,
@@ -139,7 +134,7 @@ class MultiBetaVAE(LightningModule):
             raise ValueError(f"ends={ends:g} is outside [0, 1)")
         if not (math.isfinite(tilt) and tilt > 0):
             raise ValueError(f"tilt={tilt:g} is not a finite number above 0")
-        if not 0 <= opening <= 1:
+        if opening is not None and not 0 <= opening <= 1:
             raise ValueError(f"opening={opening:g} is outside [0, 1]")
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim} is too small; it is at least 1")
@@ -154,7 +149,7 @@ class MultiBetaVAE(LightningModule):
         self.betas_per_example = 1 if one else betas_per_example
         self.ends = ends
         self.tilt = tilt
-        self.opening = opening
+        self.opening = network.opening if opening is None else opening
         self.latent_dim = latent_dim
         self.balance = balance
         self.lr = lr
@@ -346,39 +341,23 @@ class MultiBetaVAE(LightningModule):
 
         Args:
             n: Examples in the batch.
-            progress: The fraction of the training that is done.
+            progress: The fraction of the training that is done; in the first ``opening`` of it
+                the range of β opens.
 
         Returns:
             Name → (kn,), the batch k times, k = ``betas_per_example``.
         """
         times = self.betas_per_example
         together = self.draw == "batch" or self.objective.together
-        opened = self._opened(progress)
+        opened = self.beta_range.opened(progress / self.opening if self.opening else 1.0)
         found = {}
         for name, of in self.ranges.items():
-            tilt = _FIRST_TILT ** (1 - opened) * self.tilt**opened if name == "beta" else 1.0
-            draw = partial(of.draw, ends=self.ends, tilt=tilt, device=self.device)
+            draw = partial(of.draw, ends=self.ends, device=self.device)
+            if name == "beta":
+                draw = partial(opened.draw, ends=self.ends, tilt=self.tilt, device=self.device)
             each = [draw(times).repeat_interleave(n)] if together else map(draw, [n] * times)
             found[name] = torch.cat(list(each))
         return found
-
-    def importance(self, values: Mapping[str, Tensor], progress: float) -> Tensor:
-        """Return the weight of each example's objective in the loss.
-
-        Args:
-            values: Name → (B,), as :meth:`draw_weights` gives them.
-            progress: The fraction of the training that is done.
-
-        Returns:
-            (β/β_max)^(1 − p) / (1 + Σ weights)^a of shape (B,).
-        """
-        size = 1 + torch.stack(list(values.values())).sum(0)
-        leading = (values["beta"] / self.beta_range.high) ** (1 - self._opened(progress))
-        return leading / size**self.balance
-
-    def _opened(self, progress: float) -> float:
-        """Return how far the range has opened: p, from 0 to 1."""
-        return min(1.0, progress / self.opening) if self.opening else 1.0
 
     def _conditions(
         self, beta: Tensor | float, weights: Mapping[str, Tensor | float] | None = None
@@ -465,9 +444,10 @@ class MultiBetaVAE(LightningModule):
         progress = self.global_step / self._steps if math.isfinite(self._steps) else 1.0
         values = self.draw_weights(len(x), progress)
         terms, objective, own = self._objective(
-            x, values, None, draws=self.betas_per_example, progress=progress
+            x, values, self._noise(x), draws=self.betas_per_example, progress=progress
         )
-        loss = (self.importance(values, progress) * objective).mean()
+        weight = 1 + torch.stack(list(values.values())).sum(0)
+        loss = (objective / weight**self.balance).mean()
         if own is not None:
             loss = loss + own.mean()
         loss = loss / x[0].numel()
@@ -485,6 +465,18 @@ class MultiBetaVAE(LightningModule):
                 measured["train/discriminator_nats"] = own.mean()
             self.log_dict(measured, prog_bar=True)
         return loss
+
+    def _noise(self, x: Tensor) -> Tensor:
+        """Draw the noise of a training batch's codes, a row for each of `draw_weights`' β's.
+
+        That of an example's β's comes in opposite pairs, ε and −ε, so that what is linear in it
+        leaves the gradient: antithetic sampling.
+        """
+        times, samples = self.betas_per_example, self.objective.samples
+        shape = samples, (times + 1) // 2 * len(x), self.latent_dim
+        noise = torch.randn(shape, dtype=x.dtype, device=x.device)
+        paired = torch.cat([noise, -noise], dim=1)[:, : times * len(x)]
+        return paired.reshape(-1, self.latent_dim)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Measure D and R on a small grid of β."""

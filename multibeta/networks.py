@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,7 +26,13 @@ class Network:
 
     A network keeps each constructor argument as an attribute of the same name: that is how a
     checkpoint describes it.
+
+    Attributes:
+        opening: What ``MultiBetaVAE(opening=None)`` stands for: the fraction of the training in
+            which the range of β opens from its high end.
     """
+
+    opening: ClassVar[float] = 0.25
 
     def encoder(self, shape: Shape, latent_dim: int, conditioning: Conditioning) -> nn.Module:
         """Build the encoder.
@@ -64,12 +70,15 @@ class Linear(Network):
 
     Its optimum is known in closed form. Two layers, because a gate or scale on the inner one
     is what lets the gain of each latent follow β. All start orthogonal: a product of random
-    matrices is close to singular, and the latents that start shut would stay so.
+    matrices is close to singular, and the latents that start shut would stay so; so would those
+    that high β's shut, if the training began with them.
 
     References:
         Lucas et al. 2019, arXiv 1911.02469; Bae et al. 2023, arXiv 2212.03905, section 4; Saxe et
         al. 2014, arXiv 1312.6120 (orthogonal initialisation of deep linear networks).
     """
+
+    opening = 0.0
 
     def encoder(self, shape: Shape, latent_dim: int, conditioning: Conditioning) -> nn.Module:
         """Build x → (B, 2Z)."""

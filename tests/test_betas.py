@@ -94,13 +94,25 @@ def test_ends_are_drawn_as_often_as_asked(n):
     assert inside.log10().mean().item() == pytest.approx(-0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("tilt", [0.1, 1, 1.5, 3])
+@pytest.mark.parametrize("tilt", [1, 1.5, 3])
 def test_a_tilted_draw_has_its_density(tilt):
     """P(β < low (high/low)^u) = u^(1/tilt)."""
     draws = BetaRange(0.01, 10).draw(20_000, tilt=tilt)
     for u in (0.1, 0.5, 0.9):
         below = (draws < 0.01 * 1000**u).float().mean().item()
         assert below == pytest.approx(u ** (1 / tilt), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "low"), [(0, 10.0), (1 / 3, 1.0), (2 / 3, 0.1), (1, 0.01), (7, 0.01)]
+)
+def test_a_range_opens_from_its_high_end(fraction, low):
+    opened = BetaRange(0.01, 10, "gamma").opened(fraction)
+    assert (opened.high, opened.name) == (10, "gamma")
+    assert opened.low == pytest.approx(low)
+    draws = opened.draw(100, ends=0.2)
+    assert draws.min().item() == pytest.approx(low)
+    assert draws.max().item() == 10
 
 
 def test_draw_follows_its_generator():

@@ -8,6 +8,7 @@ from torch.distributions import Independent, Normal
 from multibeta.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
 from multibeta.networks import MLP, Conv, Linear, ResNet
+from multibeta.objectives import IWAE
 from tests.test_networks import OWN
 
 NETWORKS = {
@@ -162,25 +163,28 @@ def test_the_betas_of_a_training_batch(draw):
     assert make(conditioning="none").draw_weights(50)["beta"].tolist() == [1.0] * 50
 
 
-def test_high_betas_go_first():
-    """The weight is (β/β_max)^(1 − p) / (1 + Σ weights)^a, and most of the first draws are high.
+def test_the_range_opens_with_the_training():
+    """At half of the opening, half of the range of β is open in log β, and all of another's."""
+    model = make(likelihood=Gaussian("0.1:1"), opening=0.5)
+    drawn = [model.draw_weights(500, progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    lowest = [values["beta"].min().item() for values in drawn]
+    assert lowest == pytest.approx([10, 0.1**0.5, 0.01, 0.01])
+    assert [values["sigma"].min().item() for values in drawn] == pytest.approx([0.1] * 4)
+    for opening, network, low in ((0.0, "mlp", 0.01), (None, "mlp", 10), (None, "linear", 0.01)):
+        at_first = make(opening=opening, network=network).draw_weights(500, 0.0)["beta"]
+        assert at_first.min().item() == pytest.approx(low)
 
-    A draw is above a third of log β's range with the probability 1 − (2/3)^(1/tilt), the tilt
-    rising from 0.1 to its value.
-    """
-    model = make(opening=0.5, tilt=1.5, ends=0, balance=0.5, likelihood=Gaussian("0.1:1"))
-    beta, sigma = torch.tensor([0.01, 1.0, 10.0]), torch.tensor([0.1, 0.5, 1.0])
-    for progress, power in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
-        expected = (beta / 10) ** power / (1 + beta + sigma).sqrt()
-        given = model.importance({"beta": beta, "sigma": sigma}, progress)
-        torch.testing.assert_close(given, expected)
-        drawn = model.draw_weights(5000, progress)
-        tilt = 0.1**power * 1.5 ** (1 - power)
-        high = (drawn["beta"] > 1).float().mean().item()
-        assert high == pytest.approx(1 - (2 / 3) ** (1 / tilt), abs=1e-3)
-        assert (drawn["sigma"] > 0.1**0.5).float().mean().item() == pytest.approx(0.5, abs=1e-3)
-    at_once = make(opening=0.0, balance=0.0).importance({"beta": beta}, 0.0)
-    torch.testing.assert_close(at_once, torch.ones(3))
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_the_noise_of_an_example_comes_in_opposite_pairs(times):
+    model, x = make(betas_per_example=times, objective=IWAE(2)), torch.rand(500, *SHAPE)
+    noise = model._noise(x).reshape(2, times, 500, -1)
+    pairs = noise[:, (times + 1) // 2 :]
+    assert torch.equal(pairs, -noise[:, : times // 2])
+    independent = noise[:, : (times + 1) // 2].flatten(0, 1)
+    assert independent.mean().item() == pytest.approx(0, abs=0.05)
+    covariance = torch.cov(independent.flatten(1)) - torch.eye(len(independent))
+    assert covariance.abs().max().item() < 0.1
 
 
 def test_nothing_is_remembered_between_calls():
