@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -70,20 +71,23 @@ class BetaRange:
     def draw(
         self,
         n: int,
+        times: int = 1,
         *,
         ends: float = 0.0,
         tilt: float = 1.0,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Draw n β's log-uniformly, or more of the low ones.
+        r"""Draw β's for n examples log-uniformly, or more of the low ones.
 
         :math:`β = low\,(high/low)^{U^t}` with U uniform on [0, 1] and t the ``tilt``. The draws
-        are stratified: [0, 1] is cut into n equal strata, one U in each, in random order. Each U
-        is still uniform, and their mean has a variance of order 1/n³ instead of 1/n.
+        are stratified twice: [0, 1] is cut into as many strata as an example gets β's, each of
+        these into n, and there is one U in each. Each U is still uniform, but their mean has a
+        variance of order 1/n³ instead of 1/n, and an example has low and high β's at once.
 
         Args:
-            n: How many.
+            n: How many examples.
+            times: How many β's each of them gets.
             ends: The probability of drawing exactly low or exactly high, half each; the rest lies
                 between them.
             tilt: 1 draws log-uniformly, more draws low β's more often.
@@ -91,11 +95,15 @@ class BetaRange:
             generator: Source of randomness; the global one by default.
 
         Returns:
-            β: (n,), float32, within [low, high].
+            β: (times · n,), the n examples times times, float32, within [low, high].
         """
-        order = torch.randperm(n, device=device, generator=generator)
-        u = (order + torch.rand(n, device=device, generator=generator)) / n
-        u = ((u - ends / 2) / (1 - ends)).clamp(0, 1) ** tilt
+        random = partial(torch.rand, times, n, device=device, generator=generator)
+        order = [torch.randperm(n, device=device, generator=generator) for _ in range(times)]
+        u = (torch.stack(order) + random()) / n
+        if times > 1:
+            u = (torch.arange(times, device=device)[:, None] + u) / times
+            u = u.gather(0, random().argsort(0))
+        u = ((u.flatten() - ends / 2) / (1 - ends)).clamp(0, 1) ** tilt
         log_low, log_high = math.log(self.low), math.log(self.high)
         return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)
 

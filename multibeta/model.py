@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -347,16 +346,20 @@ class MultiBetaVAE(LightningModule):
         Returns:
             Name → (kn,), the batch k times, k = ``betas_per_example``.
         """
-        times = self.betas_per_example
         together = self.draw == "batch" or self.objective.together
         opened = self.beta_range.opened(progress / self.opening if self.opening else 1.0)
-        found = {}
-        for name, of in self.ranges.items():
-            draw = partial(of.draw, ends=self.ends, device=self.device)
-            if name == "beta":
-                draw = partial(opened.draw, ends=self.ends, tilt=self.tilt, device=self.device)
-            each = [draw(times).repeat_interleave(n)] if together else map(draw, [n] * times)
-            found[name] = torch.cat(list(each))
+        found = {
+            name: of.draw(
+                1 if together else n,
+                self.betas_per_example,
+                ends=self.ends,
+                tilt=self.tilt if name == "beta" else 1.0,
+                device=self.device,
+            )
+            for name, of in {**self.ranges, "beta": opened}.items()
+        }
+        if together:
+            found = {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
         return found
 
     def _conditions(

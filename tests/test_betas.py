@@ -103,6 +103,21 @@ def test_a_tilted_draw_has_its_density(tilt):
         assert below == pytest.approx(u ** (1 / tilt), abs=2e-3)
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_the_betas_of_an_example_are_spread_over_the_range(times):
+    """Of log β's range in `times` strata an example has one β in each, and they come in any order.
+
+    All draws together have one in each of times · n strata.
+    """
+    n = 600
+    u = (BetaRange(0.01, 10).draw(n, times).double() / 0.01).log() / math.log(1000)
+    strata = (u.reshape(times, n) * times).floor()
+    assert torch.equal(strata.sort(dim=0).values, torch.arange(times).expand(n, times).T.double())
+    assert strata[0].mean().item() == pytest.approx((times - 1) / 2, abs=0.15)
+    each = (u * times * n).floor().clamp(0, times * n - 1)
+    assert len(each.unique()) >= 0.99 * times * n  # but for rounding at their limits
+
+
 @pytest.mark.parametrize(
     ("fraction", "low"), [(0, 10.0), (1 / 3, 1.0), (2 / 3, 0.1), (1, 0.01), (7, 0.01)]
 )
