@@ -5,7 +5,7 @@
 DATA_ROOT holds binarized_mnist/. Both sides have the same network, optimiser, schedule and steps.
 With the first seed each is trained at every learning rate of the grid; the rate with the lowest
 D + βR on the validation set (a dedicated model: at its β; the one model: mean over the four β's)
-is trained with the other seeds. At last the one model with eight β's an example, with one seed.
+is trained with the other seeds.
 Finished runs are skipped. The summary is gap.json.
 """
 
@@ -102,15 +102,12 @@ DEDICATED = tuple(
     Side(f"dedicated{beta:g}", ("--model.conditioning=none", f"--model.betas={beta:g}"), (beta,))
     for beta in BETAS
 )
-# The default sees an example at two β's; this is what more of them bring, at the rate of ONE.
-MORE = Side("one8", ("--model.betas_per_example=8",), BETAS, GRID)
 SIDES = (ONE, *DEDICATED, GATE)
 
 
 def summary() -> dict[str, Any]:
     """Return the comparison: means over the seeds that are there, with their standard errors."""
-    sides = (*SIDES, MORE)
-    names = {side.name: side.names() for side in sides}
+    names = {side.name: side.names() for side in SIDES}
     found: dict[str, Any] = {
         "runs": {
             side.name: {
@@ -119,7 +116,7 @@ def summary() -> dict[str, Any]:
                 "seeds": len(names[side.name]),
                 "parameters": result_of(names[side.name][0])["parameters"],
             }
-            for side in sides
+            for side in SIDES
             if names[side.name]
         }
     }
@@ -132,7 +129,7 @@ def summary() -> dict[str, Any]:
             {"beta": beta, "dedicated": spread(point["objective_nats"] for point in points[beta])}
             for beta in BETAS
         ]
-        for side in (ONE, MORE, GATE):
+        for side in (ONE, GATE):
             curves = [curve_of(name, split) for name in names[side.name]]
             for row in rows:
                 row[side.name] = spread(objective_at(curve, row["beta"]) for curve in curves)
@@ -199,7 +196,6 @@ def main() -> None:
         (side.run(side.best(), seed) for seed in SEEDS[1:] for side in SIDES),
         COMMAND, given.root, given.jobs,
     )  # fmt: skip
-    make([MORE.run(ONE.best(), 0)], COMMAND, given.root, given.jobs)
     save("gap", COMMAND, summary())
 
 

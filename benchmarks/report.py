@@ -57,8 +57,6 @@ _COLUMNS = {
     "dedicated": "dedicated",
     "one": "one model",
     "one_minus_dedicated": "one − dedicated",
-    "one8": "8 β's an example",
-    "one8_minus_dedicated": "8 β's − dedicated",
     "gate": "published gates",
     "gate_minus_dedicated": "gates − dedicated",
 }
@@ -85,7 +83,7 @@ def differences() -> str:
         f"{_number(row['one_minus_dedicated'], True)} at β = {row['beta']:g}" for row in rows
     )
     runs = found["runs"].items()
-    seeds = min(run["seeds"] for name, run in runs if name not in ("gate", "one8"))
+    seeds = min(run["seeds"] for name, run in runs if name != "gate")
     return (
         f"J = D + βR of the one model minus that of dedicated ones, in nats: {of}\n"
         f"({seeds} seed{'s' if seeds > 1 else ''})."
@@ -96,7 +94,7 @@ def curves() -> str:
     """Return what is compared along the whole curve."""
     runs, test = result_of("gap")["runs"], result_of("gap")["test"]
     lines = []
-    titles = {"one": "one model", "one8": "8 β's an example", "gate": "published gates"}
+    titles = {"one": "one model", "gate": "published gates"}
     for name, title in titles.items():
         if name not in runs:
             continue
