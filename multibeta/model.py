@@ -59,8 +59,9 @@ class MultiBetaVAE(LightningModule):
         betas: The range of β, ``LOW:HIGH``; one number for a dedicated β-VAE.
         draw: ``example`` draws a β for each example of a batch, ``batch`` one for all. An
             objective that looks at the codes of examples together always has one for all.
-        betas_per_example: How many β's each example of a batch gets. The encoder's inside does its
-            work once for all of them; a model for one β needs no more than 1 and gets 1.
+        betas_per_example: How many β's each example of a batch gets, spread over the range, with
+            noise in opposite pairs. The encoder's inside does its work once for all of them; a
+            model for one β needs no more than 1 and gets 1.
         ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
             the range has neighbours on one side only, and is learned worse without it.
         tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
