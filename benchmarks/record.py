@@ -19,21 +19,22 @@ __all__ = ["RESULTS", "is_done", "save"]
 RESULTS = Path(__file__).parent / "results"
 
 
-def is_done(name: str) -> bool:
+def is_done(name: str, folder: Path = RESULTS) -> bool:
     """Return whether there is a result of this name; if so, say so."""
-    path = RESULTS / f"{name}.json"
+    path = folder / f"{name}.json"
     if path.exists():
         print(f"{path.name} is there: skipped; remove it to measure again")
     return path.exists()
 
 
-def save(name: str, command: str, result: dict[str, Any]) -> None:
+def save(name: str, command: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
     """Write a result with its origin.
 
     Args:
         name: The file's name without suffix.
         command: What the user types in the repository's top folder to make it.
         result: The numbers.
+        folder: Where to.
     """
     origin = {
         "command": command,
@@ -47,7 +48,7 @@ def save(name: str, command: str, result: dict[str, Any]) -> None:
             "torch": torch.__version__,
         },
     }
-    with replacing(RESULTS / f"{name}.json") as temporary:
+    with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({**origin, **result}, indent=1) + "\n")
     print(f"wrote {name}.json", file=sys.stderr)
 

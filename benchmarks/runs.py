@@ -21,10 +21,12 @@ from typing import Any
 import torch
 
 import multibeta
+from benchmarks.clock import Clock
 from benchmarks.record import RESULTS, is_done, save
 from multibeta.checkpoints import load_data
 from multibeta.cli import main
 from multibeta.curve import Curve
+from multibeta.files import replacing
 from multibeta.film import FiLM, Gate
 from multibeta.model import MultiBetaVAE, images_of
 
@@ -57,12 +59,14 @@ class Run:
         options: What follows ``multibeta fit``; DATA_ROOT stands for the data's folder.
         curves: Split → the β's to measure on it.
         metrics: What to measure beside rate and distortion, with settings.
+        fine: β's of one more curve, of rate and distortion alone, on the test set.
     """
 
     name: str
     options: tuple[str, ...]
     curves: Mapping[str, str]
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fine: str | None = None
 
 
 def arguments(about: str | None) -> argparse.ArgumentParser:
@@ -79,7 +83,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def make(runs: Iterable[Run], command: str, root: str, jobs: int) -> None:
+def make(runs: Iterable[Run], command: str, root: str, jobs: int, folder: Path = RESULTS) -> None:
     """Make the results that are missing, several at a time, one thread each.
 
     Args:
@@ -87,9 +91,10 @@ def make(runs: Iterable[Run], command: str, root: str, jobs: int) -> None:
         command: The command that is under way, for the result files.
         root: The data's folder.
         jobs: Runs at a time.
+        folder: The results'.
     """
-    missing = [run for run in runs if not is_done(run.name)]
-    _each(partial(_make, command=command, root=root), missing, jobs)
+    missing = [run for run in runs if not is_done(run.name, folder)]
+    _each(partial(_make, command=command, root=root, results=folder), missing, jobs)
 
 
 def fitted(runs: Iterable[Run], root: str, jobs: int) -> list[Path]:
@@ -118,9 +123,21 @@ def _each(do: Callable[[Run], Any], runs: Sequence[Run], jobs: int) -> None:
 
 
 def _folder(run: Run) -> Path | None:
-    """Return the folder of a run that was fitted on this machine to its end."""
-    done = (FOLDERS / run.name / "seconds").is_file()
-    return next((FOLDERS / run.name).glob("*/*/config.yaml")).parent.absolute() if done else None
+    """Return the folder of a run that was fitted on this machine, as it is now, to its end."""
+    if not _fit_of(run):
+        return None
+    return next((FOLDERS / run.name).glob("*/*/config.yaml")).parent.absolute()
+
+
+def _fit_of(run: Run) -> dict[str, Any]:
+    """Return how a run was fitted on this machine; empty if it was not, or with other options."""
+    path = FOLDERS / run.name / "fit.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return found if found.get("fit") == _command(run) else {}
+
+
+def _command(run: Run) -> str:
+    return " ".join(["multibeta fit", *run.options])
 
 
 def _fit(run: Run, root: str) -> float:
@@ -134,32 +151,49 @@ def _fit(run: Run, root: str) -> float:
             options = [option.replace("DATA_ROOT", root) for option in run.options]
             start = time.perf_counter()
             code = main(["fit", *options, f"--trainer.default_root_dir={to}",
-                     "--trainer.accelerator=cpu", "--curve.enabled=false"])  # fmt: skip
+                     "--trainer.accelerator=cpu", "--curve.enabled=false",
+                     "--trainer.callbacks+=benchmarks.clock.Clock"])  # fmt: skip
         if code:
             raise RuntimeError(f"{run.name}: multibeta fit failed; see {log.name}")
     seconds = time.perf_counter() - start
-    (to / "seconds").write_text(f"{seconds:.1f}\n")
+    found = {
+        "fit": _command(run),
+        "fit_seconds": round(seconds, 1),
+        "training": {
+            "images": Clock.images,
+            "seconds": round(Clock.seconds, 1),
+            "seconds_between_steps": round(Clock.waiting, 2),
+        },
+    }
+    with replacing(to / "fit.json") as temporary:
+        temporary.write_text(json.dumps(found) + "\n")
     return seconds
 
 
-def _make(run: Run, command: str, root: str) -> float:
-    """Fit and measure a run; return the seconds of the fit."""
-    seconds = _fit(run, root)
+def _make(run: Run, command: str, root: str, results: Path) -> float:
+    """Fit a run, unless that is done, and measure it; return the seconds of the fit."""
+    torch.set_num_threads(1)
+    if not _fit_of(run):
+        _fit(run, root)
     folder = _folder(run)
-    model, data = multibeta.load(folder), load_data(folder)
-    curves = {
-        split: multibeta.sweep(model, data, betas, split=split, metrics=run.metrics)
-        for split, betas in run.curves.items()
-    }
+    model, data = multibeta.load(folder), load_data(folder, {"root": root})
+    wanted = {split: (split, betas, run.metrics) for split, betas in run.curves.items()}
+    if run.fine:
+        wanted["fine"] = ("test", run.fine, {})
+    curves, seconds = {}, {}
+    for name, (split, betas, metrics) in wanted.items():
+        start = time.perf_counter()
+        curves[name] = multibeta.sweep(model, data, betas, split=split, metrics=metrics)
+        seconds[name] = round(time.perf_counter() - start, 1)
     result: dict[str, Any] = {
-        "fit": " ".join(["multibeta fit", *run.options]),
-        "fit_seconds": round(seconds, 1),
+        **_fit_of(run),
         "parameters": sum(p.numel() for p in model.parameters()),
         "channels": _channels(model, data) if model.conditioning.features else None,
-        "curves": {split: curve.as_dict() for split, curve in curves.items()},
+        "curve_seconds": seconds,
+        "curves": {name: curve.as_dict() for name, curve in curves.items()},
     }
-    save(run.name, command, result)
-    return seconds
+    save(run.name, command, result, results)
+    return result["fit_seconds"]
 
 
 def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, int]:
@@ -177,19 +211,19 @@ def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, in
     return {"conditioned": sum(map(len, biases)), "without_gradient": without}
 
 
-def is_there(name: str) -> bool:
+def is_there(name: str, folder: Path = RESULTS) -> bool:
     """Return whether there is a result of this name."""
-    return (RESULTS / f"{name}.json").exists()
+    return (folder / f"{name}.json").exists()
 
 
-def result_of(name: str) -> dict[str, Any]:
+def result_of(name: str, folder: Path = RESULTS) -> dict[str, Any]:
     """Return a result."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    return json.loads((folder / f"{name}.json").read_text())
 
 
-def curve_of(name: str, split: str = "test") -> Curve:
+def curve_of(name: str, split: str = "test", folder: Path = RESULTS) -> Curve:
     """Return a curve of a run."""
-    curve = result_of(name)["curves"][split]
+    curve = result_of(name, folder)["curves"][split]
     return Curve(tuple(curve["rows"]), curve["about"])
 
 

@@ -69,6 +69,7 @@ class FID(Codes):
         most: How many examples to use, the first ones.
         components: The number of components of the mixture.
         decoder: "mean" or "sample" of p(x|z).
+        kid: Whether to measure the kernel distance too, which compares all pairs of pictures.
         real: What :meth:`prepare` found.
 
     Raises:
@@ -88,6 +89,7 @@ class FID(Codes):
         most: int = 10_000,
         components: int = 10,
         decoder: str = "mean",
+        kid: bool = True,
         *,
         real: Real | None = None,
     ) -> None:
@@ -98,6 +100,7 @@ class FID(Codes):
         self.samples = samples
         self.components = components
         self.decoder = decoder
+        self.kid = kid
         self.real = real
         self._row: dict[str, float] = {}
 
@@ -181,8 +184,9 @@ class FID(Codes):
         for name, of in features.items():
             paired = name == "reconstruction"
             distances[f"fid_{name}"] = frechet_distance(*moments(of), real.mean, real.covariance)
-            value, se = kernel_distance(of, real.features, paired=paired)
-            kernels |= {f"kid_{name}": value, f"kid_{name}_se": se}
+            if self.kid:
+                value, se = kernel_distance(of, real.features, paired=paired)
+                kernels |= {f"kid_{name}": value, f"kid_{name}_se": se}
         self._row = {
             **distances,
             **kernels,
@@ -194,7 +198,7 @@ class FID(Codes):
         """Return the distances.
 
         Returns:
-            ``fid_prior, fid_gmm, fid_reconstruction``; ``kid_prior, kid_gmm,
+            ``fid_prior, fid_gmm, fid_reconstruction``; with ``kid`` also ``kid_prior, kid_gmm,
             kid_reconstruction``, each with ``…_se``; ``fid_examples`` and ``fid_features``. All
             distances are nan for one example.
         """

@@ -1,0 +1,188 @@
+"""The talk's four results, remade: one model for β in [.01, 10] beside dedicated β-VAEs.
+
+    python -m benchmarks.talk DATA_ROOT [--quick] [--only celeba] [--jobs 2]
+
+CelebA at 64×64 and MNIST, the same network, options and steps for all models of a data set: curves
+of both, FID of reconstructions and of samples, how the latents of neighbouring β's go together,
+and pictures. DATA_ROOT holds celeba/, MNIST/ and lenet_mnist/. FID is by Inception where its
+weights are at hand; else by a network that knows CelebA's attributes (benchmarks.attributes), and
+by LeNet on MNIST. Finished runs are skipped. --quick makes everything once from a few training
+steps, in runs/benchmarks/talk_quick/. Pictures of faces stay in runs/benchmarks/talk/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import multibeta
+from benchmarks import attributes
+from benchmarks.record import RESULTS, is_done, save
+from benchmarks.runs import FOLDERS, Run, arguments, fitted, is_there, make
+from multibeta.checkpoints import load_data
+from multibeta.metrics.extractors import Inception
+
+COMMAND = "python -m benchmarks.talk DATA_ROOT"
+THREE = (0.01, 0.1, 1.0)
+SEVEN = (0.01, 0.0316227766017, 0.1, 0.316227766017, 1.0, 3.16227766017, 10.0)
+"""Neighbours are a factor √10 apart."""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What is done with a data set.
+
+    Args:
+        name: Of the data set, in result files.
+        options: Of all models.
+        seeds: One model and the dedicated ones are trained with each.
+        dedicated: The β's of the dedicated models.
+        betas: Those that the one model's pictures are measured at.
+        samples: How many of each kind FID takes.
+        fine: β's of the one model's curve.
+        quick: Whether it is the tiny version.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    seeds: tuple[int, ...]
+    dedicated: tuple[float, ...]
+    betas: tuple[float, ...] = SEVEN
+    samples: int = 10_000
+    fine: str = "0.01:10:25"
+    quick: bool = False
+
+    def tiny(self) -> Talk:
+        """Return a version that takes a minute or two."""
+        options = (
+            *self.options, "--trainer.max_epochs=1", "--trainer.limit_train_batches=30",
+        )  # fmt: skip
+        return replace(
+            self, options=options, seeds=self.seeds[:1], dedicated=THREE, betas=THREE,
+            samples=300, fine="0.01:10:7", quick=True,
+        )  # fmt: skip
+
+    @property
+    def results(self) -> Path:
+        """The folder of the result files."""
+        return FOLDERS.absolute() / "talk_quick" if self.quick else RESULTS
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of the pictures that stay on this machine."""
+        return FOLDERS.absolute() / ("talk_quick" if self.quick else "talk")
+
+    def result(self, what: str, seed: int) -> str:
+        """Return the name of a result."""
+        return f"talk_{self.name}_{what}_seed{seed}"
+
+    def run(self, beta: float | None, seed: int, root: str = "") -> Run:
+        """Return the run of the dedicated model of a β; None for that of the one model."""
+        what = "one" if beta is None else f"dedicated{beta:.3g}"
+        of_side = () if beta is None else ("--model.conditioning=none", f"--model.betas={beta}")
+        betas = self.betas if beta is None else (beta,)
+        on_train = [] if self.quick else [b for b in betas if b in THREE]
+        curves = {"test": betas, **({"train": on_train} if on_train else {})}
+        name = self.result(what, seed)
+        fid = {"extractor": self.extractor(root), "samples": self.samples, "kid": False}
+        return Run(
+            f"{name}_quick" if self.quick else name,
+            (*self.options, *of_side, f"--seed_everything={seed}"),
+            {split: ",".join(map(str, of_split)) for split, of_split in curves.items()},
+            {"active_units": {}, "fid": fid},
+            self.fine if beta is None else None,
+        )
+
+    def runs(self, seed: int, root: str = "") -> list[Run]:
+        """Return the runs of a seed, the one model's first."""
+        return [self.run(beta, seed, root) for beta in (None, *self.dedicated)]
+
+    def extractor(self, root: str) -> dict[str, Any] | None:
+        """Return what FID's features are from; None for Inception."""
+        if self.name == "mnist":
+            weights = Path(root) / "lenet_mnist" / "lenet_mnist_cnn.pt"
+            return {"class_path": "benchmarks.lenet.LeNet", "init_args": {"weights": str(weights)}}
+        if Inception.file().is_file():
+            return None
+        kind, weights = "benchmarks.attributes.Attributes", str(self.attributes)
+        return {"class_path": kind, "init_args": {"weights": weights}}
+
+    @property
+    def attributes(self) -> Path:
+        """The weights of the network that knows CelebA's attributes."""
+        return FOLDERS.absolute() / ("attributes_quick.pt" if self.quick else "attributes.pt")
+
+    def prepare(self, root: str) -> None:
+        """Train the network that knows CelebA's attributes, where it is needed."""
+        if self.name != "celeba" or Inception.file().is_file() or self.attributes.is_file():
+            return
+        if is_there("attributes", self.results) and any(
+            is_there(run.name, self.results) for seed in self.seeds for run in self.runs(seed)
+        ):
+            print(f"{self.attributes.name} is not on this machine: it is trained anew, and what "
+                  "is measured by it cannot be compared with results that are there")  # fmt: skip
+        attributes.train(root, self.attributes, self.results, 60 if self.quick else None)
+
+
+# All that a model's size and training depend on is here and in the shipped configs.
+COMMON = ("--data.root=DATA_ROOT", "--trainer.limit_val_batches=0")
+TALKS = {
+    # Conv of width 32 and depth 4, 64 latents, Gaussian with σ = 0.1, flips, batches of 64.
+    "celeba": Talk(
+        "celeba", ("--config=celeba.yaml", *COMMON, "--trainer.max_epochs=20"), (0, 1), THREE
+    ),
+    # MLP, 32 latents, Bernoulli, batches of 64.
+    "mnist": Talk(
+        "mnist",
+        ("--config=mnist.yaml", *COMMON, "--model.network=MLP", "--trainer.max_epochs=20"),
+        (0, 1, 2),
+        SEVEN,
+    ),
+}
+
+
+def align(talk: Talk, seed: int, root: str, jobs: int) -> None:
+    """Measure how the latents of neighbouring β's go together, of one model and of dedicated ones.
+
+    Args:
+        talk: The data set.
+        seed: Of the models.
+        root: The data's folder.
+        jobs: Runs at a time, where a model is not on this machine.
+    """
+    torch.set_num_threads(1)
+    folders = fitted(talk.runs(seed), root, jobs)
+    one, *others = [multibeta.load(folder) for folder in folders]
+    data = load_data(folders[0], {"root": root})
+    near = multibeta.sweep(one, data, talk.betas, metrics="alignment", against=others)
+    three = [other for other in others if other.beta_range.low in THREE]
+    far = multibeta.sweep(one, data, THREE, metrics="alignment", against=three)
+    if seed == talk.seeds[0]:
+        near.draw_pictures(talk.pictures / talk.name)
+    result = {"about": near.about, "near": near.as_dict()["rows"], "far": far.as_dict()["rows"]}
+    save(talk.result("aligned", seed), COMMAND, result, talk.results)
+
+
+def main() -> None:
+    """Make what is missing."""
+    parser = arguments(__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tiny version of everything")
+    parser.add_argument("--only", choices=TALKS, help="one data set")
+    given = parser.parse_args()
+    talks = [TALKS[given.only]] if given.only else list(TALKS.values())
+    for talk in talks:
+        talk = talk.tiny() if given.quick else talk
+        talk.results.mkdir(parents=True, exist_ok=True)
+        (talk.pictures / talk.name).mkdir(parents=True, exist_ok=True)
+        talk.prepare(given.root)
+        for seed in talk.seeds:
+            make(talk.runs(seed, given.root), COMMAND, given.root, given.jobs, talk.results)
+            if not is_done(talk.result("aligned", seed), talk.results):
+                align(talk, seed, given.root, given.jobs)
+
+
+if __name__ == "__main__":
+    main()
