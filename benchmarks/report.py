@@ -9,35 +9,44 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from benchmarks import gap
+from benchmarks import gap, talk_tables
+from benchmarks.markdown import cell, number, table
 from benchmarks.record import RESULTS
 from benchmarks.runs import curve_of, result_of
+from benchmarks.talk import TALKS
 from multibeta import plots
 from multibeta.curve import Curve
 from multibeta.files import replacing
-from multibeta.objectives import table
+from multibeta.objectives import table as table_of_objectives
 
 TOP = RESULTS.parent.parent
+_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "which-beta")
 PAGES = (
     TOP / "README.md",
-    *(TOP / "docs" / f"{name}.md" for name in ("objectives", "one-or-ten", "sigma", "which-beta")),
+    *(TOP / "docs" / f"{name}.md" for name in _DOCS),
 )
 _BLOCK = re.compile(r"(<!-- report: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def filled(text: str) -> str:
-    """Return a page's text with its tables made anew."""
-    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}\n{found[3]}", text)
+def filled(text: str, blocks: Mapping[str, Callable[[], str]] | None = None) -> str:
+    """Return a page's text with its tables made anew.
+
+    Args:
+        text: The page.
+        blocks: The functions that make them, by name; those of this file by default.
+    """
+    of = BLOCKS if blocks is None else blocks
+    return _BLOCK.sub(lambda found: f"{found[1]}{of[found[2]]()}\n{found[3]}", text)
 
 
 def digits() -> str:
     """Return the table of the digits' curve."""
-    table = Curve.from_json(RESULTS / "first_curves_digits.json").table()
-    return f"```text\n{table}\n```"
+    curve = Curve.from_json(RESULTS / "first_curves_digits.json")
+    return f"```text\n{curve.table()}\n```"
 
 
 def one_and_dedicated() -> str:
@@ -47,10 +56,10 @@ def one_and_dedicated() -> str:
     for split in ("test", "train"):
         for row in found[split]:
             cells = [split, f"{row['beta']:g}"]
-            cells += [_number(row[name], signed="minus" in name) for name in _COLUMNS]
+            cells += [number(row[name], signed="minus" in name) for name in _COLUMNS]
             lines.append(cells)
     titles = ["set", "β", *_COLUMNS.values()]
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 _COLUMNS = {
@@ -68,7 +77,7 @@ def each_seed() -> str:
         [f"{row['beta']:g}", *(_values(row[name]) for name in ("dedicated", "one"))]
         for row in result_of("gap")["test"]
     ]
-    return _table(["β", "dedicated, each seed", "one model, each seed"], lines)
+    return table(["β", "dedicated, each seed", "one model, each seed"], lines)
 
 
 def _values(of: dict[str, Any] | None) -> str:
@@ -80,7 +89,7 @@ def differences() -> str:
     found = result_of("gap")
     rows = [row for row in found["test"] if row["one_minus_dedicated"]]
     of = ", ".join(
-        f"{_number(row['one_minus_dedicated'], True)} at β = {row['beta']:g}" for row in rows
+        f"{number(row['one_minus_dedicated'], True)} at β = {row['beta']:g}" for row in rows
     )
     runs = found["runs"].items()
     seeds = min(run["seeds"] for name, run in runs if name != "gate")
@@ -98,19 +107,19 @@ def curves() -> str:
     for name, title in titles.items():
         if name not in runs:
             continue
-        at_equal_rate = [_number(row[f"{name}_distortion_at_equal_rate"], True) for row in test]
+        at_equal_rate = [number(row[f"{name}_distortion_at_equal_rate"], True) for row in test]
         regret, channels = runs[name]["self_regret"], runs[name]["channels"]
         lines.append([
             title,
             *at_equal_rate,
-            _number(runs[name]["bd_rate_percent"], True),
-            _number(regret, digits=3),
+            number(runs[name]["bd_rate_percent"], True),
+            number(regret, digits=3),
             "yes" if runs[name]["rate_falls"] else "no",
             ", ".join(f"{c['without_gradient']} of {c['conditioned']}" for c in channels),
         ])  # fmt: skip
     betas = [f"D at equal R, β = {row['beta']:g}" for row in test]
     head = ["", *betas, "BD-rate, %", "self-regret", "R falls over 40 β's"]
-    return _table([*head, "channels without gradient"], lines)
+    return table([*head, "channels without gradient"], lines)
 
 
 def protocol() -> str:
@@ -123,7 +132,7 @@ def protocol() -> str:
         for name, run in result_of("gap")["runs"].items()
     ]  # fmt: skip
     titles = ["", "learning rate", "tried with seed 0", "seeds", "parameters in training"]
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 def oracle() -> str:
@@ -142,7 +151,7 @@ def oracle() -> str:
             str(found["seeds"]),
         ])  # fmt: skip
     titles_ = ["source", "mean excess", "largest", "self-regret", "R falls over 20 β's", "seeds"]
-    return _table(titles_, lines)
+    return table(titles_, lines)
 
 
 def step() -> str:
@@ -157,7 +166,7 @@ def step() -> str:
         for kind, of in kinds.items()
     ]  # fmt: skip
     titles = ["network", "conditioning", "time of a step", "parameters", "peak memory, MiB"]
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 def curve_cost() -> str:
@@ -181,17 +190,17 @@ def fit_cost() -> str:
         for side, of in sides.items()
     ]
     titles = ["network", "`multibeta fit`", "against", "samples a second, ratio"]
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 def ends() -> str:
     """Return J at the end of a trained range and inside one."""
     lines = [
-        [f"{row['beta']:g}", *(_number(row[name]) for name in ("end", "inside")),
-         _number(row["end_minus_inside"], signed=True)]
+        [f"{row['beta']:g}", *(number(row[name]) for name in ("end", "inside")),
+         number(row["end_minus_inside"], signed=True)]
         for row in result_of("ends")["rows"]
     ]  # fmt: skip
-    return _table(["β", "trained on [0.1, 1]", "on [0.01, 10]", "end − inside"], lines)
+    return table(["β", "trained on [0.1, 1]", "on [0.01, 10]", "end − inside"], lines)
 
 
 def transfer() -> str:
@@ -203,13 +212,13 @@ def transfer() -> str:
             apart, of = row["one_minus_dedicated"], row["dedicated"]
             per_cent = 100 * apart["mean"] / abs(of["mean"])
             lines.append([
-                title, f"{row['beta']:.3g}", _number(of), _number(row["one"]),
-                _number(apart, signed=True), f"{per_cent:+.2f}".replace("-", "−"),
+                title, f"{row['beta']:.3g}", number(of), number(row["one"]),
+                number(apart, signed=True), f"{per_cent:+.2f}".replace("-", "−"),
                 "yes" if all(found[data]["rate_falls"]) else "no",
                 f"{max(found[data]['self_regret']):.3f}", str(len(of["values"])),
             ])  # fmt: skip
     titles = ["data", "β", "dedicated", "one model", "one − dedicated", "% of J"]
-    return _table([*titles, "R falls over 41 β's", "self-regret", "seeds"], lines)
+    return table([*titles, "R falls over 41 β's", "self-regret", "seeds"], lines)
 
 
 _RATE = {
@@ -270,8 +279,8 @@ def best_beta() -> str:
     lines = []
     for name, (title, best) in wanted.items():
         row = best(rows, key=lambda row, name=name: row[name])
-        lines.append([title, f"{row['beta']:.3g}", _cell(name, row[name])])
-    return _table(["what", "best β", "there"], lines)
+        lines.append([title, f"{row['beta']:.3g}", cell(name, row[name])])
+    return table(["what", "best β", "there"], lines)
 
 
 def where_the_rate_goes() -> str:
@@ -287,11 +296,11 @@ def samples() -> str:
 def _one_and_dedicated(columns: dict[str, str]) -> str:
     found = result_of("measures_mnist")
     lines = [
-        [title, *(_cell(name, row[name]) for name in columns)]
+        [title, *(cell(name, row[name]) for name in columns)]
         for title, rows in {"one": found["one"], "dedicated": found["dedicated"]}.items()
         for row in rows
     ]
-    return _table(["model", *columns.values()], lines)
+    return table(["model", *columns.values()], lines)
 
 
 def alignment() -> str:
@@ -301,10 +310,8 @@ def alignment() -> str:
     for row, after in itertools.pairwise(rows):
         step = f"{row['beta']:g} → {after['beta']:g}"
         for title, prefix in {"one": "next", "dedicated": "against_next"}.items():
-            lines.append(
-                [step, title, *(_cell(name, row[f"{prefix}_{name}"]) for name in _PAIRED)]
-            )
-    return _table(["β", "models", *_PAIRED.values()], lines)
+            lines.append([step, title, *(cell(name, row[f"{prefix}_{name}"]) for name in _PAIRED)])
+    return table(["β", "models", *_PAIRED.values()], lines)
 
 
 def auroc() -> str:
@@ -320,7 +327,7 @@ def auroc() -> str:
         [f"{row['beta']:.3g}", *(f"{row[f'auroc_{name}']:.3f}" for name in names)]
         for row in found["rows"]
     ]
-    return _table(["β", *names.values()], lines)
+    return table(["β", *names.values()], lines)
 
 
 def disentanglement() -> str:
@@ -330,11 +337,11 @@ def disentanglement() -> str:
         for seed, name in enumerate(("tcvae", "tcvae_seed1"))
     }
     lines = [
-        [name, *(_cell(score, row[score]) for score in _SCORES)]
+        [name, *(cell(score, row[score]) for score in _SCORES)]
         for name in ("one", "dedicated", "β-TCVAE, one, seed 0", "β-TCVAE, one, seed 1")
         for row in found[name]
     ]
-    return _table(["model", *_SCORES.values()], lines)
+    return table(["model", *_SCORES.values()], lines)
 
 
 def sigma_oracle() -> str:
@@ -346,7 +353,7 @@ def sigma_oracle() -> str:
             off = 100 * (row[name] / row["closed_form"] - 1)
             cells.append(f"{row[name]:.4f} ({off:+.2f} %)".replace("-", "−"))
         lines.append(cells)
-    return _table(["β", "closed form", "dedicated, learned σ", "one model, optimal σ"], lines)
+    return table(["β", "closed form", "dedicated, learned σ", "one model, optimal σ"], lines)
 
 
 def sigma_straight() -> str:
@@ -368,7 +375,7 @@ def sigma_straight() -> str:
             )  # fmt: skip
     betas = [f"{at['beta']:.2g}" for at in chosen]
     titles = ["data", "σ", "its value", "R², log S", "R², log (S − floor)", "−2/slope (latents)"]
-    return _table([*titles, *(f"d log S / dR at β = {beta}, ·10⁻³" for beta in betas)], lines)
+    return table([*titles, *(f"d log S / dR at β = {beta}, ·10⁻³" for beta in betas)], lines)
 
 
 def third_axis() -> str:
@@ -380,7 +387,7 @@ def third_axis() -> str:
                 continue
             cells = [f"{found[column]:.2f}" for column in _AXES]
             lines.append([f"{row['rate']:g}", name, *cells])
-    return _table(["R", "objective", *_AXES.values()], lines)
+    return table(["R", "objective", *_AXES.values()], lines)
 
 
 _AXES = {
@@ -410,26 +417,15 @@ def metrics_cost() -> str:
     ]
     pairs = found["decomposition"][-1]
     return (
-        f"{_table(titles, lines)}\n\nAll pairs of {pairs['examples']:,} examples with "
+        f"{table(titles, lines)}\n\nAll pairs of {pairs['examples']:,} examples with "
         f"{pairs['latents']} latents take {pairs['seconds']:.1f} seconds a β; the peak of all "
         f"this was {found['peak_memory_mib']:,} MiB."
     )
 
 
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    shape = ".3g" if name in ("beta",) else ".0f" if name == "active_units" else ".3f"
-    if name.startswith("fid") or name in ("nll_ess", "w2"):
-        shape = ".2f"
-    elif name.endswith("_nats") and not name.startswith("auroc"):
-        shape = ".2f"
-    return f"{value:{shape}}".replace("-", "−")
-
-
 def objectives() -> str:
     """Return the family of objectives, from its classes."""
-    return table()
+    return table_of_objectives()
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -459,7 +455,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         third_axis,
         metrics_cost,
     )
-}
+} | talk_tables.blocks(TALKS.values())
 
 
 def draw() -> None:
@@ -472,19 +468,6 @@ def draw() -> None:
 
 def _ratio(of: dict[str, float]) -> str:
     return f"{of['ratio']:.2f} ({of['quartile_low']:.2f} to {of['quartile_high']:.2f})"
-
-
-def _number(value: dict[str, Any] | None, signed: bool = False, digits: int = 2) -> str:
-    if value is None:
-        return "–"
-    sign = "+" if signed else ""
-    se = "" if value["se"] is None else f" ± {value['se']:.{digits}f}"
-    return f"{value['mean']:{sign}.{digits}f}{se}".replace("-", "−")
-
-
-def _table(titles: list[str], lines: list[list[str]]) -> str:
-    rows = [titles, ["---"] * len(titles), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:

@@ -1,0 +1,350 @@
+"""The tables of docs/talk.md, from the result files of benchmarks.talk."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from benchmarks.gap import difference, spread
+from benchmarks.markdown import number, table
+from benchmarks.runs import curve_of, falls, is_there, objective_at, result_of
+from benchmarks.talk import THREE, Talk
+from multibeta.curve import Curve
+
+__all__ = ["blocks", "curves", "verdict"]
+
+TITLES = {"celeba": "CelebA", "mnist": "MNIST"}
+KINDS = {
+    "fid_prior": "samples from N(0, I)",
+    "fid_gmm": "samples from the mixture",
+    "fid_reconstruction": "reconstructions",
+}
+WORDS = ("holds", "does not", "cannot be told")
+
+
+def verdict(value: dict[str, Any] | None, limit: float = 0.0) -> str:
+    """Return whether a value is at most a limit: by two standard errors, or it cannot be told.
+
+    Args:
+        value: Mean and standard error over the seeds.
+        limit: The largest value with which the claim holds.
+    """
+    if value is None:
+        return "not measured"
+    if value["se"] is None:
+        return "cannot be told (one seed)"
+    if value["mean"] + 2 * value["se"] <= limit:
+        return WORDS[0]
+    return WORDS[1] if value["mean"] - 2 * value["se"] > limit else WORDS[2]
+
+
+def curves(talk: Talk, beta: float | None, split: str = "test") -> list[Curve]:
+    """Return a curve a seed, of the seeds that are there: of the one model, or a dedicated one.
+
+    Args:
+        talk: The data set.
+        beta: Of the dedicated models; None for the one model.
+        split: Its name in the result.
+    """
+    names = [talk.run(beta, seed).name for seed in talk.seeds]
+    found = [name for name in names if is_there(name, talk.results)]
+    return [
+        curve_of(name, split, talk.results)
+        for name in found
+        if split in result_of(name, talk.results)["curves"]
+    ]
+
+
+def _at(curve: Curve, beta: float) -> dict[str, float]:
+    return next(row for row in curve.rows if math.isclose(row["beta"], beta, rel_tol=1e-5))
+
+
+def _objectives(talk: Talk, beta: float, split: str = "test") -> dict[str, Any]:
+    one = spread(objective_at(curve, beta) for curve in curves(talk, None, split))
+    dedicated = spread(curve["objective_nats"][0] for curve in curves(talk, beta, split))
+    apart = difference(one, dedicated)
+    scale = 100 / abs(dedicated["mean"]) if dedicated else math.nan
+    per_cent = apart and {k: v and v * scale for k, v in apart.items()}
+    return {"one": one, "dedicated": dedicated, "apart": apart, "per_cent": per_cent}
+
+
+def _distances(talk: Talk, beta: float, kind: str, split: str = "test") -> dict[str, Any]:
+    one = spread(_at(curve, beta)[kind] for curve in curves(talk, None, split))
+    dedicated = spread(curve[kind][0] for curve in curves(talk, beta, split))
+    return {"one": one, "dedicated": dedicated, "apart": difference(one, dedicated)}
+
+
+def _of_seeds(talk: Talk, what: str) -> list[dict[str, Any]]:
+    """Return the results of this kind of the seeds that are there."""
+    names = [talk.result(what, seed) for seed in talk.seeds]
+    return [result_of(name, talk.results) for name in names if is_there(name, talk.results)]
+
+
+def _steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float], dict[str, Any]]:
+    """Return the alignment between neighbouring β's, over the seeds; where it is known.
+
+    Args:
+        talk: The data set.
+        part: "near", a factor √10 apart, or "far", a factor 10.
+        column: Such as "next_correlation" or, of dedicated models, "against_next_correlation".
+    """
+    found: dict[tuple[float, float], list[float]] = {}
+    for result in _of_seeds(talk, "aligned"):
+        for row, after in itertools.pairwise(result[part]):
+            if row[column] is not None and (column[:4] == "next" or "against_w1" in row):
+                found.setdefault((row["beta"], after["beta"]), []).append(row[column])
+    return {step: of for step, values in found.items() if (of := spread(values))}
+
+
+# The claims -------------------------------------------------------------------------------------
+
+
+def claims(talks: Sequence[Talk]) -> str:
+    """Return each claim of the talk, what was measured, and whether it holds."""
+    lines = []
+    for talk in talks:
+        command = f"`python -m benchmarks.talk DATA_ROOT --only {talk.name}`"
+        for claim, found, said in _claims(talk):
+            lines.append([claim, TITLES[talk.name], found, said, command])
+    return table(["claim", "data", "what was measured", "verdict", "command"], lines)
+
+
+def _claims(talk: Talk) -> list[tuple[str, str, str]]:
+    of_j = {beta: _objectives(talk, beta)["per_cent"] for beta in THREE}
+    found = [
+        ("one curve covers the dedicated models: J at most 0.5 % above theirs",
+         _each(of_j, "{} %"), _together({b: verdict(of, 0.5) for b, of in of_j.items()}))
+    ]  # fmt: skip
+    one, dedicated = (
+        {step[0]: of for step, of in _steps(talk, "far", f"{side}_correlation").items()}
+        for side in ("next", "against_next")
+    )
+    near = _steps(talk, "near", "next_correlation")
+    worst = min(near.items(), key=lambda item: item[1]["mean"]) if near else None
+    above = worst and {**worst[1], "mean": -worst[1]["mean"]}
+    found.append(
+        ("latents keep their meaning: correlation with themselves at the next β, a factor √10 "
+         "away, at least .95",
+         f"{number(worst[1], digits=3)} where it is lowest, β = {worst[0][0]:.2g} → "
+         f"{worst[0][1]:.2g}" if worst else "–",
+         verdict(above, -0.95))
+    )  # fmt: skip
+    apart = {b: difference(dedicated[b], of) for b, of in one.items() if b in dedicated}
+    found.append(
+        ("those of separate models do not: correlation at the next β, a factor 10 away, at least "
+         ".5 below the one model's",
+         "; ".join(f"{number(dedicated[b])} against {number(one[b])} from β = {b:g}"
+                   for b in apart) or "–",
+         _together({b: verdict(of, -0.5) for b, of in apart.items()}))
+    )  # fmt: skip
+    smooth = _of_seeds(talk, "smooth")
+    changes = {
+        step["from"]: [
+            spread(result["steps"][i][side] for result in smooth) for side in ("one", "dedicated")
+        ]
+        for i, step in enumerate(smooth[0]["steps"] if smooth else [])
+    }
+    found.append(
+        ("reconstructions change smoothly with β: less, from β to the next, than separate "
+         "models' do",
+         "; ".join(f"{number(a, digits=4)} against {number(b, digits=4)} from β = {beta:g}"
+                   for beta, (a, b) in changes.items()) or "–",
+         _together({b: verdict(difference(*of)) for b, of in changes.items()}))
+    )  # fmt: skip
+    for kind, title in KINDS.items():
+        of_kind = {beta: _distances(talk, beta, kind)["apart"] for beta in THREE}
+        found.append(
+            (f"FID of {title} is at most the dedicated models'", _each(of_kind, "{}"),
+             _together({b: verdict(of) for b, of in of_kind.items()}))
+        )  # fmt: skip
+    return found
+
+
+def _each(values: dict[float, dict[str, Any] | None], form: str) -> str:
+    return "; ".join(
+        f"{form.format(number(of, signed=True))} at β = {beta:g}" for beta, of in values.items()
+    )
+
+
+def _together(verdicts: dict[float, str]) -> str:
+    """Return verdicts of several β's in a few words."""
+    if not verdicts:
+        return "not measured"
+    of_word: dict[str, list[str]] = {}
+    for beta, said in verdicts.items():
+        of_word.setdefault(said, []).append(f"{beta:g}")
+    if len(of_word) == 1:
+        return next(iter(of_word))
+    return "; ".join(f"{said} at β = {', '.join(betas)}" for said, betas in of_word.items())
+
+
+# The tables -------------------------------------------------------------------------------------
+
+
+def objectives(talks: Sequence[Talk]) -> str:
+    """Return J of one model and of dedicated ones."""
+    lines = []
+    for talk, split, beta in itertools.product(talks, ("test", "train"), THREE):
+        found = _objectives(talk, beta, split)
+        if found["apart"] is None:
+            continue
+        lines.append([
+            TITLES[talk.name], split, f"{beta:g}", number(found["dedicated"]),
+            number(found["one"]), number(found["apart"], signed=True),
+            number(found["per_cent"], signed=True), str(len(found["one"]["values"])),
+        ])  # fmt: skip
+    titles = ["data", "set", "β", "dedicated", "one model", "one − dedicated", "% of J", "seeds"]
+    return table(titles, lines)
+
+
+def distances(talks: Sequence[Talk]) -> str:
+    """Return FID of samples and reconstructions, of one model and of dedicated ones."""
+    lines = []
+    for talk, kind, split, beta in itertools.product(talks, KINDS, ("test", "train"), THREE):
+        found = _distances(talk, beta, kind, split)
+        if found["apart"] is None:
+            continue
+        lines.append([
+            TITLES[talk.name], _extractor(talk), KINDS[kind], split, f"{beta:g}",
+            number(found["dedicated"]), number(found["one"]), number(found["apart"], signed=True),
+            verdict(found["apart"]),
+        ])  # fmt: skip
+    titles = ["data", "features", "pictures", "set", "β", "dedicated", "one model"]
+    return table([*titles, "one − dedicated", "one ≤ dedicated"], lines)
+
+
+def _extractor(talk: Talk) -> str:
+    """Return what the features of all runs are from.
+
+    Raises:
+        ValueError: If they are from different networks.
+    """
+    runs = [run.name for seed in talk.seeds for run in talk.runs(seed)]
+    names = [name for name in runs if is_there(name, talk.results)]
+    about = [curve_of(name, folder=talk.results).about["fid"] for name in names]
+    if len({of["extractor_sha256"] for of in about}) > 1:
+        raise ValueError(f"the runs on {talk.name} were measured by different networks; remove "
+                         "their results and run benchmarks.talk again")  # fmt: skip
+    name = about[0]["extractor"].partition(",")[0]
+    return name if name.startswith("Inception") else f"stand-in: {name}"
+
+
+def distances_of_one(talks: Sequence[Talk]) -> str:
+    """Return the distances of the one model at each β of its grid."""
+    lines = []
+    for talk in talks:
+        found = curves(talk, None)
+        for row in found[0].rows if found else ():
+            of = [spread(_at(curve, row["beta"])[kind] for curve in found) for kind in KINDS]
+            units = spread(_at(curve, row["beta"])["active_units"] for curve in found)
+            lines.append([TITLES[talk.name], _extractor(talk), f"{row['beta']:.3g}",
+                          number(units, digits=0), *map(number, of)])  # fmt: skip
+    return table(["data", "features", "β", "active units", *KINDS.values()], lines)
+
+
+def alignment(talks: Sequence[Talk]) -> str:
+    """Return how the latents of neighbouring β's go together."""
+    lines = []
+    for talk, part in itertools.product(talks, ("near", "far")):
+        for side, title in {"next": "one", "against_next": "dedicated"}.items():
+            columns = [
+                _steps(talk, part, f"{side}_{column}")
+                for column in ("correlation", "misalignment", "cka", "w1")
+            ]
+            for step in columns[0]:
+                cells = [number(of.get(step), digits=3) for of in columns]
+                lines.append([TITLES[talk.name], f"{step[0]:.3g} → {step[1]:.3g}", title, *cells])
+    titles = ["data", "β", "models", "correlation", "misalignment", "linear CKA", "W₁"]
+    return table(titles, lines)
+
+
+def speed(talks: Sequence[Talk]) -> str:
+    """Return images a second of training and of a curve, and the share of time without steps."""
+    lines = []
+    for talk, beta in [(talk, beta) for talk in talks for beta in (None, *THREE)]:
+        names = [talk.run(beta, seed).name for seed in talk.seeds]
+        results = [result_of(name, talk.results) for name in names if is_there(name, talk.results)]
+        if not results:
+            continue
+        of = [result["training"] for result in results]
+        waiting = max(100 * t["seconds_between_steps"] / t["seconds"] for t in of)
+        curve = [
+            len(result["curves"]["fine"]["rows"])
+            * result["curves"]["fine"]["about"]["n"]
+            / result["curve_seconds"]["fine"]
+            for result in results
+            if "fine" in result["curves"]
+        ]
+        lines.append([
+            TITLES[talk.name], "one" if beta is None else f"dedicated, β = {beta:g}",
+            f"{results[0]['parameters']:,}", f"{of[0]['images']:,}",
+            number(spread(t["images"] / t["seconds"] for t in of), digits=0),
+            number(spread(t["seconds"] / 60 for t in of), digits=1), f"{waiting:.2f}",
+            number(spread(curve), digits=0),
+        ])  # fmt: skip
+    titles = ["data", "model", "parameters", "images seen", "images a second", "minutes"]
+    return table([*titles, "% of it between steps, at most", "of a curve: images · β a second"],
+                 lines)  # fmt: skip
+
+
+def models(talks: Sequence[Talk]) -> str:
+    """Return what was trained, as commands."""
+    lines = [
+        f"{TITLES[talk.name]} (seeds {', '.join(map(str, talk.seeds))}): "
+        f"`multibeta fit {' '.join(talk.options)}`; dedicated ones with "
+        "`--model.conditioning=none --model.betas=β`."
+        for talk in talks
+    ]
+    return "\n\n".join(lines)
+
+
+def measured(talks: Sequence[Talk]) -> str:
+    """Return how FID was measured, with what the stand-in knows."""
+    said = []
+    for talk in talks:
+        found = curves(talk, None) or curves(talk, THREE[0])
+        if not found:
+            continue
+        about = found[0].about
+        sigma = f", σ = {about['sigma']:g}" if about["sigma"] else ""
+        said.append(
+            f"{TITLES[talk.name]}: {about['likelihood']}{sigma}, d = {about['d']:,}; "
+            f"{about['fid']['samples']:,} samples against {about['fid']['examples']:,} pictures "
+            f"of the {about['fid']['split']} set; features of {about['fid']['extractor']}."
+        )
+    if is_there("attributes", talks[0].results):
+        of = result_of("attributes", talks[0].results)
+        said.append(
+            f"The network that stands in for Inception was trained on {of['train_examples']:,} "
+            f"faces and is right about {100 * of['accuracy']:.1f} % of the attributes of "
+            f"{of['test_examples']:,} others; always guessing the commoner value is right about "
+            f"{100 * of['accuracy_of_the_commoner_value']:.1f} %."
+        )
+    return "\n\n".join(said)
+
+
+def falling(talks: Sequence[Talk]) -> str:
+    """Return whether the rate falls along the fine curve of each seed."""
+    said = []
+    for talk in talks:
+        found = curves(talk, None, "fine")
+        if found:
+            count = sum(map(falls, found))
+            said.append(
+                f"On {TITLES[talk.name]} the rate of the one model falls at each of the "
+                f"{len(found[0].rows) - 1} steps of β with {count} of {len(found)} seeds."
+            )
+    return "\n".join(said)
+
+
+def blocks(talks: Iterable[Talk]) -> dict[str, Callable[[], str]]:
+    """Return the functions that make the page's tables, by name."""
+    given = list(talks)
+    tables = (
+        claims, objectives, distances, distances_of_one, alignment, speed, models, measured,
+        falling,
+    )  # fmt: skip
+    return {f"talk_{make.__name__}": partial(make, given) for make in tables}
