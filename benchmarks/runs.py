@@ -161,7 +161,7 @@ def _fit(run: Run, root: str) -> float:
         "fit_seconds": round(seconds, 1),
         "training": {
             "images": Clock.images,
-            "seconds": round(Clock.seconds, 1),
+            "seconds": round(Clock.seconds, 2),
             "seconds_between_steps": round(Clock.waiting, 2),
         },
     }

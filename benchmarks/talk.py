@@ -22,7 +22,9 @@ import multibeta
 from benchmarks import attributes
 from benchmarks.record import RESULTS, is_done, save
 from benchmarks.runs import FOLDERS, Run, arguments, fitted, is_there, make
+from multibeta.callbacks import shown
 from multibeta.checkpoints import load_data
+from multibeta.files import replacing
 from multibeta.metrics.extractors import Inception
 
 COMMAND = "python -m benchmarks.talk DATA_ROOT"
@@ -74,6 +76,12 @@ class Talk:
     def pictures(self) -> Path:
         """The folder of the pictures that stay on this machine."""
         return FOLDERS.absolute() / ("talk_quick" if self.quick else "talk")
+
+    def picture(self, what: str) -> Path:
+        """Return where a picture goes: those with faces stay on this machine."""
+        if self.quick or (self.name == "celeba" and what not in ("curve", "alignment")):
+            return self.pictures / self.name / f"{what}.png"
+        return self.results / f"talk_{self.name}_{what}.png"
 
     def result(self, what: str, seed: int) -> str:
         """Return the name of a result."""
@@ -167,14 +175,16 @@ def align(talk: Talk, seed: int, root: str, jobs: int) -> None:
 
 
 def main() -> None:
-    """Make what is missing."""
+    """Make what is missing, the pictures, and the page."""
+    from benchmarks import report, talk_pictures, talk_tables  # they import this file
+
     parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="a tiny version of everything")
     parser.add_argument("--only", choices=TALKS, help="one data set")
     given = parser.parse_args()
     talks = [TALKS[given.only]] if given.only else list(TALKS.values())
+    talks = [talk.tiny() for talk in talks] if given.quick else talks
     for talk in talks:
-        talk = talk.tiny() if given.quick else talk
         talk.results.mkdir(parents=True, exist_ok=True)
         (talk.pictures / talk.name).mkdir(parents=True, exist_ok=True)
         talk.prepare(given.root)
@@ -182,6 +192,16 @@ def main() -> None:
             make(talk.runs(seed, given.root), COMMAND, given.root, given.jobs, talk.results)
             if not is_done(talk.result("aligned", seed), talk.results):
                 align(talk, seed, given.root, given.jobs)
+            if not is_done(talk.result("smooth", seed), talk.results):
+                talk_pictures.smoothness(talk, seed, given.root, given.jobs)
+        talk_pictures.draw(talk, given.root, given.jobs)
+    if given.quick:
+        page = (report.TOP / "docs" / "talk.md").read_text()
+        with replacing(talks[0].results / "talk.md") as temporary:
+            temporary.write_text(report.filled(page, talk_tables.blocks(talks)))
+        print(f"the page: {shown(talks[0].results / 'talk.md')}")
+    else:
+        report.main()
 
 
 if __name__ == "__main__":

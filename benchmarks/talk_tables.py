@@ -91,10 +91,12 @@ def _steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float], dict
         part: "near", a factor √10 apart, or "far", a factor 10.
         column: Such as "next_correlation" or, of dedicated models, "against_next_correlation".
     """
+    if column.startswith("against") and part == "near" and talk.dedicated != talk.betas:
+        return {}  # the next dedicated model is that of another β than the next row's
     found: dict[tuple[float, float], list[float]] = {}
     for result in _of_seeds(talk, "aligned"):
         for row, after in itertools.pairwise(result[part]):
-            if row[column] is not None and (column[:4] == "next" or "against_w1" in row):
+            if row[column] is not None:
                 found.setdefault((row["beta"], after["beta"]), []).append(row[column])
     return {step: of for step, values in found.items() if (of := spread(values))}
 
@@ -258,18 +260,22 @@ def alignment(talks: Sequence[Talk]) -> str:
                 cells = [number(of.get(step), digits=3) for of in columns]
                 lines.append([TITLES[talk.name], f"{step[0]:.3g} → {step[1]:.3g}", title, *cells])
     titles = ["data", "β", "models", "correlation", "misalignment", "linear CKA", "W₁"]
-    return table(titles, lines)
+    return table(titles, [list(line) for line in dict.fromkeys(map(tuple, lines))])
 
 
 def speed(talks: Sequence[Talk]) -> str:
     """Return images a second of training and of a curve, and the share of time without steps."""
-    lines = []
+    lines, machines = [], set()
     for talk, beta in [(talk, beta) for talk in talks for beta in (None, *THREE)]:
         names = [talk.run(beta, seed).name for seed in talk.seeds]
         results = [result_of(name, talk.results) for name in names if is_there(name, talk.results)]
         if not results:
             continue
         of = [result["training"] for result in results]
+        machines |= {
+            f"{at['processor']}, {at['threads']} thread{'s' if at['threads'] > 1 else ''}"
+            for at in (result["machine"] for result in results)
+        }
         waiting = max(100 * t["seconds_between_steps"] / t["seconds"] for t in of)
         curve = [
             len(result["curves"]["fine"]["rows"])
@@ -286,8 +292,8 @@ def speed(talks: Sequence[Talk]) -> str:
             number(spread(curve), digits=0),
         ])  # fmt: skip
     titles = ["data", "model", "parameters", "images seen", "images a second", "minutes"]
-    return table([*titles, "% of it between steps, at most", "of a curve: images · β a second"],
-                 lines)  # fmt: skip
+    titles += ["% of it between steps, at most", "of a curve: images · β a second"]
+    return f"{table(titles, lines)}\n\nMeasured on {'; '.join(sorted(machines))}."
 
 
 def models(talks: Sequence[Talk]) -> str:
