@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from benchmarks import gap, talk_tables
+from benchmarks import gap, talk_pictures, talk_tables
 from benchmarks.markdown import cell, number, table
 from benchmarks.record import RESULTS
 from benchmarks.runs import curve_of, result_of
@@ -459,7 +459,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def draw() -> None:
-    """Draw the curve of one model with the dedicated models' points on it, for the first seed."""
+    """Draw the curves of one model with the dedicated models' points on it, for the first seed."""
+    for talk in TALKS.values():
+        talk_pictures.draw_curve(talk)
     one = curve_of(gap.ONE.names()[0])
     points = [curve_of(side.names()[0]).rows[0] for side in gap.DEDICATED if side.names()]
     title = "Binarised MNIST, test set: one model, and dedicated β-VAEs"

@@ -12,6 +12,7 @@ steps, in runs/benchmarks/talk_quick/. Pictures of faces stay in runs/benchmarks
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Talk:
     def tiny(self) -> Talk:
         """Return a version that takes a minute or two."""
         options = (
-            *self.options, "--trainer.max_epochs=1", "--trainer.limit_train_batches=30",
+            *self.options, "--trainer.max_epochs=1", "--trainer.limit_train_batches=100",
         )  # fmt: skip
         return replace(
             self, options=options, seeds=self.seeds[:1], dedicated=THREE, betas=THREE,
@@ -197,6 +198,7 @@ def main() -> None:
         talk_pictures.draw(talk, given.root, given.jobs)
     if given.quick:
         page = (report.TOP / "docs" / "talk.md").read_text()
+        page = re.sub(r"\.\./benchmarks/results/talk_([a-z]+)_(\w+\.png)", r"\1/\2", page)
         with replacing(talks[0].results / "talk.md") as temporary:
             temporary.write_text(report.filled(page, talk_tables.blocks(talks)))
         print(f"the page: {shown(talks[0].results / 'talk.md')}")

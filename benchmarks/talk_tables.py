@@ -166,9 +166,12 @@ def _claims(talk: Talk) -> list[tuple[str, str, str]]:
 
 
 def _each(values: dict[float, dict[str, Any] | None], form: str) -> str:
-    return "; ".join(
-        f"{form.format(number(of, signed=True))} at β = {beta:g}" for beta, of in values.items()
-    )
+    found = [
+        f"{form.format(number(of, signed=True))} at β = {beta:g}"
+        for beta, of in values.items()
+        if of is not None
+    ]
+    return "; ".join(found) or "–"
 
 
 def _together(verdicts: dict[float, str]) -> str:
@@ -293,7 +296,8 @@ def speed(talks: Sequence[Talk]) -> str:
         ])  # fmt: skip
     titles = ["data", "model", "parameters", "images seen", "images a second", "minutes"]
     titles += ["% of it between steps, at most", "of a curve: images · β a second"]
-    return f"{table(titles, lines)}\n\nMeasured on {'; '.join(sorted(machines))}."
+    where = f"\n\nMeasured on {'; '.join(sorted(machines))}." if machines else ""
+    return table(titles, lines) + where
 
 
 def models(talks: Sequence[Talk]) -> str:

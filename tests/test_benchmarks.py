@@ -4,8 +4,10 @@ import pytest
 
 import multibeta
 from benchmarks import sigma, third_axis
-from benchmarks.gap import bd_rate_of, spread
+from benchmarks.gap import bd_rate_of, difference, spread
 from benchmarks.runs import falls, self_regret
+from benchmarks.talk import TALKS
+from benchmarks.talk_tables import verdict
 from multibeta.curve import Curve
 from multibeta.data.gaussian import water_filling
 
@@ -77,3 +79,35 @@ def test_the_third_axis_at_a_rate():
     curve = Curve(rows, {})
     assert third_axis.at_rate(curve, 5.0)["distortion_nats"] == 4
     assert third_axis.at_rate(curve, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "dedicated", "said"),
+    [
+        ([1.0, 1.2], [3.0, 3.2], "holds"),
+        ([3.0, 3.2], [1.0, 1.2], "does not"),
+        ([1.0, 3.0], [1.5, 2.0], "cannot be told"),
+        ([1.0], [3.0], "cannot be told (one seed)"),
+        ([], [3.0], "not measured"),
+    ],
+)
+def test_the_verdict_on_a_claim(one, dedicated, said):
+    assert verdict(difference(spread(one), spread(dedicated))) == said
+
+
+def test_a_verdict_has_a_limit():
+    apart = difference(spread([1.0, 1.2]), spread([0.8, 1.0]))
+    assert (verdict(apart), verdict(apart, limit=1.0)) == ("cannot be told", "holds")
+
+
+@pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+def test_the_models_of_the_talk_share_all_but_their_conditioning(talk):
+    one, *dedicated = talk.runs(seed=0)
+    for run in dedicated:
+        more = [option for option in run.options if option not in one.options]
+        assert [option.partition("=")[0] for option in more] == [
+            "--model.conditioning",
+            "--model.betas",
+        ]
+        assert set(one.options) < set(run.options)
+        assert run.metrics == one.metrics

@@ -84,6 +84,12 @@ def test_the_columns_are_the_distances_of_the_three_sets():
     assert (row["fid_examples"], row["fid_features"]) == (n, 4)
 
 
+def test_the_kernel_distance_can_be_left_out():
+    data = Digits()
+    both, fid = measured(model(), data).rows[0], measured(model(), data, kid=False).rows[0]
+    assert fid == {name: value for name, value in both.items() if "kid" not in name}
+
+
 def test_the_file_says_how_it_was_measured(tmp_path):
     data = Digits()
     data.crop = 7
