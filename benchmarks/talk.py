@@ -61,7 +61,7 @@ class Talk:
     def tiny(self) -> Talk:
         """Return a version that takes a minute or two."""
         options = (
-            *self.options, "--trainer.max_epochs=1", "--trainer.limit_train_batches=100",
+            *self.options, "--trainer.max_epochs=1", "--trainer.limit_train_batches=60",
         )  # fmt: skip
         return replace(
             self, options=options, seeds=self.seeds[:1], dedicated=THREE, betas=THREE,
