@@ -303,7 +303,8 @@ def speed(talks: Sequence[Talk]) -> str:
 def models(talks: Sequence[Talk]) -> str:
     """Return what was trained, as commands."""
     lines = [
-        f"{TITLES[talk.name]} (seed{'s' * (len(talk.seeds) > 1)} {', '.join(map(str, talk.seeds))}): "
+        f"{TITLES[talk.name]} (seed{'s' if len(talk.seeds) > 1 else ''} "
+        f"{', '.join(map(str, talk.seeds))}): "
         f"`multibeta fit {' '.join(talk.options)}`; dedicated ones with "
         "`--model.conditioning=none --model.betas=β`."
         for talk in talks
