@@ -14,9 +14,10 @@ import torch
 
 from multibeta.files import replacing
 
-__all__ = ["RESULTS", "is_done", "save"]
+__all__ = ["RESULTS", "TOP", "is_done", "save"]
 
-RESULTS = Path(__file__).parent / "results"
+TOP = Path(__file__).parent.parent
+RESULTS = TOP / "benchmarks" / "results"
 
 
 def is_done(name: str, folder: Path = RESULTS) -> bool:

@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from benchmarks import gap, talk_pictures, talk_tables
+from benchmarks import gap
 from benchmarks.markdown import cell, number, table
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, TOP
 from benchmarks.runs import curve_of, result_of
-from benchmarks.talk import TALKS
+from benchmarks.talk import pictures, tables
+from benchmarks.talk.runs import TALKS
 from multibeta import plots
 from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
-TOP = RESULTS.parent.parent
 _DOCS = ("objectives", "one-or-ten", "sigma", "talk", "which-beta")
 PAGES = (
     TOP / "README.md",
@@ -455,13 +455,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
         third_axis,
         metrics_cost,
     )
-} | talk_tables.blocks(TALKS.values())
+} | tables.blocks(TALKS.values())
 
 
 def draw() -> None:
     """Draw the curves of one model with the dedicated models' points on it, for the first seed."""
     for talk in TALKS.values():
-        talk_pictures.draw_curve(talk)
+        pictures.draw_curve(talk)
     one = curve_of(gap.ONE.names()[0])
     points = [curve_of(side.names()[0]).rows[0] for side in gap.DEDICATED if side.names()]
     title = "Binarised MNIST, test set: one model, and dedicated β-VAEs"

@@ -6,8 +6,8 @@ import multibeta
 from benchmarks import sigma, third_axis
 from benchmarks.gap import bd_rate_of, difference, spread
 from benchmarks.runs import falls, self_regret
-from benchmarks.talk import TALKS
-from benchmarks.talk_tables import verdict
+from benchmarks.talk.runs import TALKS
+from benchmarks.talk.tables import verdict
 from multibeta.curve import Curve
 from multibeta.data.gaussian import water_filling
 

@@ -1,18 +1,7 @@
-"""The talk's four results, remade: one model for β in [.01, 10] beside dedicated β-VAEs.
-
-    python -m benchmarks.talk DATA_ROOT [--quick] [--only celeba] [--jobs 2]
-
-CelebA at 64×64 and MNIST, the same network, options and steps for all models of a data set: curves
-of both, FID of reconstructions and of samples, how the latents of neighbouring β's go together,
-and pictures. DATA_ROOT holds celeba/, MNIST/ and lenet_mnist/. FID is by Inception where its
-weights are at hand; else by a network that knows CelebA's attributes (benchmarks.attributes), and
-by LeNet on MNIST. Finished runs are skipped. --quick makes everything once from a few training
-steps, in runs/benchmarks/talk_quick/. Pictures of faces stay in runs/benchmarks/talk/.
-"""
+"""What the talk's results are made from: the models of each data set, and their alignment."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +10,16 @@ import torch
 
 import multibeta
 from benchmarks import attributes
-from benchmarks.record import RESULTS, is_done, save
-from benchmarks.runs import FOLDERS, Run, arguments, fitted, is_there, make
-from multibeta.callbacks import shown
+from benchmarks.record import RESULTS, TOP, save
+from benchmarks.runs import FOLDERS, Run, fitted, is_there
 from multibeta.checkpoints import load_data
-from multibeta.files import replacing
 from multibeta.metrics.extractors import Inception
+
+__all__ = ["COMMAND", "SEVEN", "TALKS", "THREE", "Talk", "align"]
 
 COMMAND = "python -m benchmarks.talk DATA_ROOT"
 THREE = (0.01, 0.1, 1.0)
+"""Those of the dedicated models."""
 SEVEN = (0.01, 0.0316227766017, 0.1, 0.316227766017, 1.0, 3.16227766017, 10.0)
 """Neighbours are a factor √10 apart."""
 
@@ -42,7 +32,6 @@ class Talk:
         name: Of the data set, in result files.
         options: Of all models.
         seeds: One model and the dedicated ones are trained with each.
-        dedicated: The β's of the dedicated models.
         betas: Those that the one model's pictures are measured at.
         samples: How many of each kind FID takes.
         fine: β's of the one model's curve.
@@ -52,7 +41,6 @@ class Talk:
     name: str
     options: tuple[str, ...]
     seeds: tuple[int, ...]
-    dedicated: tuple[float, ...]
     betas: tuple[float, ...] = SEVEN
     samples: int = 10_000
     fine: str = "0.01:10:25"
@@ -64,8 +52,8 @@ class Talk:
             *self.options, "--trainer.max_epochs=1", "--trainer.limit_train_batches=60",
         )  # fmt: skip
         return replace(
-            self, options=options, seeds=self.seeds[:1], dedicated=THREE, betas=THREE,
-            samples=300, fine="0.01:10:7", quick=True,
+            self, options=options, seeds=self.seeds[:1], betas=THREE, samples=300,
+            fine="0.01:10:7", quick=True,
         )  # fmt: skip
 
     @property
@@ -77,6 +65,11 @@ class Talk:
     def pictures(self) -> Path:
         """The folder of the pictures that stay on this machine."""
         return FOLDERS.absolute() / ("talk_quick" if self.quick else "talk")
+
+    @property
+    def page(self) -> Path:
+        """The page with the tables and pictures."""
+        return self.results / "talk.md" if self.quick else TOP / "docs" / "talk.md"
 
     def picture(self, what: str) -> Path:
         """Return where a picture goes: those with faces stay on this machine."""
@@ -107,7 +100,7 @@ class Talk:
 
     def runs(self, seed: int, root: str = "") -> list[Run]:
         """Return the runs of a seed, the one model's first."""
-        return [self.run(beta, seed, root) for beta in (None, *self.dedicated)]
+        return [self.run(beta, seed, root) for beta in (None, *THREE)]
 
     def extractor(self, root: str) -> dict[str, Any] | None:
         """Return what FID's features are from; None for Inception."""
@@ -140,15 +133,12 @@ class Talk:
 COMMON = ("--data.root=DATA_ROOT", "--trainer.limit_val_batches=0")
 TALKS = {
     # Conv of width 32 and depth 4, 64 latents, Gaussian with σ = 0.1, flips, batches of 64.
-    "celeba": Talk(
-        "celeba", ("--config=celeba.yaml", *COMMON, "--trainer.max_epochs=20"), (0, 1), THREE
-    ),
+    "celeba": Talk("celeba", ("--config=celeba.yaml", *COMMON, "--trainer.max_epochs=20"), (0, 1)),
     # MLP, 32 latents, Bernoulli, batches of 64.
     "mnist": Talk(
         "mnist",
         ("--config=mnist.yaml", *COMMON, "--model.network=MLP", "--trainer.max_epochs=20"),
         (0, 1, 2),
-        SEVEN,
     ),
 }
 
@@ -167,44 +157,8 @@ def align(talk: Talk, seed: int, root: str, jobs: int) -> None:
     one, *others = [multibeta.load(folder) for folder in folders]
     data = load_data(folders[0], {"root": root})
     near = multibeta.sweep(one, data, talk.betas, metrics="alignment", against=others)
-    three = [other for other in others if other.beta_range.low in THREE]
-    far = multibeta.sweep(one, data, THREE, metrics="alignment", against=three)
+    far = multibeta.sweep(one, data, THREE, metrics="alignment", against=others)
     if seed == talk.seeds[0]:
         near.draw_pictures(talk.pictures / talk.name)
     result = {"about": near.about, "near": near.as_dict()["rows"], "far": far.as_dict()["rows"]}
     save(talk.result("aligned", seed), COMMAND, result, talk.results)
-
-
-def main() -> None:
-    """Make what is missing, the pictures, and the page."""
-    from benchmarks import report, talk_pictures, talk_tables  # they import this file
-
-    parser = arguments(__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tiny version of everything")
-    parser.add_argument("--only", choices=TALKS, help="one data set")
-    given = parser.parse_args()
-    talks = [TALKS[given.only]] if given.only else list(TALKS.values())
-    talks = [talk.tiny() for talk in talks] if given.quick else talks
-    for talk in talks:
-        talk.results.mkdir(parents=True, exist_ok=True)
-        (talk.pictures / talk.name).mkdir(parents=True, exist_ok=True)
-        talk.prepare(given.root)
-        for seed in talk.seeds:
-            make(talk.runs(seed, given.root), COMMAND, given.root, given.jobs, talk.results)
-            if not is_done(talk.result("aligned", seed), talk.results):
-                align(talk, seed, given.root, given.jobs)
-            if not is_done(talk.result("smooth", seed), talk.results):
-                talk_pictures.smoothness(talk, seed, given.root, given.jobs)
-        talk_pictures.draw(talk, given.root, given.jobs)
-    if given.quick:
-        page = (report.TOP / "docs" / "talk.md").read_text()
-        page = re.sub(r"\.\./benchmarks/results/talk_([a-z]+)_(\w+\.png)", r"\1/\2", page)
-        with replacing(talks[0].results / "talk.md") as temporary:
-            temporary.write_text(report.filled(page, talk_tables.blocks(talks)))
-        print(f"the page: {shown(talks[0].results / 'talk.md')}")
-    else:
-        report.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from torch import Tensor
 import multibeta
 from benchmarks.record import save
 from benchmarks.runs import curve_of, fitted, is_there
-from benchmarks.talk import COMMAND, THREE, Talk
+from benchmarks.talk.runs import COMMAND, THREE, Talk
 from multibeta import plots
 from multibeta.checkpoints import load_data
 from multibeta.evaluation import examples_of
@@ -91,7 +91,7 @@ def draw(talk: Talk, root: str, jobs: int) -> None:
     """
     seed = talk.seeds[0]
     draw_curve(talk)
-    posteriors = talk.pictures / talk.name / "alignment.png"  # drawn by benchmarks.talk.align
+    posteriors = talk.pictures / talk.name / "alignment.png"  # drawn by align
     if posteriors.is_file() and posteriors != talk.picture("alignment"):
         shutil.copyfile(posteriors, talk.picture("alignment"))
     data, sides = vaes(talk, seed, root, jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from benchmarks.gap import difference, spread
 from benchmarks.markdown import number, table
 from benchmarks.runs import curve_of, falls, is_there, objective_at, result_of
-from benchmarks.talk import THREE, Talk
+from benchmarks.talk.runs import THREE, Talk
 from multibeta.curve import Curve
 
 __all__ = ["blocks", "curves", "verdict"]
@@ -91,7 +92,7 @@ def _steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float], dict
         part: "near", a factor √10 apart, or "far", a factor 10.
         column: Such as "next_correlation" or, of dedicated models, "against_next_correlation".
     """
-    if column.startswith("against") and part == "near" and talk.dedicated != talk.betas:
+    if column.startswith("against") and part == "near":
         return {}  # the next dedicated model is that of another β than the next row's
     found: dict[tuple[float, float], list[float]] = {}
     for result in _of_seeds(talk, "aligned"):
@@ -351,11 +352,31 @@ def falling(talks: Sequence[Talk]) -> str:
     return "\n".join(said)
 
 
+PICTURES = {
+    "curve": "the curve of one model, and dedicated β-VAEs",
+    "alignment": "aggregated posteriors of one model and of dedicated ones",
+    "strip": "inputs and reconstructions",
+    "samples_prior": "samples from N(0, I), the same noise at each β",
+    "samples_gmm": "samples from the mixture",
+    "traversals": "four latents moved over ±3, at three β's",
+}
+
+
+def picture(talks: Sequence[Talk], what: str) -> str:
+    """Return the links to the pictures of a kind that are there and may be shown."""
+    return "\n\n".join(
+        f"![{TITLES[talk.name]}: {PICTURES[what]}]({os.path.relpath(path, talk.page.parent)})"
+        for talk in talks
+        if (path := talk.picture(what)).is_file() and talk.results in path.parents
+    )
+
+
 def blocks(talks: Iterable[Talk]) -> dict[str, Callable[[], str]]:
-    """Return the functions that make the page's tables, by name."""
+    """Return the functions that make the page's tables and links to pictures, by name."""
     given = list(talks)
     tables = (
         claims, objectives, distances, distances_of_one, alignment, speed, models, measured,
         falling,
     )  # fmt: skip
-    return {f"talk_{make.__name__}": partial(make, given) for make in tables}
+    links = {f"talk_picture_{what}": partial(picture, given, what) for what in PICTURES}
+    return {f"talk_{make.__name__}": partial(make, given) for make in tables} | links

@@ -1,0 +1,1 @@
+"""The talk's results, remade: python -m benchmarks.talk DATA_ROOT."""
