@@ -42,6 +42,7 @@ def save(name: str, command: str, result: dict[str, Any], folder: Path = RESULTS
         "commit": _COMMIT,
         "machine": {
             "processor": _processor(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "system": platform.system(),

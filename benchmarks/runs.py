@@ -32,6 +32,7 @@ from multibeta.model import MultiBetaVAE, images_of
 
 __all__ = [
     "GRID",
+    "ON_GPU",
     "Run",
     "arguments",
     "curve_of",
@@ -48,6 +49,9 @@ GRID = "0.01:10:40"
 """40 β's, among them .01, .1, 1 and 10."""
 
 FOLDERS = Path("runs/benchmarks")
+
+ON_GPU = "--trainer.accelerator=gpu", "--trainer.precision=bf16-mixed", "--model.compile=true"
+"""Options of a run on a GPU; without them it is on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,8 @@ def _fit(run: Run, root: str) -> float:
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             options = [option.replace("DATA_ROOT", root) for option in run.options]
             start = time.perf_counter()
-            code = main(["fit", *options, f"--trainer.default_root_dir={to}",
-                     "--trainer.accelerator=cpu", "--curve.enabled=false",
+            code = main(["fit", "--trainer.accelerator=cpu", *options,
+                     f"--trainer.default_root_dir={to}", "--curve.enabled=false",
                      "--trainer.callbacks+=benchmarks.clock.Clock"])  # fmt: skip
         if code:
             raise RuntimeError(f"{run.name}: multibeta fit failed; see {log.name}")
@@ -177,6 +181,8 @@ def _make(run: Run, command: str, root: str, results: Path) -> float:
         _fit(run, root)
     folder = _folder(run)
     model, data = multibeta.load(folder), load_data(folder, {"root": root})
+    if ON_GPU[0] in run.options:
+        model.to("cuda")
     wanted = {split: (split, betas, run.metrics) for split, betas in run.curves.items()}
     if run.fine:
         wanted["fine"] = ("test", run.fine, {})
@@ -188,7 +194,7 @@ def _make(run: Run, command: str, root: str, results: Path) -> float:
     result: dict[str, Any] = {
         **_fit_of(run),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "channels": _channels(model, data) if model.conditioning.features else None,
+        "channels": _channels(model.cpu(), data) if model.conditioning.features else None,
         "curve_seconds": seconds,
         "curves": {name: curve.as_dict() for name, curve in curves.items()},
     }

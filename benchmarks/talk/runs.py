@@ -11,7 +11,7 @@ import torch
 import multibeta
 from benchmarks import attributes
 from benchmarks.record import RESULTS, TOP, save
-from benchmarks.runs import FOLDERS, Run, fitted, is_there
+from benchmarks.runs import FOLDERS, ON_GPU, Run, fitted, is_there
 from multibeta.checkpoints import load_data
 from multibeta.metrics.extractors import Inception
 
@@ -85,6 +85,7 @@ class Talk:
         """Return the run of the dedicated model of a β; None for that of the one model."""
         what = "one" if beta is None else f"dedicated{beta:.3g}"
         of_side = () if beta is None else ("--model.conditioning=none", f"--model.betas={beta}")
+        on_gpu = ON_GPU if torch.cuda.is_available() else ()
         betas = self.betas if beta is None else (beta,)
         on_train = [] if self.quick else [b for b in betas if b in THREE]
         curves = {"test": betas, **({"train": on_train} if on_train else {})}
@@ -92,7 +93,7 @@ class Talk:
         fid = {"extractor": self.extractor(root), "samples": self.samples, "kid": False}
         return Run(
             f"{name}_quick" if self.quick else name,
-            (*self.options, *of_side, f"--seed_everything={seed}"),
+            (*self.options, *on_gpu, *of_side, f"--seed_everything={seed}"),
             {split: ",".join(map(str, of_split)) for split, of_split in curves.items()},
             {"active_units": {}, "fid": fid},
             self.fine if beta is None else None,

@@ -277,7 +277,8 @@ def speed(talks: Sequence[Talk]) -> str:
             continue
         of = [result["training"] for result in results]
         machines |= {
-            f"{at['processor']}, {at['threads']} thread{'s' if at['threads'] > 1 else ''}"
+            at.get("gpu")
+            or f"{at['processor']}, {at['threads']} thread{'s' if at['threads'] > 1 else ''}"
             for at in (result["machine"] for result in results)
         }
         waiting = max(100 * t["seconds_between_steps"] / t["seconds"] for t in of)
