@@ -37,14 +37,7 @@ class Clock(Callback):
         Clock.waiting += time.perf_counter() - self._since
         Clock.images += len(batch)
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         """Wait for the next batch."""
         self._since = time.perf_counter()
 
