@@ -82,9 +82,17 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", metavar="DATA_ROOT", help="the data's folder")
+    parser.add_argument(
+        "root", metavar="DATA_ROOT", type=_folder_of_data, help="the data's folder"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     return parser
+
+
+def _folder_of_data(given: str) -> str:
+    if not Path(given).is_dir():
+        raise argparse.ArgumentTypeError(f"{given} is no folder; give the one that holds the data")
+    return given
 
 
 def make(runs: Iterable[Run], command: str, root: str, jobs: int, folder: Path = RESULTS) -> None:
