@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.record import RESULTS, TOP
-from benchmarks.runs import curve_of, result_of
+from benchmarks.runs import curve_of, falls, result_of, self_regret
 from benchmarks.talk import pictures, tables
 from benchmarks.talk.runs import TALKS
 from multibeta import plots
@@ -201,6 +201,23 @@ def ends() -> str:
         for row in result_of("ends")["rows"]
     ]  # fmt: skip
     return table(["β", "trained on [0.1, 1]", "on [0.01, 10]", "end − inside"], lines)
+
+
+def every_model() -> str:
+    """Return self-regret, and whether R falls, of each model for a range of β."""
+    groups: dict[str, list[Curve]] = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        found = result_of(path.stem)
+        of = found.get("curves", {}).get("test", found)
+        if of.get("about", {}).get("objective") == "BetaELBO" and len(of.get("rows", ())) > 1:
+            name = re.sub(r"_seed\d+$", "", path.stem)
+            groups.setdefault(name, []).append(Curve(tuple(of["rows"]), of["about"]))
+    lines = [
+        [f"`{name}`", str(len(curves)), str(len(curves[0].rows)),
+         f"{max(map(self_regret, curves)):.3f}", "yes" if all(map(falls, curves)) else "no"]
+        for name, curves in groups.items()
+    ]  # fmt: skip
+    return table(["result", "models", "β's", "self-regret, at most", "R falls"], lines)
 
 
 def transfer() -> str:
@@ -440,6 +457,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         protocol,
         oracle,
         ends,
+        every_model,
         transfer,
         step,
         curve_cost,
