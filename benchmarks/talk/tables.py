@@ -92,8 +92,6 @@ def _steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float], dict
         part: "near", a factor √10 apart, or "far", a factor 10.
         column: Such as "next_correlation" or, of dedicated models, "against_next_correlation".
     """
-    if column.startswith("against") and part == "near":
-        return {}  # the next dedicated model is that of another β than the next row's
     found: dict[tuple[float, float], list[float]] = {}
     for result in _of_seeds(talk, "aligned"):
         for row, after in itertools.pairwise(result[part]):
@@ -254,8 +252,10 @@ def distances_of_one(talks: Sequence[Talk]) -> str:
 def alignment(talks: Sequence[Talk]) -> str:
     """Return how the latents of neighbouring β's go together."""
     lines = []
-    for talk, part in itertools.product(talks, ("near", "far")):
-        for side, title in {"next": "one", "against_next": "dedicated"}.items():
+    # There are dedicated models at the β's that are far apart alone.
+    sides = {"near": {"next": "one"}, "far": {"next": "one", "against_next": "dedicated"}}
+    for talk, part in itertools.product(talks, sides):
+        for side, title in sides[part].items():
             columns = [
                 _steps(talk, part, f"{side}_{column}")
                 for column in ("correlation", "misalignment", "cka", "w1")
