@@ -83,15 +83,19 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "root", metavar="DATA_ROOT", type=_folder_of_data, help="the data's folder"
-    )
+        "root", metavar="DATA_ROOT", nargs="?", type=_folder_of_data,
+        default=os.environ.get("MULTIBETA_DATA", ""),
+        help="the data's folder; by default $MULTIBETA_DATA",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     return parser
 
 
 def _folder_of_data(given: str) -> str:
-    if not Path(given).is_dir():
-        raise argparse.ArgumentTypeError(f"{given} is no folder; give the one that holds the data")
+    if not given or not Path(given).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{given!r} is no folder; give the one that holds the data, or set MULTIBETA_DATA"
+        )
     return given
 
 
@@ -166,7 +170,7 @@ def _fit(run: Run, root: str) -> float:
                      f"--trainer.default_root_dir={to}", "--curve.enabled=false",
                      "--trainer.callbacks+=benchmarks.clock.Clock"])  # fmt: skip
         if code:
-            raise RuntimeError(f"{run.name}: multibeta fit failed; see {log.name}")
+            raise SystemExit(f"{run.name}: multibeta fit failed; see {log.name}")
     seconds = time.perf_counter() - start
     found = {
         "fit": _command(run),

@@ -1,13 +1,14 @@
 """The talk's four results, remade: one model for β in [.01, 10] beside dedicated β-VAEs.
 
-    python -m benchmarks.talk DATA_ROOT [--quick] [--only celeba] [--jobs 2]
+    python -m benchmarks.talk [DATA_ROOT] [--quick] [--only celeba] [--jobs 2]
 
 CelebA at 64×64 and MNIST, the same network, options and steps for all models of a data set: curves
 of both, FID of reconstructions and of samples, how the latents of neighbouring β's go together,
-and pictures. DATA_ROOT holds celeba/, MNIST/ and lenet_mnist/. FID is by Inception where its
-weights are at hand; else by a network that knows CelebA's attributes (benchmarks.attributes), and
-by LeNet on MNIST. Finished runs are skipped. --quick makes everything once from a few training
-steps, in runs/benchmarks/talk_quick/. Pictures of faces stay in runs/benchmarks/talk/.
+and pictures. DATA_ROOT, by default $MULTIBETA_DATA, holds celeba/, MNIST/ and lenet_mnist/. FID is
+by Inception where its weights are at hand; else by a network that knows CelebA's attributes
+(benchmarks.attributes), and by LeNet on MNIST. Finished runs are skipped. --quick makes everything
+once from a few training steps, in runs/benchmarks/talk_quick/. Pictures of faces stay in
+runs/benchmarks/talk/.
 """
 
 from __future__ import annotations

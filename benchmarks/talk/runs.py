@@ -127,7 +127,10 @@ class Talk:
         ):
             print(f"{self.attributes.name} is not on this machine: it is trained anew, and what "
                   "is measured by it cannot be compared with results that are there")  # fmt: skip
-        attributes.train(root, self.attributes, self.results, 60 if self.quick else None)
+        try:
+            attributes.train(root, self.attributes, self.results, 60 if self.quick else None)
+        except FileNotFoundError as error:
+            raise SystemExit(str(error)) from None
 
 
 # All that a model's size and training depend on is here and in the shipped configs.
