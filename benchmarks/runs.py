@@ -178,7 +178,7 @@ def _fit(run: Run, root: str) -> float:
         "training": {
             "images": Clock.images,
             "seconds": round(Clock.seconds, 2),
-            "seconds_between_steps": round(Clock.waiting, 2),
+            "seconds_waiting_for_data": round(Clock.waiting, 2),
         },
     }
     with replacing(to / "fit.json") as temporary:

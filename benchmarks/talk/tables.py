@@ -281,7 +281,7 @@ def speed(talks: Sequence[Talk]) -> str:
             or f"{at['processor']}, {at['threads']} thread{'s' if at['threads'] > 1 else ''}"
             for at in (result["machine"] for result in results)
         }
-        waiting = max(100 * t["seconds_between_steps"] / t["seconds"] for t in of)
+        waiting = max(100 * t["seconds_waiting_for_data"] / t["seconds"] for t in of)
         curve = [
             len(result["curves"]["fine"]["rows"])
             * result["curves"]["fine"]["about"]["n"]
@@ -297,7 +297,7 @@ def speed(talks: Sequence[Talk]) -> str:
             number(spread(curve), digits=0),
         ])  # fmt: skip
     titles = ["data", "model", "parameters", "images seen", "images a second", "minutes"]
-    titles += ["% of it between steps, at most", "of a curve: images · β a second"]
+    titles += ["% of it waiting for data, at most", "of a curve: images · β a second"]
     where = f"\n\nMeasured on {'; '.join(sorted(machines))}." if machines else ""
     return table(titles, lines) + where
 
