@@ -1,4 +1,4 @@
-"""The time of a training and of its waiting for data; a module of its own, for the command line."""
+"""The time of a training and of its waiting for data, in a module that the CLI can name."""
 
 from __future__ import annotations
 
