@@ -69,7 +69,7 @@ class MultiBetaVAE(LightningModule):
         opening: The fraction of the training in which the range opens, evenly in log β, from its
             high end down to the whole. A high β can shut latents in one basis of the code only,
             and chooses it before the low ones, to which any basis will do. 0 trains on the whole
-            range from the start; None is the network's: 0.25, and 0 for a linear one.
+            range from the start; None is the network's: 0.25, and 0 for ``Linear`` and ``MLP``.
         conditioning: How β enters the network: ``film``, ``gate`` or ``none``.
         network: Encoder and decoder; MLP by default.
         latent_dim: The number Z of latents.

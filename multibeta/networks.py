@@ -29,7 +29,8 @@ class Network:
 
     Attributes:
         opening: What ``MultiBetaVAE(opening=None)`` stands for: the fraction of the training in
-            which the range of β opens from its high end.
+            which the range of β opens from its high end. Fully connected networks learn low β's
+            slowly, and start with all.
     """
 
     opening: ClassVar[float] = 0.25
@@ -114,6 +115,8 @@ class MLP(Network):
         width: Units in a hidden layer.
         depth: Hidden layers a side.
     """
+
+    opening = 0.0
 
     def __init__(self, width: int = 256, depth: int = 2) -> None:
         self.width = _at_least("width", width, 1)

@@ -170,7 +170,8 @@ def test_the_range_opens_with_the_training():
     lowest = [values["beta"].min().item() for values in drawn]
     assert lowest == pytest.approx([10, 0.1**0.5, 0.01, 0.01])
     assert [values["sigma"].min().item() for values in drawn] == pytest.approx([0.1] * 4)
-    for opening, network, low in ((0.0, "mlp", 0.01), (None, "mlp", 10), (None, "linear", 0.01)):
+    defaults = {"linear": 0.01, "mlp": 0.01, "conv": 10}
+    for opening, network, low in ((0.5, "mlp", 10), *((None, *of) for of in defaults.items())):
         at_first = make(opening=opening, network=network).draw_weights(500, 0.0)["beta"]
         assert at_first.min().item() == pytest.approx(low)
 

@@ -15,7 +15,7 @@ from benchmarks.runs import curve_of, falls, is_there, objective_at, result_of
 from benchmarks.talk.runs import THREE, Talk
 from multibeta.curve import Curve
 
-__all__ = ["blocks", "curves", "verdict"]
+__all__ = ["aligned_steps", "blocks", "curves", "distances_at", "objectives_at", "verdict"]
 
 TITLES = {"celeba": "CelebA", "mnist": "MNIST"}
 KINDS = {
@@ -63,7 +63,18 @@ def _at(curve: Curve, beta: float) -> dict[str, float]:
     return next(row for row in curve.rows if math.isclose(row["beta"], beta, rel_tol=1e-5))
 
 
-def _objectives(talk: Talk, beta: float, split: str = "test") -> dict[str, Any]:
+def objectives_at(talk: Talk, beta: float, split: str = "test") -> dict[str, Any]:
+    """Return J of the one model and of the dedicated ones, and how far they are apart.
+
+    Args:
+        talk: The data set.
+        beta: One of the dedicated models' β's.
+        split: Of the examples.
+
+    Returns:
+        "one", "dedicated", "apart" = one − dedicated, and "per_cent", of the size of the dedicated
+        models' J: mean, standard error and the seeds' values each; None where nothing is there.
+    """
     one = spread(objective_at(curve, beta) for curve in curves(talk, None, split))
     dedicated = spread(curve["objective_nats"][0] for curve in curves(talk, beta, split))
     apart = difference(one, dedicated)
@@ -72,7 +83,15 @@ def _objectives(talk: Talk, beta: float, split: str = "test") -> dict[str, Any]:
     return {"one": one, "dedicated": dedicated, "apart": apart, "per_cent": per_cent}
 
 
-def _distances(talk: Talk, beta: float, kind: str, split: str = "test") -> dict[str, Any]:
+def distances_at(talk: Talk, beta: float, kind: str, split: str = "test") -> dict[str, Any]:
+    """Return FID of the one model and of the dedicated ones, as :func:`objectives_at` does J.
+
+    Args:
+        talk: The data set.
+        beta: One of the dedicated models' β's.
+        kind: "fid_prior", "fid_gmm" or "fid_reconstruction".
+        split: Of the pictures that are compared with.
+    """
     one = spread(_at(curve, beta)[kind] for curve in curves(talk, None, split))
     dedicated = spread(curve[kind][0] for curve in curves(talk, beta, split))
     return {"one": one, "dedicated": dedicated, "apart": difference(one, dedicated)}
@@ -84,7 +103,7 @@ def _of_seeds(talk: Talk, what: str) -> list[dict[str, Any]]:
     return [result_of(name, talk.results) for name in names if is_there(name, talk.results)]
 
 
-def _steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float], dict[str, Any]]:
+def aligned_steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float], dict[str, Any]]:
     """Return the alignment between neighbouring β's, over the seeds; where it is known.
 
     Args:
@@ -114,16 +133,16 @@ def claims(talks: Sequence[Talk]) -> str:
 
 
 def _claims(talk: Talk) -> list[tuple[str, str, str]]:
-    of_j = {beta: _objectives(talk, beta)["per_cent"] for beta in THREE}
+    of_j = {beta: objectives_at(talk, beta)["per_cent"] for beta in THREE}
     found = [
         ("one curve covers the dedicated models: J at most 0.5 % above theirs",
          _each(of_j, "{} %"), _together({b: verdict(of, 0.5) for b, of in of_j.items()}))
     ]  # fmt: skip
     one, dedicated = (
-        {step[0]: of for step, of in _steps(talk, "far", f"{side}_correlation").items()}
+        {step[0]: of for step, of in aligned_steps(talk, "far", f"{side}_correlation").items()}
         for side in ("next", "against_next")
     )
-    near = _steps(talk, "near", "next_correlation")
+    near = aligned_steps(talk, "near", "next_correlation")
     worst = min(near.items(), key=lambda item: item[1]["mean"]) if near else None
     above = worst and {**worst[1], "mean": -worst[1]["mean"]}
     found.append(
@@ -156,7 +175,7 @@ def _claims(talk: Talk) -> list[tuple[str, str, str]]:
          _together({b: verdict(difference(*of)) for b, of in changes.items()}))
     )  # fmt: skip
     for kind, title in KINDS.items():
-        of_kind = {beta: _distances(talk, beta, kind)["apart"] for beta in THREE}
+        of_kind = {beta: distances_at(talk, beta, kind)["apart"] for beta in THREE}
         found.append(
             (f"FID of {title} is at most the dedicated models'", _each(of_kind, "{}"),
              _together({b: verdict(of) for b, of in of_kind.items()}))
@@ -192,7 +211,7 @@ def objectives(talks: Sequence[Talk]) -> str:
     """Return J of one model and of dedicated ones."""
     lines = []
     for talk, split, beta in itertools.product(talks, ("test", "train"), THREE):
-        found = _objectives(talk, beta, split)
+        found = objectives_at(talk, beta, split)
         if found["apart"] is None:
             continue
         lines.append([
@@ -208,7 +227,7 @@ def distances(talks: Sequence[Talk]) -> str:
     """Return FID of samples and reconstructions, of one model and of dedicated ones."""
     lines = []
     for talk, kind, split, beta in itertools.product(talks, KINDS, ("test", "train"), THREE):
-        found = _distances(talk, beta, kind, split)
+        found = distances_at(talk, beta, kind, split)
         if found["apart"] is None:
             continue
         lines.append([
@@ -257,7 +276,7 @@ def alignment(talks: Sequence[Talk]) -> str:
     for talk, part in itertools.product(talks, sides):
         for side, title in sides[part].items():
             columns = [
-                _steps(talk, part, f"{side}_{column}")
+                aligned_steps(talk, part, f"{side}_{column}")
                 for column in ("correlation", "misalignment", "cka", "w1")
             ]
             for step in columns[0]:
