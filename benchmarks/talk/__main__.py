@@ -17,9 +17,13 @@ from benchmarks import report
 from benchmarks.record import TOP, is_done
 from benchmarks.runs import arguments, make
 from benchmarks.talk import pictures, tables
+from benchmarks.talk.codes import standardised
+from benchmarks.talk.pictures import smoothness
 from benchmarks.talk.runs import COMMAND, TALKS, align
 from multibeta.callbacks import shown
 from multibeta.files import replacing
+
+MEASURES = {"aligned": align, "smooth": smoothness, "standardised": standardised}
 
 
 def main() -> None:
@@ -37,10 +41,9 @@ def main() -> None:
         talk.prepare(given.root)
         for seed in talk.seeds:
             make(talk.runs(seed, given.root), COMMAND, given.root, given.jobs, talk.results)
-            if not is_done(talk.result("aligned", seed), talk.results):
-                align(talk, seed, given.root, given.jobs)
-            if not is_done(talk.result("smooth", seed), talk.results):
-                pictures.smoothness(talk, seed, given.root, given.jobs)
+            for name, measure in MEASURES.items():
+                if not is_done(talk.result(name, seed), talk.results):
+                    measure(talk, seed, given.root, given.jobs)
         pictures.draw(talk, given.root, given.jobs)
     if given.quick:
         text = (TOP / "docs" / "talk.md").read_text()

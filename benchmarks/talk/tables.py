@@ -268,6 +268,42 @@ def distances_of_one(talks: Sequence[Talk]) -> str:
     return table(["data", "features", "β", "active units", *KINDS.values()], lines)
 
 
+def standardised(talks: Sequence[Talk]) -> str:
+    """Return the samples with shifted and scaled latents beside those from N(0, I)."""
+    lines = []
+    for talk, beta in itertools.product(talks, THREE):
+        found = _of_seeds(talk, "standardised")
+        if not found:
+            continue
+        of = {
+            side: [
+                next(row for row in result["rows"] if (row["side"], row["beta"]) == (side, beta))
+                for result in found
+            ]
+            for side in ("dedicated", "one")
+        }
+        nats, fid = (
+            {side: spread(row[name] for row in rows) for side, rows in of.items()}
+            for name in ("nats", "fid")
+        )
+        before = distances_at(talk, beta, "fid_prior")
+        apart = difference(fid["one"], fid["dedicated"])
+        lines.append([
+            TITLES[talk.name], f"{beta:g}", *(number(nats[side]) for side in of),
+            *(f"{number(before[side])} → {number(fid[side])}" for side in of),
+            number(apart, signed=True), verdict(apart),
+        ])  # fmt: skip
+    titles = [
+        "data",
+        "β",
+        "nats, dedicated",
+        "nats, one model",
+        "FID, dedicated",
+        "FID, one model",
+    ]
+    return table([*titles, "one − dedicated", "one ≤ dedicated"], lines)
+
+
 def alignment(talks: Sequence[Talk]) -> str:
     """Return how the latents of neighbouring β's go together."""
     lines = []
@@ -395,8 +431,8 @@ def blocks(talks: Iterable[Talk]) -> dict[str, Callable[[], str]]:
     """Return the functions that make the page's tables and links to pictures, by name."""
     given = list(talks)
     tables = (
-        claims, objectives, distances, distances_of_one, alignment, speed, models, measured,
-        falling,
+        claims, objectives, distances, distances_of_one, standardised, alignment, speed, models,
+        measured, falling,
     )  # fmt: skip
     links = {f"talk_picture_{what}": partial(picture, given, what) for what in PICTURES}
     return {f"talk_{make.__name__}": partial(make, given) for make in tables} | links
