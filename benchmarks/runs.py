@@ -28,7 +28,8 @@ from multibeta.cli import main
 from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.film import FiLM, Gate
-from multibeta.model import MultiBetaVAE, images_of
+from multibeta.model import MultiBetaVAE
+from multibeta.vae import images_of
 
 __all__ = [
     "GRID",

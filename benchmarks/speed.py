@@ -34,8 +34,9 @@ from benchmarks.record import is_done, save
 from multibeta.betas import parse_betas
 from multibeta.cli import main as command_line
 from multibeta.data import BinarizedMNIST
-from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+from multibeta.model import MultiBetaVAE, evaluation_noise
 from multibeta.networks import MLP, Conv, Network, ResNet
+from multibeta.vae import images_of
 
 COMMAND = "python -m benchmarks.speed DATA_ROOT"
 CASES: dict[str, tuple[Network, tuple[int, int, int], int]] = {

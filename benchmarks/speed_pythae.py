@@ -40,7 +40,7 @@ from benchmarks.speed import (
     pictures,
     rates,
 )
-from multibeta.model import images_of
+from multibeta.vae import images_of
 
 COMMAND = "python -m benchmarks.speed_pythae DATA_ROOT"
 

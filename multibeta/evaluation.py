@@ -30,9 +30,9 @@ from multibeta.data import Batches, ImageData
 from multibeta.files import replacing
 from multibeta.likelihoods import Gaussian
 from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
-from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+from multibeta.model import MultiBetaVAE, evaluation_noise
 from multibeta.options import nearest
-from multibeta.vae import BetaVAE
+from multibeta.vae import BetaVAE, images_of
 
 __all__ = ["Metrics", "Split", "batches_of", "draw_strip", "examples_of", "metrics_of", "sweep"]
 

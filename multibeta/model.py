@@ -22,9 +22,9 @@ from multibeta.metrics.rate_distortion import RateDistortion
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective, Terms
 from multibeta.specs import build, describe
-from multibeta.vae import BetaVAE, ELBOTerms, elbo_terms_of, posterior_of
+from multibeta.vae import BetaVAE, ELBOTerms, elbo_terms_of, images_of, posterior_of
 
-__all__ = ["MultiBetaVAE", "evaluation_noise", "images_of"]
+__all__ = ["MultiBetaVAE", "evaluation_noise"]
 
 FORMAT = 3
 """Version of a checkpoint: of what it holds and of what its weights mean."""
@@ -573,20 +573,6 @@ class MultiBetaVAE(LightningModule):
             f"{what} at step {self.global_step}, beta={beta:g}; checkpoints stay as they were: "
             "try a lower model.lr or trainer.gradient_clip_val"
         )
-
-
-def images_of(batch: Any) -> Tensor:
-    """Return the pictures of a batch as floating point.
-
-    Args:
-        batch: Pictures (B, C, H, W), or a tuple or list whose first entry they are; uint8 holds
-            intensities 0 to 255.
-
-    Returns:
-        x: (B, C, H, W); uint8 becomes torch's default floating point type, in [0, 1].
-    """
-    x = batch[0] if isinstance(batch, tuple | list) else batch
-    return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
 
 
 def evaluation_noise(

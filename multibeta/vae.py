@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch.distributions import Distribution, Independent, Normal
 from multibeta.divergences import kl_standard_normal
 from multibeta.likelihoods import Likelihood, at_least_float32
 
-__all__ = ["BetaVAE", "ELBOTerms", "elbo_terms_of", "posterior_of"]
+__all__ = ["BetaVAE", "ELBOTerms", "elbo_terms_of", "images_of", "posterior_of"]
 
 # Its exponential and the square of that are float32 above 0.
 _LEAST_LOG_VARIANCE = -30.0
@@ -146,6 +147,40 @@ class BetaVAE(nn.Module):
         z[:, :, dim] = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
         return self._decode_paths(z)
 
+    @torch.no_grad()
+    def standardised(self, batches: Iterable[Any]) -> BetaVAE:
+        r"""Return this VAE with each latent shifted and scaled as its codes for pictures ask.
+
+        .. math::
+            z_j' = \frac{z_j - m_j}{\sqrt{V_j}}, \qquad m_j = E[μ_j(x)], \quad
+            V_j = \mathrm{Var}[μ_j(x)] + E[σ_j^2(x)]
+
+        with q(z|x) = N(μ, σ²). Each latent's aggregated posterior then has mean 0 and variance 1.
+        The decoder undoes it, so that D and reconstructions are the same; R falls, on these
+        pictures, by :math:`\mathrm{KL}(\mathcal N(m, \mathrm{diag} V) ‖ \mathcal N(0, I))`, and
+        samples from N(0, I) lie where codes do. At low β, where rate costs next to nothing, codes
+        are wider than N(0, I).
+
+        Args:
+            batches: Pictures, those of the training set: batches of (B, C, H, W), or tuples or
+                lists that begin with them.
+
+        Returns:
+            A VAE that shares its networks with this one.
+
+        Raises:
+            ValueError: If there are no pictures.
+        """
+        weight = next(self.parameters())
+        posteriors = [self.encode(images_of(batch).to(weight)) for batch in batches]
+        if not posteriors:
+            raise ValueError("there are no pictures to standardise by; give batches of some")
+        mean, variance = (
+            torch.cat([getattr(q, name) for q in posteriors]) for name in ("mean", "variance")
+        )
+        std = (mean.var(0, correction=0) + variance.mean(0)).sqrt()
+        return _Standardised(self, mean.mean(0), std).eval()
+
     def _decode_paths(self, z: Tensor) -> Tensor:
         """Decode z (B, steps, Z) into pictures (B, steps, C, H, W)."""
         return self.decode(z.flatten(0, 1)).mean.unflatten(0, z.shape[:2])
@@ -153,6 +188,28 @@ class BetaVAE(nn.Module):
     def extra_repr(self) -> str:
         """Show β."""
         return f"beta={self.beta:g}, latent_dim={self.latent_dim}"
+
+
+class _Standardised(BetaVAE):
+    """A VAE whose latents are shifted and scaled: z' = (z − mean) / std."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, vae: BetaVAE, mean: Tensor, std: Tensor) -> None:
+        super().__init__(vae.encoder, vae.decoder, vae.likelihood, vae.latent_dim, vae.beta)
+        if isinstance(vae, _Standardised):
+            mean, std = vae.mean + vae.std * mean, vae.std * std
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def encode(self, x: Tensor) -> Independent:
+        q = super().encode(x)
+        normal = Normal((q.mean - self.mean) / self.std, q.stddev / self.std, validate_args=False)
+        return Independent(normal, 1, validate_args=False)
+
+    def decode(self, z: Tensor) -> Distribution:
+        return super().decode(self.mean + self.std * z)
 
 
 def posterior_of(parameters: Tensor, beta: Tensor) -> Independent:
@@ -199,3 +256,17 @@ def elbo_terms_of(
         noise = torch.randn_like(posterior.mean)
     z = posterior.mean + posterior.stddev * noise
     return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior), posterior, z)
+
+
+def images_of(batch: Any) -> Tensor:
+    """Return the pictures of a batch as floating point.
+
+    Args:
+        batch: Pictures (B, C, H, W), or a tuple or list whose first entry they are; uint8 holds
+            intensities 0 to 255.
+
+    Returns:
+        x: (B, C, H, W); uint8 becomes torch's default floating point type, in [0, 1].
+    """
+    x = batch[0] if isinstance(batch, tuple | list) else batch
+    return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x

@@ -1,14 +1,11 @@
 import math
 
 import pytest
-import torch
-from torch.distributions import Normal, kl_divergence
 
 import multibeta
 from benchmarks import sigma, third_axis
 from benchmarks.gap import bd_rate_of, difference, spread
 from benchmarks.runs import falls, self_regret
-from benchmarks.talk.codes import gaussian_of
 from benchmarks.talk.runs import TALKS
 from benchmarks.talk.tables import verdict
 from multibeta.curve import Curve
@@ -49,16 +46,6 @@ def test_spread():
     assert spread([]) is None
     assert spread([2.0]) == {"mean": 2.0, "se": None, "values": [2.0]}
     assert spread([1.0, 3.0])["se"] == pytest.approx(1.0)
-
-
-def test_what_standardising_latents_saves():
-    torch.manual_seed(0)
-    mean, std = 1 + 3 * torch.randn(500, 4), torch.rand(500, 4) + 0.1
-    standard = Normal(torch.zeros(4), torch.ones(4))
-    codes = gaussian_of([Normal(mean[:200], std[:200]), Normal(mean[200:], std[200:])]).base_dist
-    after = Normal((mean - codes.mean) / codes.stddev, std / codes.stddev)
-    rates = [kl_divergence(q, standard).mean(0) for q in (Normal(mean, std), after)]
-    torch.testing.assert_close(rates[0] - rates[1], kl_divergence(codes, standard))
 
 
 def water_filled(betas=16):

@@ -3,12 +3,13 @@ import warnings
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, Normal, kl_divergence
 
 from multibeta.likelihoods import Bernoulli, Gaussian, LearnedGaussian
-from multibeta.model import MultiBetaVAE, evaluation_noise, images_of
+from multibeta.model import MultiBetaVAE, evaluation_noise
 from multibeta.networks import MLP, Conv, Linear, ResNet
 from multibeta.objectives import IWAE
+from multibeta.vae import images_of
 from tests.test_networks import OWN
 
 NETWORKS = {
@@ -212,6 +213,38 @@ def test_outside_the_trained_range():
     with pytest.raises(ValueError, match=message):
         model.at_beta(20)
     assert model.at_beta(20, extrapolate=True).beta == 20
+
+
+@torch.no_grad()
+def test_standardised_latents_have_mean_0_and_variance_1_and_the_same_distortion():
+    vae = make().at_beta(0.01)
+    torch.nn.init.normal_(vae.encoder[-1].bias)
+    x, noise = torch.rand(60, *SHAPE), torch.randn(60, 4)
+    after = vae.standardised([x[:20], (x[20:], None)])
+    q, r = vae.encode(x), after.encode(x)
+    mean = q.mean.mean(0)
+    variance = q.mean.var(0, correction=0) + q.variance.mean(0)
+    torch.testing.assert_close(r.mean.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        r.mean.var(0, correction=0) + r.variance.mean(0), torch.ones(4), atol=1e-4, rtol=0
+    )
+    before, now = vae.elbo_terms(x, noise), after.elbo_terms(x, noise)
+    torch.testing.assert_close(now.distortion_nats, before.distortion_nats)
+    saved = kl_divergence(Normal(mean, variance.sqrt()), Normal(0.0, 1.0)).sum()
+    assert saved > 0.1
+    torch.testing.assert_close(before.rate_nats.mean() - now.rate_nats.mean(), saved)
+    torch.testing.assert_close(after.reconstruct(x), vae.reconstruct(x))
+    assert after.sample(3).shape == (3, *SHAPE)
+
+
+@torch.no_grad()
+def test_standardising_twice_is_standardising_by_the_second_pictures():
+    vae, x, other = make().at_beta(0.01), torch.rand(20, *SHAPE), torch.rand(30, *SHAPE)
+    twice, once = vae.standardised([x]).standardised([other]), vae.standardised([other])
+    torch.testing.assert_close(twice.encode(x).mean, once.encode(x).mean)
+    torch.testing.assert_close(twice.reconstruct(x), vae.reconstruct(x))
+    with pytest.raises(ValueError, match="no pictures"):
+        vae.standardised([])
 
 
 def test_methods_of_the_plain_vae():

@@ -22,9 +22,8 @@ from multibeta import plots
 from multibeta.checkpoints import load_data
 from multibeta.evaluation import examples_of
 from multibeta.files import replacing
-from multibeta.model import images_of
 from multibeta.priors import fit_gmm
-from multibeta.vae import BetaVAE
+from multibeta.vae import BetaVAE, images_of
 
 __all__ = ["draw", "smoothness", "vaes"]
 

@@ -174,11 +174,18 @@ def _claims(talk: Talk) -> list[tuple[str, str, str]]:
                    for beta, (a, b) in changes.items()) or "–",
          _together({b: verdict(difference(*of)) for b, of in changes.items()}))
     )  # fmt: skip
-    for kind, title in KINDS.items():
-        of_kind = {beta: distances_at(talk, beta, kind)["apart"] for beta in THREE}
+    apart_of = {
+        title: {beta: distances_at(talk, beta, kind)["apart"] for beta in THREE}
+        for kind, title in KINDS.items()
+    }
+    after = {beta: _standardised(talk, beta, "fid_prior") for beta in THREE}
+    apart_of["samples from N(0, I), the latents of all models standardised,"] = {
+        beta: difference(of["one"], of["dedicated"]) for beta, of in after.items()
+    }
+    for title, of_beta in apart_of.items():
         found.append(
-            (f"FID of {title} is at most the dedicated models'", _each(of_kind, "{}"),
-             _together({b: verdict(of) for b, of in of_kind.items()}))
+            (f"FID of {title} is at most the dedicated models'", _each(of_beta, "{}"),
+             _together({b: verdict(of) for b, of in of_beta.items()}))
         )  # fmt: skip
     return found
 
@@ -269,39 +276,32 @@ def distances_of_one(talks: Sequence[Talk]) -> str:
 
 
 def standardised(talks: Sequence[Talk]) -> str:
-    """Return the samples with shifted and scaled latents beside those from N(0, I)."""
+    """Return rate and FID of samples from N(0, I), before and after standardising the latents."""
     lines = []
     for talk, beta in itertools.product(talks, THREE):
-        found = _of_seeds(talk, "standardised")
-        if not found:
+        rate, fid = (_standardised(talk, beta, name) for name in ("rate_nats", "fid_prior"))
+        if rate["one"] is None:
             continue
-        of = {
-            side: [
-                next(row for row in result["rows"] if (row["side"], row["beta"]) == (side, beta))
-                for result in found
-            ]
-            for side in ("dedicated", "one")
-        }
-        nats, fid = (
-            {side: spread(row[name] for row in rows) for side, rows in of.items()}
-            for name in ("nats", "fid")
-        )
-        before = distances_at(talk, beta, "fid_prior")
         apart = difference(fid["one"], fid["dedicated"])
         lines.append([
-            TITLES[talk.name], f"{beta:g}", *(number(nats[side]) for side in of),
-            *(f"{number(before[side])} → {number(fid[side])}" for side in of),
+            TITLES[talk.name], f"{beta:g}",
+            *(f"{number(of[f'{side} before'])} → {number(of[side])}"
+              for of in (rate, fid) for side in ("dedicated", "one")),
             number(apart, signed=True), verdict(apart),
         ])  # fmt: skip
-    titles = [
-        "data",
-        "β",
-        "nats, dedicated",
-        "nats, one model",
-        "FID, dedicated",
-        "FID, one model",
-    ]
-    return table([*titles, "one − dedicated", "one ≤ dedicated"], lines)
+    titles = ["data", "β", "R, dedicated", "R, one model", "FID, dedicated", "FID, one model"]
+    return table([*titles, "one − dedicated, after", "one ≤ dedicated"], lines)
+
+
+def _standardised(talk: Talk, beta: float, name: str) -> dict[str, dict[str, Any] | None]:
+    """Return a measure after standardising, and before it, of both sides."""
+    results = _of_seeds(talk, "standardised")
+    rows = [row for result in results for row in result["rows"] if row["beta"] == beta]
+    return {
+        f"{side}{when}": spread(row[of][name] for row in rows if row["side"] == side)
+        for side in ("one", "dedicated")
+        for when, of in ((" before", "plain"), ("", "standardised"))
+    }
 
 
 def alignment(talks: Sequence[Talk]) -> str:
