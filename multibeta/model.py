@@ -598,7 +598,8 @@ def evaluation_noise(
     generator = torch.Generator()
     if samples is None:
         return torch.randn(n, latent_dim, generator=generator.manual_seed(place))
-    return torch.randn(samples, n, latent_dim, generator=generator.manual_seed(place + 2**32))
+    # Of a seed, a generator on the CPU reads 32 bits.
+    return torch.randn(samples, n, latent_dim, generator=generator.manual_seed(place + 2**30))
 
 
 def _datamodule(trainer: Trainer | None) -> Any:

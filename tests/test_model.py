@@ -344,6 +344,11 @@ def test_evaluation_noise_depends_on_the_place_alone():
     assert not torch.equal(evaluation_noise([], 3, 5, 2), evaluation_noise([], 4, 5, 2))
 
 
+def test_further_noise_is_other_noise():
+    noise, further = evaluation_noise([], 3, 512, 2), evaluation_noise([], 3, 512, 2, samples=4)
+    assert not (further == noise).any()
+
+
 # PyTorch's compiler looks at the .grad of whatever it meets, and warns itself; some versions of
 # it use parts of PyTorch that are deprecated.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

@@ -27,7 +27,9 @@ from multibeta.vae import BetaVAE
 __all__ = ["FID", "Real", "to_8_bits"]
 
 _BATCH = 100
-_SEED = 2**40  # far from the seeds of the posterior's noise, which are numbers of batches
+# Far from the seeds of the posterior's noise, which are numbers of batches and these plus 2**30,
+# and within the 32 bits that a generator on the CPU reads.
+_SEED = 2**31
 _STREAMS = ("prior", "gmm", "reconstruction")
 
 
@@ -232,7 +234,7 @@ class FID(Codes):
             if self.decoder == "mean":
                 x = p.mean
             else:
-                with _seeded(_SEED + (_STREAMS.index(stream) << 32) + place, weight.device):
+                with _seeded(_SEED + (_STREAMS.index(stream) + 1) * 2**28 + place, weight.device):
                     x = p.sample()
             found.update(_extracted(extractor, to_8_bits(x)), place)
         return found.compute()
