@@ -41,6 +41,7 @@ def main() -> None:
         talk.prepare(given.root)
         for seed in talk.seeds:
             make(talk.runs(seed, given.root), COMMAND, given.root, given.jobs, talk.results)
+        for seed in talk.seeds:
             for name, measure in MEASURES.items():
                 if not is_done(talk.result(name, seed), talk.results):
                     measure(talk, seed, given.root, given.jobs)

@@ -150,6 +150,9 @@ TALKS = {
 def align(talk: Talk, seed: int, root: str, jobs: int) -> None:
     """Measure how the latents of neighbouring β's go together, of one model and of dedicated ones.
 
+    The dedicated ones are those of the seed, and, where there are several seeds, of one seed for
+    one β and of the next for the next.
+
     Args:
         talk: The data set.
         seed: Of the models.
@@ -161,8 +164,15 @@ def align(talk: Talk, seed: int, root: str, jobs: int) -> None:
     one, *others = [multibeta.load(folder) for folder in folders]
     data = load_data(folders[0], {"root": root})
     near = multibeta.sweep(one, data, talk.betas, metrics="alignment", against=others)
-    far = multibeta.sweep(one, data, THREE, metrics="alignment", against=others)
     if seed == talk.seeds[0]:
         near.draw_pictures(talk.pictures / talk.name)
+    far = multibeta.sweep(one, data, THREE, metrics="alignment", against=others)
     result = {"about": near.about, "near": near.as_dict()["rows"], "far": far.as_dict()["rows"]}
+    if len(talk.seeds) > 1:
+        first = talk.seeds.index(seed)
+        seeds = [talk.seeds[(first + i) % len(talk.seeds)] for i in range(len(THREE))]
+        runs = [talk.run(beta, of, root) for beta, of in zip(THREE, seeds, strict=True)]
+        strangers = [multibeta.load(folder) for folder in fitted(runs, root, jobs)]
+        found = multibeta.sweep(one, data, THREE, metrics="alignment", against=strangers)
+        result["strangers"] = found.as_dict()["rows"]
     save(talk.result("aligned", seed), COMMAND, result, talk.results)

@@ -108,12 +108,13 @@ def aligned_steps(talk: Talk, part: str, column: str) -> dict[tuple[float, float
 
     Args:
         talk: The data set.
-        part: "near", a factor √10 apart, or "far", a factor 10.
+        part: "near", a factor √10 apart, "far", a factor 10, or "strangers", this with dedicated
+            models of different seeds.
         column: Such as "next_correlation" or, of dedicated models, "against_next_correlation".
     """
     found: dict[tuple[float, float], list[float]] = {}
     for result in _of_seeds(talk, "aligned"):
-        for row, after in itertools.pairwise(result[part]):
+        for row, after in itertools.pairwise(result.get(part, ())):
             if row[column] is not None:
                 found.setdefault((row["beta"], after["beta"]), []).append(row[column])
     return {step: of for step, values in found.items() if (of := spread(values))}
@@ -139,8 +140,8 @@ def _claims(talk: Talk) -> list[tuple[str, str, str]]:
          _each(of_j, "{} %"), _together({b: verdict(of, 0.5) for b, of in of_j.items()}))
     ]  # fmt: skip
     one, dedicated = (
-        {step[0]: of for step, of in aligned_steps(talk, "far", f"{side}_correlation").items()}
-        for side in ("next", "against_next")
+        {step[0]: of for step, of in aligned_steps(talk, part, f"{side}_correlation").items()}
+        for part, side in (("far", "next"), ("strangers", "against_next"))
     )
     near = aligned_steps(talk, "near", "next_correlation")
     worst = min(near.items(), key=lambda item: item[1]["mean"]) if near else None
@@ -154,8 +155,8 @@ def _claims(talk: Talk) -> list[tuple[str, str, str]]:
     )  # fmt: skip
     apart = {b: difference(dedicated[b], of) for b, of in one.items() if b in dedicated}
     found.append(
-        ("those of separate models do not: correlation at the next β, a factor 10 away, at least "
-         ".5 below the one model's",
+        ("those of separate models, of different seeds, do not: correlation at the next β, a "
+         "factor 10 away, at least .5 below the one model's",
          "; ".join(f"{number(dedicated[b])} against {number(one[b])} from β = {b:g}"
                    for b in apart) or "–",
          _together({b: verdict(of, -0.5) for b, of in apart.items()}))
@@ -308,7 +309,11 @@ def alignment(talks: Sequence[Talk]) -> str:
     """Return how the latents of neighbouring β's go together."""
     lines = []
     # There are dedicated models at the β's that are far apart alone.
-    sides = {"near": {"next": "one"}, "far": {"next": "one", "against_next": "dedicated"}}
+    sides = {
+        "near": {"next": "one"},
+        "far": {"next": "one", "against_next": "dedicated, of the same seed"},
+        "strangers": {"against_next": "dedicated, of different seeds"},
+    }
     for talk, part in itertools.product(talks, sides):
         for side, title in sides[part].items():
             columns = [
