@@ -23,13 +23,8 @@ __all__ = ["standardised"]
 def standardised(talk: Talk, seed: int, root: str, jobs: int) -> None:
     """Measure the test set's rate, and FID of samples, with latents standardised and without.
 
-    They are standardised by the training set (:meth:`multibeta.BetaVAE.standardised`).
-
-    Args:
-        talk: The data set.
-        seed: Of the models.
-        root: The data's folder.
-        jobs: Runs at a time, where a model is not on this machine.
+    They are standardised by the training set (:meth:`multibeta.BetaVAE.standardised`). The
+    arguments are those of :func:`benchmarks.talk.runs.align`.
     """
     data, sides = vaes(talk, seed, root, jobs)
     extractor = extractor_of(talk.extractor(root), None)
