@@ -158,8 +158,8 @@ class BetaVAE(nn.Module):
         with q(z|x) = N(μ, σ²). Each latent's aggregated posterior then has mean 0 and variance 1.
         The decoder undoes it, so that D and reconstructions are the same; R falls, on these
         pictures, by :math:`\mathrm{KL}(\mathcal N(m, \mathrm{diag} V) ‖ \mathcal N(0, I))`, and
-        samples from N(0, I) lie where codes do. At low β, where rate costs next to nothing, codes
-        are wider than N(0, I).
+        samples from N(0, I) lie where codes do. Where β is low, rate costs next to nothing, and a
+        training can leave codes much wider than N(0, I).
 
         Args:
             batches: Pictures, those of the training set: batches of (B, C, H, W), or tuples or
