@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.record import RESULTS
+from benchmarks.talk.runs import TALKS, THREE
+from benchmarks.talk.tables import aligned_steps, distances_at, objectives_at
 from multibeta.cli import main
 from multibeta.curve import Curve
 from tests.helpers import newest
@@ -198,6 +200,37 @@ def test_results_of_what_metrics_cost():
     for of_metric in found["metrics"].values():
         assert of_metric["power_of_betas"] < 1.3
         assert of_metric["power_of_examples"] < 1.3
+
+
+@pytest.mark.parametrize("beta", THREE)
+def test_one_model_of_faces_is_as_good_as_dedicated_ones(beta):
+    assert objectives_at(TALKS["celeba"], beta)["per_cent"]["mean"] <= 0.5
+
+
+@pytest.mark.parametrize("kind", ["fid_prior", "fid_gmm", "fid_reconstruction"])
+@pytest.mark.parametrize("beta", THREE)
+def test_faces_of_one_model_are_as_near_to_real_ones(beta, kind):
+    found = distances_at(TALKS["celeba"], beta, kind)
+    assert found["one"]["mean"] <= found["dedicated"]["mean"]
+
+
+@pytest.mark.parametrize("name", TALKS)
+def test_latents_keep_their_meaning_and_those_of_dedicated_models_do_not(name):
+    near = aligned_steps(TALKS[name], "near", "next_correlation")
+    assert len(near) == 6
+    assert all(of["mean"] >= 0.95 for of in near.values())
+    one = aligned_steps(TALKS[name], "far", "next_correlation")
+    dedicated = aligned_steps(TALKS[name], "strangers", "against_next_correlation")
+    assert len(dedicated) == 2
+    assert all(of["mean"] <= one[step]["mean"] - 0.5 for step, of in dedicated.items())
+
+
+@pytest.mark.parametrize("name", TALKS)
+def test_the_talk_hardly_waits_for_data(name):
+    talk = TALKS[name]
+    for run in (run for seed in talk.seeds for run in talk.runs(seed)):
+        training = result(run.name)["training"]
+        assert training["seconds_waiting_for_data"] < 0.05 * training["seconds"]
 
 
 def test_results_of_folding():
