@@ -35,6 +35,7 @@ __all__ = [
     "GRID",
     "ON_GPU",
     "Run",
+    "are_fitted",
     "arguments",
     "curve_of",
     "falls",
@@ -125,6 +126,15 @@ def fitted(runs: Iterable[Run], root: str, jobs: int) -> list[Path]:
     runs = list(runs)
     _each(partial(_fit, root=root), [run for run in runs if not _folder(run)], jobs)
     return [folder for run in runs if (folder := _folder(run))]
+
+
+def are_fitted(runs: Iterable[Run]) -> bool:
+    """Return whether all runs were fitted on this machine, as they are now.
+
+    Args:
+        runs: What to look for.
+    """
+    return all(map(_fit_of, runs))
 
 
 def _each(do: Callable[[Run], Any], runs: Sequence[Run], jobs: int) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from benchmarks import report
 from benchmarks.record import TOP, is_done
-from benchmarks.runs import arguments, make
+from benchmarks.runs import arguments, is_there, make
 from benchmarks.talk import pictures, tables
 from benchmarks.talk.codes import standardised
 from benchmarks.talk.pictures import smoothness
@@ -38,7 +38,10 @@ def main() -> None:
     for talk in talks:
         talk.results.mkdir(parents=True, exist_ok=True)
         (talk.pictures / talk.name).mkdir(parents=True, exist_ok=True)
-        talk.prepare(given.root)
+        names = [run.name for seed in talk.seeds for run in talk.runs(seed)]
+        names += [talk.result(measure, seed) for measure in MEASURES for seed in talk.seeds]
+        if not all(is_there(name, talk.results) for name in names):
+            talk.prepare(given.root)
         for seed in talk.seeds:
             make(talk.runs(seed, given.root), COMMAND, given.root, given.jobs, talk.results)
         for seed in talk.seeds:

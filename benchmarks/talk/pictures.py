@@ -16,7 +16,7 @@ from torch import Tensor
 
 import multibeta
 from benchmarks.record import save
-from benchmarks.runs import curve_of, fitted, is_there
+from benchmarks.runs import are_fitted, curve_of, fitted, is_there
 from benchmarks.talk.runs import COMMAND, THREE, Talk
 from multibeta import plots
 from multibeta.checkpoints import load_data
@@ -83,13 +83,20 @@ def smoothness(talk: Talk, seed: int, root: str, jobs: int) -> None:
 def draw(talk: Talk, root: str, jobs: int) -> None:
     """Draw the pictures of the first seed: curve, strip, samples and traversals.
 
+    The curve is from the results; the others need the models, and are left as they are without.
+
     Args:
         talk: The data set.
         root: The data's folder.
-        jobs: Runs at a time, where a model is not on this machine.
+        jobs: Runs at a time.
     """
     seed = talk.seeds[0]
     draw_curve(talk)
+    if not are_fitted(talk.runs(seed, root)):
+        print(
+            f"{talk.name}: the models are not on this machine, and its pictures stay as they are"
+        )
+        return
     posteriors = talk.pictures / talk.name / "alignment.png"  # drawn by align
     if posteriors.is_file() and posteriors != talk.picture("alignment"):
         shutil.copyfile(posteriors, talk.picture("alignment"))
