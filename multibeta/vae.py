@@ -149,7 +149,7 @@ class BetaVAE(nn.Module):
 
     @torch.no_grad()
     def standardised(self, batches: Iterable[Any]) -> BetaVAE:
-        r"""Return this VAE with each latent shifted and scaled as its codes for pictures ask.
+        r"""Return this VAE with each latent shifted and scaled by the moments of its codes.
 
         .. math::
             z_j' = \frac{z_j - m_j}{\sqrt{V_j}}, \qquad m_j = E[μ_j(x)], \quad
@@ -170,6 +170,9 @@ class BetaVAE(nn.Module):
 
         Raises:
             ValueError: If there are no pictures.
+
+        References:
+            Hoffman & Johnson 2016, "ELBO surgery" (the aggregated posterior).
         """
         weight = next(self.parameters())
         posteriors = [self.encode(images_of(batch).to(weight)) for batch in batches]
