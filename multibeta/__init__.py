@@ -6,25 +6,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multibeta.betas import BetaRange, parse_betas
+    from multibeta.betas import BetaRange, Draws, parse_betas
     from multibeta.checkpoints import load
     from multibeta.curve import Curve
     from multibeta.evaluation import sweep
-    from multibeta.model import MultiBetaVAE
+    from multibeta.module import MultiBetaModule
+    from multibeta.multibeta_vae import MultiBetaVAE, wrap
     from multibeta.vae import BetaVAE
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-__all__ = ["BetaRange", "BetaVAE", "Curve", "MultiBetaVAE", "load", "parse_betas", "sweep"]
+__all__ = [
+    "BetaRange",
+    "BetaVAE",
+    "Curve",
+    "Draws",
+    "MultiBetaModule",
+    "MultiBetaVAE",
+    "load",
+    "parse_betas",
+    "sweep",
+    "wrap",
+]
 
 _HOME = {
     "BetaRange": "betas",
     "BetaVAE": "vae",
     "Curve": "curve",
-    "MultiBetaVAE": "model",
+    "Draws": "betas",
+    "MultiBetaModule": "module",
+    "MultiBetaVAE": "multibeta_vae",
     "load": "checkpoints",
     "parse_betas": "betas",
     "sweep": "evaluation",
+    "wrap": "multibeta_vae",
 }
 
 

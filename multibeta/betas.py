@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["BetaRange", "parse_betas", "parse_weight"]
+__all__ = ["BetaRange", "Draws", "parse_betas", "parse_weight"]
 
 _ALLOWED = "LOW:HIGH, LOW:HIGH:N or a list such as 0.1,1,4, with finite numbers above 0"
 
@@ -159,6 +160,16 @@ class BetaRange:
         """The geometric mean of low and high."""
         return float(f"{math.sqrt(self.low * self.high):.12g}")
 
+    @property
+    def unit(self) -> float:
+        """What β is large or small beside: two thirds up the range in log β; 1 for one β.
+
+        It is 1 for 0.01:10, and moves with the range: D and β in other units are the same to it.
+        """
+        if self.is_one:
+            return 1.0
+        return float(f"{self.low ** (1 / 3) * self.high ** (2 / 3):.12g}")
+
     def grid(self, n: int) -> tuple[float, ...]:
         """Return n log-spaced β from low to high, ends included and exact."""
         if n < 1:
@@ -173,6 +184,129 @@ class BetaRange:
     def __str__(self) -> str:
         """Write the range as it is parsed."""
         return f"{self.low:g}:{self.high:g}"
+
+
+@dataclass(frozen=True)
+class Draws:
+    r"""What a training draws for a batch, and how it weighs it.
+
+    .. math:: \frac1d \, \mathrm{mean}_b \, \frac{(D_b + β_b R_b) / u}{(1 + β_b / u)^a}
+
+    with d the number of values in x, u the :attr:`BetaRange.unit` and a the ``balance``. Neither
+    factor moves the optimum at any β: d makes one clipping threshold fit every data set, a shares
+    the capacity over the range, and u makes it the same for D in other units. With further ranges
+    their weights are added to β.
+
+    Args:
+        per: ``example`` draws a β for each example of a batch, ``batch`` one for all. An
+            objective that looks at the codes of examples together always has one for all.
+        betas_per_example: How many β's each example of a batch gets, spread over the range, with
+            noise in opposite pairs. What is the same for all β's does its work once for all of
+            them; a model for one β needs no more than 1 and gets 1.
+        ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
+            the range has neighbours on one side only, and is learned worse without it.
+        tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
+            (:meth:`BetaRange.draw`).
+        opening: The fraction of the training in which the range opens, evenly in log β, from its
+            high end down to the whole. A high β can shut latents in one basis of the code only,
+            and chooses it before the low ones, to which any basis will do. 0 trains on the whole
+            range from the start; None is 0.25 for a decoder with convolutions, else 0: fully
+            connected networks learn low β's slowly.
+        balance: The power a of the weight; 0 weighs all β alike.
+
+    Raises:
+        ValueError: If an argument is out of its domain.
+    """
+
+    per: Literal["example", "batch"] = "example"
+    betas_per_example: int = 2
+    ends: float = 0.2
+    tilt: float = 1.5
+    opening: float | None = None
+    balance: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.per not in ("example", "batch"):
+            raise ValueError(f"per={self.per} is unknown; allowed: example, batch")
+        if self.betas_per_example < 1:
+            raise ValueError(
+                f"betas_per_example={self.betas_per_example} is too small; it is at least 1"
+            )
+        if not 0 <= self.ends < 1:
+            raise ValueError(f"ends={self.ends:g} is outside [0, 1)")
+        if not (math.isfinite(self.tilt) and self.tilt > 0):
+            raise ValueError(f"tilt={self.tilt:g} is not a finite number above 0")
+        if self.opening is not None and not 0 <= self.opening <= 1:
+            raise ValueError(f"opening={self.opening:g} is outside [0, 1]")
+        if not math.isfinite(self.balance):
+            raise ValueError(f"balance={self.balance:g} is not a finite number")
+
+    def draw(
+        self,
+        ranges: Mapping[str, BetaRange],
+        n: int,
+        progress: float = 1.0,
+        together: bool = False,
+        device: torch.device | str | None = None,
+    ) -> dict[str, Tensor]:
+        """Draw β, and the other weights that are ranges, for a batch of n examples.
+
+        Args:
+            ranges: Name → range; β's is ``beta``.
+            n: Examples in the batch.
+            progress: The fraction of the training that is done.
+            together: Whether all examples share their β's.
+            device: Where to draw.
+
+        Returns:
+            Name → (kn,), the batch k times, k = ``betas_per_example``.
+        """
+        together = together or self.per == "batch"
+        opened = ranges["beta"].opened(progress / self.opening if self.opening else 1.0)
+        found = {
+            name: of.draw(
+                1 if together else n,
+                self.betas_per_example,
+                ends=self.ends,
+                tilt=self.tilt if name == "beta" else 1.0,
+                device=device,
+            )
+            for name, of in {**ranges, "beta": opened}.items()
+        }
+        if together:
+            found = {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
+        return found
+
+    def noise(self, x: Tensor, shape: tuple[int, ...], samples: int = 1) -> Tensor:
+        """Draw the noise of a batch's codes, a row for each of :meth:`draw`'s β's.
+
+        That of an example's β's comes in opposite pairs, ε and −ε, so that what is linear in it
+        leaves the gradient: antithetic sampling.
+
+        Args:
+            x: The batch.
+            shape: That of z.
+            samples: How many samples each row gets; all rows come so many times.
+
+        Returns:
+            (samples · kB, *shape).
+        """
+        times, dtype = self.betas_per_example, x.dtype if x.is_floating_point() else None
+        rows = (times + 1) // 2 * len(x)
+        noise = torch.randn(samples, rows, *shape, dtype=dtype, device=x.device)
+        return torch.cat([noise, -noise], dim=1)[:, : times * len(x)].flatten(0, 1)
+
+    def weigh(self, objective: Tensor, values: Mapping[str, Tensor], unit: float) -> Tensor:
+        """Return the objective of each row with its weight: (kB,).
+
+        Args:
+            objective: D + βR, or what stands in its place: (kB,).
+            values: β and the other weights that are ranges: name → (kB,).
+            unit: u.
+        """
+        weights = 1 + torch.stack(list(values.values())).sum(0) / unit
+        return objective / unit / weights**self.balance
 
 
 def parse_betas(betas: str | float | Iterable[float]) -> tuple[float, ...]:

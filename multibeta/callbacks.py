@@ -6,6 +6,7 @@ import contextlib
 import csv
 import datetime
 import itertools
+import os
 import shutil
 import signal
 import sys
@@ -14,19 +15,23 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
 from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.files import replacing
-from multibeta.model import MONITOR, MultiBetaVAE
+from multibeta.module import MONITOR, MultiBetaModule
+from multibeta.multibeta_vae import MultiBetaVAE
 
 __all__ = [
     "Announce",
+    "AtomicCheckpointIO",
     "Checkpoints",
     "Interrupt",
     "MeasureCurve",
@@ -144,6 +149,17 @@ class Checkpoints(ModelCheckpoint):
             trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and then renames it."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Save the checkpoint."""
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
 class Interrupt(Callback):
     """On Ctrl-C, finishes the step, saves ``last.ckpt`` and says how to go on.
 
@@ -215,7 +231,7 @@ class Announce(Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print model, data and device."""
-        model = cast(MultiBetaVAE, pl_module)
+        model = cast(MultiBetaModule, pl_module).vae
         data = getattr(trainer, "datamodule", None)
         splits = getattr(data, "splits", {})
         sizes = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
@@ -225,7 +241,7 @@ class Announce(Callback):
             f"{'β' if name == 'beta' else name} in {of}" for name, of in model.ranges.items()
         )
         print(
-            f"{type(data).__name__}: {sizes} images of {'×'.join(map(str, model.shape))}"
+            f"{type(data).__name__}: {sizes} examples of {'×'.join(map(str, model.shape))}"
             f"{f' ({note})' if note else ''}; {count:,} parameters, {ranges}, "
             f"on {model.device}",
             file=sys.stderr,
@@ -305,7 +321,7 @@ class MeasureCurve(Callback):
         """Measure, print and write."""
         if not self.enabled or getattr(trainer, "fast_dev_run", False):
             return
-        model = cast(MultiBetaVAE, pl_module)
+        model = cast(MultiBetaModule, pl_module).vae
         data: Any = getattr(trainer, "datamodule", None)
         folder = _folder(trainer)
         curve = sweep(
@@ -348,4 +364,5 @@ def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> No
     split, path = curve.about["split"], folder / "strip.png"
     weights = {**curve.about["weights"], curve.swept: curve[curve.swept]}
     at = {name: weights[name] for name in model.pinned}
-    draw_strip(model, data, curve["beta"], path, at=at, split=split, extrapolate=True)
+    if not draw_strip(model, data, curve["beta"], path, at=at, split=split, extrapolate=True):
+        print(f"no strip.png: x {model.shape} is no picture and no signal", file=sys.stderr)

@@ -9,34 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
-from multibeta.files import replacing
-from multibeta.model import FORMAT, MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build
 
-__all__ = ["AtomicCheckpointIO", "find_checkpoint", "load", "load_data", "read_checkpoint"]
+__all__ = ["find_checkpoint", "load", "load_data", "read_checkpoint"]
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then renames it."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Save the checkpoint."""
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
-
-
-def load(path: str | os.PathLike[str]) -> MultiBetaVAE:
+def load(
+    path: str | os.PathLike[str],
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    **given: Any,
+) -> MultiBetaVAE:
     """Load a trained model from a checkpoint.
 
     Only tensors and plain values are read: no code from the file is executed.
 
     Args:
         path: A checkpoint file, or a run's folder (its last checkpoint).
+        encoder: The encoder of a wrapped model, of the architecture that was trained (the weights
+            are the file's); or its one module with ``encode`` and ``decode``.
+        decoder: Its decoder.
+        given: ``likelihood``, ``distortion``, ``objective`` or ``posterior`` of a wrapped model,
+            where they are code of yours.
 
     Returns:
         The model, on the CPU, in evaluation mode.
@@ -44,7 +42,7 @@ def load(path: str | os.PathLike[str]) -> MultiBetaVAE:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is truncated, not a checkpoint of multibeta, holds more than tensors
-            and plain values, or does not fit the model it describes.
+            and plain values, does not fit the model it describes, or needs the user's modules.
 
     Example:
         >>> model = load("runs/digits/2026-01-31-1")  # doctest: +SKIP
@@ -53,19 +51,26 @@ def load(path: str | os.PathLike[str]) -> MultiBetaVAE:
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
     try:
-        model = MultiBetaVAE(**checkpoint["hyper_parameters"])
+        model = rebuild(checkpoint["multibeta"], str(path), encoder, decoder, **given)
     except TypeError as error:
         raise ValueError(f"{path} describes another model: {error}; fit it anew") from None
     # torch.compile leaves a mark in the names of the weights.
-    weights = {k.replace("_orig_mod.", ""): v for k, v in checkpoint["state_dict"].items()}
+    weights = {
+        k.replace("_orig_mod.", "").removeprefix("vae."): v
+        for k, v in checkpoint["state_dict"].items()
+    }
     own = model.state_dict()
-    wrong = sorted(own.keys() ^ weights.keys()) or [
-        k for k in own if own[k].shape != weights[k].shape
+    wrong = [f"{k} is missing in the file" for k in sorted(own.keys() - weights.keys())]
+    wrong += [f"{k} of the file is unknown" for k in sorted(weights.keys() - own.keys())]
+    wrong += [
+        f"{k} is {tuple(weights[k].shape)} in the file and {tuple(own[k].shape)} in the model"
+        for k in own
+        if k in weights and own[k].shape != weights[k].shape
     ]
     if wrong:
         raise ValueError(
-            f"{path} does not fit the model it describes: {wrong[0]} is missing, unknown or of "
-            f"another shape ({len(wrong)} such); fit it anew"
+            f"{path} does not fit the model: {wrong[0]} ({len(wrong)} such); give the networks "
+            "that were trained, or fit anew"
         )
     model.load_state_dict(weights)
     model.run_seed = checkpoint["multibeta"]["run_seed"]
@@ -74,7 +79,7 @@ def load(path: str | os.PathLike[str]) -> MultiBetaVAE:
 
 def load_data(
     path: str | os.PathLike[str], overrides: dict[str, Any] | None = None
-) -> LightningDataModule:
+) -> Any:
     """Return the data that a checkpoint's model was trained on.
 
     Args:
@@ -92,6 +97,8 @@ def load_data(
             f"{path} does not say what data it was trained on; measure it in Python with "
             "multibeta.sweep(model, data)"
         )
+    from lightning.pytorch import LightningDataModule
+
     init_args = {**spec["init_args"], **(overrides or {})}
     return build({**spec, "init_args": init_args}, LightningDataModule)
 
@@ -142,9 +149,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} has format {own['format']}, and this multibeta reads format {FORMAT}; "
             "update multibeta"
         )
-    if own["format"] < FORMAT:  # its weights would load, and mean another posterior
+    if own["format"] < FORMAT:  # networks knew of β, and their weights had other names
         raise ValueError(
-            f"{path} has format {own['format']}, and this multibeta reads format {FORMAT}; "
-            "fit the model again"
+            f"{path} has format {own['format']}, which multibeta 0.1.0 reads, and this multibeta "
+            f"reads format {FORMAT}; install that version, or fit the model again"
         )
     return checkpoint

@@ -113,19 +113,19 @@ def _at_equal_beta(first: Curve, other: Curve) -> list[dict[str, float | None]]:
             distortion = distortion_at(other, a["rate_nats"])
             rows.append({
                 "beta": a["beta"],
-                "objective_nats": a["objective_nats"],
-                "other_objective_nats": b["objective_nats"],
-                "difference_nats": b["objective_nats"] - a["objective_nats"],
+                "objective_nats": a[first.objective],
+                "other_objective_nats": b[other.objective],
+                "difference_nats": b[other.objective] - a[first.objective],
                 "difference_se": math.hypot(a["objective_se"], b["objective_se"]),
                 "distortion_at_equal_rate_nats":
-                    None if distortion is None else distortion - a["distortion_nats"],
+                    None if distortion is None else distortion - a[first.distortion],
             })  # fmt: skip
     return rows
 
 
 def distortion_at(curve: Curve, rate: float) -> float | None:
     """Return a curve's distortion at a rate, linear between its points; None beyond its ends."""
-    points = sorted(zip(curve["rate_nats"], curve["distortion_nats"], strict=True))
+    points = sorted(zip(curve["rate_nats"], curve[curve.distortion], strict=True))
     rates, distortions = zip(*points, strict=True)
     if not rates[0] <= rate <= rates[-1]:
         return None
@@ -177,7 +177,7 @@ def bd_distortion(first: Curve, other: Curve) -> float | None:
 def _points(curve: Curve) -> list[tuple[float, float]]:
     """Return D and log R of the points that have a rate."""
     return [
-        (row["distortion_nats"], math.log(row["rate_nats"]))
+        (row[curve.distortion], math.log(row["rate_nats"]))
         for row in curve.rows
         if row["rate_nats"] > 0
     ]

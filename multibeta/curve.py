@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from multibeta import plots
 from multibeta.files import replacing
 from multibeta.metrics.alignment import HISTOGRAM
 
@@ -53,6 +52,21 @@ class Curve:
     def columns(self) -> tuple[str, ...]:
         """The names of the columns."""
         return tuple(self.rows[0])
+
+    @property
+    def unit(self) -> str:
+        """The unit of D: nats, or the name of a distortion function."""
+        return "nats" if self.about.get("unit", "nats") else self.about["likelihood"]
+
+    @property
+    def distortion(self) -> str:
+        """The name of D's column: ``distortion_nats``, or ``distortion`` in units of its own."""
+        return "distortion_nats" if "distortion_nats" in self.rows[0] else "distortion"
+
+    @property
+    def objective(self) -> str:
+        """The name of the objective's column, as D's."""
+        return self.distortion.replace("distortion", "objective")
 
     def __getitem__(self, column: str) -> list[float]:
         """Return a column, a value a β."""
@@ -106,7 +120,11 @@ class Curve:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw distortion against rate, coloured by β; the suffix chooses the format."""
-        plots.rate_distortion(self.rows, path, _headline(self.about), swept=self.swept)
+        from multibeta import plots
+
+        plots.rate_distortion(
+            self.rows, path, _headline(self.about), swept=self.swept, unit=self.unit
+        )
 
     def draw_pictures(self, folder: str | os.PathLike[str]) -> None:
         """Draw curve.png, plane.png, and what was measured of latents.png and alignment.png.
@@ -116,10 +134,13 @@ class Curve:
         Args:
             folder: Where to.
         """
+        from multibeta import plots
+
         folder, title = Path(folder), _headline(self.about)
         self.plot(folder / "curve.png")
         if self.swept == "beta":
-            plots.plane(self.rows, folder / "plane.png", title, self.about.get("entropy_nats"))
+            entropy = self.about.get("entropy_nats")
+            plots.plane(self.rows, folder / "plane.png", title, entropy, unit=self.unit)
         if self.latents and "latent_rate_nats" in self.latents[0]:
             rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
             plots.latents(self[self.swept], rates, folder / "latents.png", title, swept=self.swept)
@@ -189,6 +210,7 @@ class Curve:
 def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: float) -> float:
     """Return a β between a curve's ends where a column has the wanted value to 1 %."""
     column, unit = ("rate_nats", math.log(2)) if name == "rate_bits" else (name, 1.0)
+    column = curve.distortion if column == "distortion_nats" else column
     known = {row["beta"]: row[column] for row in curve.rows if column in row}
     metrics = ["psnr"] if column == "psnr_db" else []
 
@@ -243,7 +265,7 @@ def _headline(about: dict[str, Any]) -> str:
     objective = about.get("objective", "BetaELBO")
     return (
         f"{about['data']}, {about['split']} set, N = {about['n']:,}, d = {about['d']:,}, "
-        f"{about['likelihood']}{sigma}"
+        f"{'' if about.get('unit', 'nats') else 'D = '}{about['likelihood']}{sigma}"
         + (f", {objective}{weights}" if objective != "BetaELBO" else "")
     )
 
@@ -253,8 +275,10 @@ _COLUMNS = {
     "rate_nats": "rate R",
     "rate_se": "±",
     "distortion_nats": "distortion D",
+    "distortion": "distortion D",
     "distortion_se": "±",
     "objective_nats": "D + βR",
+    "objective": "D + βR",
     "objective_se": "±",
     "neg_elbo_nats": "D + R",
     "optimal_rate_nats": "optimal R",

@@ -15,22 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import lightning
 import torch
-from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 import multibeta
-from multibeta import plots
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
-from multibeta.data import Batches, ImageData
+from multibeta.data.batches import Batches
 from multibeta.files import replacing
 from multibeta.likelihoods import Gaussian
 from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
-from multibeta.model import MultiBetaVAE, evaluation_noise
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
 from multibeta.vae import BetaVAE, images_of
 
@@ -46,7 +44,7 @@ _STRIP_COLUMNS, _STRIP_ROWS = 12, 7
 @torch.no_grad()
 def sweep(
     model: MultiBetaVAE,
-    data: LightningDataModule | Iterable[Any],
+    data: Any,
     betas: str | float | Iterable[float] | None = None,
     *,
     at: Mapping[str, str | float | Iterable[float]] | None = None,
@@ -65,7 +63,8 @@ def sweep(
 
     Args:
         model: The model; it is measured on the device it is on.
-        data: A datamodule, or batches of pictures (B, C, H, W).
+        data: A datamodule, or batches: x (B, *shape), tuples or lists that begin with x, or dicts
+            with x and further inputs.
         betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
             range by default, or the β's of ``against``.
         at: Name → value of other weights that are ranges; those left out are where
@@ -92,7 +91,7 @@ def sweep(
             the likelihood gives no density to, or a figure is not finite.
     """
     batches = batches_of(data, split)
-    settings = metrics_of(metrics, data)
+    settings = metrics_of(metrics, data, model)
     if against:
         settings.setdefault("alignment", {})
     others = {_only_beta(other, model): other for other in against}
@@ -124,9 +123,9 @@ def sweep(
         raise ValueError(f"the {split} set is empty; choose another split")
     rows, latents = [point.curve.compute() for point in points], []
     for row in rows:
-        if not math.isfinite(row["objective_nats"]):
+        if not math.isfinite(objective := row[f"objective{points[0].curve.suffix}"]):
             raise ValueError(
-                f"D + βR is {row['objective_nats']} at β = {row['beta']:g}: the data has NaN, or "
+                f"D + βR is {objective} at β = {row['beta']:g}: the data has NaN, or "
                 "the model has diverged; measure another checkpoint, such as best.ckpt"
             )
     about = _about(views[0][0], data, split, int(rows[0]["n"]), swept)
@@ -200,14 +199,17 @@ class _Point:
     def of(cls, vae: BetaVAE, made: Mapping[str, dict[str, Any]], device: torch.device) -> _Point:
         """Return one with metrics of these names and arguments."""
         metrics = {name: METRICS[name](vae, **of).beside(device) for name, of in made.items()}
-        return cls(vae, RateDistortion(vae.beta).beside(device), metrics)
+        curve = RateDistortion(vae.beta, vae.likelihood.unit)
+        return cls(vae, curve.beside(device), metrics)
 
-    def update(self, x: Tensor, noise: Any, of_z: Tensor, factors: Tensor | None) -> None:
+    def update(
+        self, x: Tensor, noise: Any, of_z: Tensor, factors: Tensor | None, inputs: dict[str, Any]
+    ) -> None:
         """Add a batch."""
-        terms = self.vae.elbo_terms(x, of_z)
-        self.curve.update(terms.distortion_nats, terms.rate_nats)
+        terms = self.vae.elbo_terms(x, of_z, **inputs)
+        self.curve.update(terms.distortion, terms.rate_nats)
         for metric in self.metrics.values():
-            metric.update(Evaluated(x, terms, noise, factors))
+            metric.update(Evaluated(x, terms, noise, factors, inputs))
 
     def finished(self) -> dict[str, Any]:
         """Return the columns of the metrics."""
@@ -239,15 +241,15 @@ def _pass(
     while group := list(itertools.islice(numbered, _GROUP)):
         seen = []
         for index, batch in group:
-            x = images_of(batch).to(next(model.parameters()))
+            x, inputs = _on(model, batch)
             if index == 0:
-                model.check_pictures(x)
-            noise = partial(evaluation_noise, batches, index, len(x), model.latent_dim)
+                model.check(x)
+            noise = partial(evaluation_noise, batches, index, len(x), model.latent_shape)
             of_batch = None
             if factors is not None and isinstance(batches, Batches):
                 first = batches.global_index(index) * batches.batch_size
                 of_batch = factors[first : first + len(x)]
-            seen.append((x, noise, noise().to(x), of_batch))
+            seen.append((x, noise, noise().to(model.device), of_batch, inputs))
         for point in points:
             for each in seen:
                 point.update(*each)
@@ -255,7 +257,15 @@ def _pass(
 
 def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:
     for batch in batches:
-        yield images_of(batch).to(next(model.parameters()))
+        yield _on(model, batch)[0]
+
+
+def _on(model: MultiBetaVAE, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+    """Return x and its further inputs on the model's device."""
+    weight = next(model.parameters_of_networks())
+    inputs = {k: v for k, v in batch.items() if k != "x"} if isinstance(batch, dict) else {}
+    inputs = {k: v.to(weight.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    return images_of(batch).to(weight), inputs
 
 
 def _put(found: Mapping[str, Any], row: dict[str, float]) -> dict[str, list[Any]]:
@@ -317,7 +327,7 @@ def _only_beta(other: MultiBetaVAE, model: MultiBetaVAE) -> float:
         raise ValueError(
             f"a model for β in {other.beta_range} is no dedicated one; give models of one β each"
         )
-    for name in ("shape", "latent_dim"):
+    for name in ("shape", "latent_shape"):
         a, b = getattr(model, name), getattr(other, name)
         if a != b:
             raise ValueError(
@@ -327,22 +337,27 @@ def _only_beta(other: MultiBetaVAE, model: MultiBetaVAE) -> float:
     return low
 
 
-def metrics_of(given: Metrics, data: object = None) -> dict[str, dict[str, Any]]:
+def metrics_of(
+    given: Metrics, data: object = None, model: MultiBetaVAE | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the metrics asked for, with their settings; see :func:`sweep`.
 
     Args:
         given: What was asked for.
         data: What they will be measured on; None to check names and settings alone.
+        model: What will be measured.
 
     Raises:
-        ValueError: If a metric or a setting is unknown, or the data lacks what a metric needs.
+        ValueError: If a metric or a setting is unknown, or the data lacks, or the model has not,
+            what a metric needs.
     """
     if isinstance(given, str):
         given = given.split(",")
     settings = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
     found = {name.strip(): dict(of or {}) for name, of in settings.items() if name.strip()}
     if list(found) == ["all"]:
-        return {name: {} for name, kind in METRICS.items() if kind.in_all(data)}
+        able = {name: kind for name, kind in METRICS.items() if kind.in_all(data)}
+        return {n: {} for n, kind in able.items() if model is None or not kind.refuses(model)}
     for name, of in found.items():
         if name not in METRICS:
             raise ValueError(
@@ -357,6 +372,8 @@ def metrics_of(given: Metrics, data: object = None) -> dict[str, dict[str, Any]]
                     f"metric {name} has no setting {setting}{nearest(setting, known)}; it has "
                     f"{', '.join(known) or 'none'}"
                 )
+        if model is not None and (why := METRICS[name].refuses(model)):
+            raise ValueError(f"metric {name} cannot be measured: {why}")
         if data is not None and (lacks := METRICS[name].lacks(data)):
             raise ValueError(f"metric {name} cannot be measured: {lacks}")
     return found
@@ -365,26 +382,35 @@ def metrics_of(given: Metrics, data: object = None) -> dict[str, dict[str, Any]]
 @torch.no_grad()
 def draw_strip(
     model: MultiBetaVAE,
-    data: LightningDataModule | Iterable[Any],
+    data: Any,
     betas: str | float | Iterable[float] | None,
     path: str | os.PathLike[str],
     *,
     at: Mapping[str, str | float | Iterable[float]] | None = None,
     split: Split = "test",
     extrapolate: bool = False,
-) -> None:
+) -> bool:
     """Draw inputs and, below them, their reconstructions at β falling from row to row.
+
+    Pictures as pictures, signals (C, T) of up to three channels as lines; nothing else is drawn.
 
     Args:
         model: The model.
-        data: A datamodule, or batches of pictures.
+        data: A datamodule, or batches.
         betas: As in :func:`sweep`; at most 7 points, evenly chosen, get a row.
         path: The picture to write.
         at: As in :func:`sweep`.
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
+
+    Returns:
+        Whether there is a picture.
     """
-    x = examples_of(data, split, _STRIP_COLUMNS).to(next(model.parameters()))
+    from multibeta import plots
+
+    if model.shape[0] > 3 or len(model.shape) not in (2, 3):
+        return False
+    x = examples_of(data, split, _STRIP_COLUMNS).to(next(model.parameters_of_networks()))
     swept, grid, views = _places(model, betas, at or {}, extrapolate)
     rows = min(_STRIP_ROWS, len(grid))
     reconstructions = {}
@@ -392,19 +418,21 @@ def draw_strip(
         view, beta = views[place]
         vae = view.at_beta(beta, extrapolate=extrapolate)
         reconstructions[grid[place]] = _array(vae.reconstruct(x))
-    plots.strip(_array(x), reconstructions, path, swept)
+    draw = plots.strip if len(model.shape) == 3 else plots.signals
+    draw(_array(x), reconstructions, path, swept)
+    return True
 
 
-def examples_of(data: LightningDataModule | Iterable[Any], split: Split, n: int) -> Tensor:
-    """Return n pictures, spread over the set where that is possible: it may be sorted by class.
+def examples_of(data: Any, split: Split, n: int) -> Tensor:
+    """Return n examples, spread over the set where that is possible: it may be sorted by class.
 
     Args:
-        data: A datamodule, or batches of pictures.
+        data: A datamodule, or batches.
         split: Which part of a datamodule.
         n: How many; fewer if there are fewer.
 
     Returns:
-        (n, C, H, W), floating point.
+        (n, *shape), floating point.
     """
     batches = batches_of(data, split)
     if isinstance(batches, Batches):
@@ -423,14 +451,14 @@ def _array(x: Tensor) -> Any:
     return x.float().cpu().numpy()
 
 
-def batches_of(data: LightningDataModule | Iterable[Any], split: Split) -> Iterable[Any]:
+def batches_of(data: Any, split: Split) -> Iterable[Any]:
     """Return the batches of a part of the data, in order."""
-    if not isinstance(data, LightningDataModule):
+    if not hasattr(data, "prepare_data"):
         return data
     if split not in ("train", "val", "test"):
         raise ValueError(f"split={split} is unknown; allowed: train, val, test")
     data.prepare_data()
-    if isinstance(data, ImageData):
+    if hasattr(data, "ordered"):
         return data.ordered(split)
     # Lightning's stages name what a datamodule should make ready.
     data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
@@ -443,7 +471,8 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
     likelihood = model.likelihood.at(model.pinned)
     sigma = likelihood.sigma if isinstance(likelihood, Gaussian) else None
     optimum = getattr(data, "optimum", None)
-    found = optimum(row["beta"], sigma, model.latent_dim) if optimum and sigma else None
+    known = optimum and sigma and len(model.latent_shape) == 1 and model.scale is None
+    found = optimum(row["beta"], sigma, model.latent_dim) if known else None
     if found is None:
         return {}
     rate, distortion = found
@@ -457,10 +486,10 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
 
 
 def _about(model: MultiBetaVAE, data: object, split: str, n: int, swept: str) -> dict[str, Any]:
-    described = {
-        name: model.hparams[name]["class_path"].rpartition(".")[2]
-        for name in ("network", "likelihood", "objective")
-    }
+    own = model.settings.get("network")
+    network = own["class_path"].rpartition(".")[2] if own else ", ".join(
+        dict.fromkeys(type(model.network(part)[0]).__name__ for part in ("encoder", "decoder"))
+    )  # fmt: skip
     sigma = getattr(model.likelihood.at(model.pinned), "sigma", None)
     weights = vars(model.objective.weights(model.pinned))
     return {
@@ -469,21 +498,26 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int, swept: str) ->
         "n": n,
         "shape": list(model.shape),
         "d": math.prod(model.shape),
-        **described,
+        "network": network,
+        "likelihood": getattr(model.likelihood, "name", type(model.likelihood).__name__),
+        "objective": type(model.objective).__name__,
         "swept": swept,
         "weights": {name: value for name, value in weights.items() if name != swept},
         "sigma": None if swept == "sigma" else sigma,
         "sigma_learned": bool(list(model.likelihood.parameters())),
         "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,
+        "latent_shape": list(model.latent_shape),
         "conditioning": model.conditioning.kind,
         "betas": str(model.beta_range),
         "seed": model.run_seed,
-        "units": "nats per example, summed over dimensions",
+        "unit": model.likelihood.unit,
+        "units": "nats per example, summed over dimensions"
+        if model.likelihood.unit
+        else f"R in nats per example; D in the units of {model.likelihood.name}",
         "versions": {
             "multibeta": multibeta.__version__,
             "torch": torch.__version__,
-            "lightning": lightning.__version__,
             "python": platform.python_version(),
         },
     }

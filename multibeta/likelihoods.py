@@ -1,8 +1,8 @@
 """p(x|z): what the decoder's output means, and so what the distortion is.
 
-A likelihood turns the decoder's output (B, outputs·C, H, W) into a distribution over x
-(B, C, H, W). The distortion is its negative log-density, summed over all d = C·H·W values:
-nats per example.
+x is (B, C, …): a table (B, D), signals (B, C, T), pictures (B, C, H, W), volumes. A likelihood
+turns the decoder's output (B, outputs·C, …) into a distribution over x. The distortion is its
+negative log-density, summed over all d values of an example: nats per example.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
+from torch.distributions import Categorical as CategoricalDistribution
 from torch.distributions import Distribution, Independent, Normal
 from torch.distributions import Laplace as LaplaceDistribution
 
@@ -23,6 +24,7 @@ from multibeta.betas import BetaRange, parse_weight
 
 __all__ = [
     "Bernoulli",
+    "Categorical",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Gaussian",
@@ -30,8 +32,12 @@ __all__ = [
     "Laplace",
     "LearnedGaussian",
     "Likelihood",
+    "Multinomial",
+    "NegativeBinomial",
     "OptimalGaussian",
     "PixelGaussian",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
 ]
 
 # What a decoder's output of 0 means for a scale, in units of x: the default σ of Gaussian.
@@ -39,6 +45,9 @@ _START = 0.1
 
 # That of PixelCNN++, whose x go from −1 to 1.
 _LEAST_SCALE = math.exp(-7) / 2
+
+# The largest logarithm of a mean count or of a dispersion.
+_LARGEST_LOG = 20.0
 
 
 class Likelihood(nn.Module):
@@ -49,13 +58,24 @@ class Likelihood(nn.Module):
     """
 
     outputs: int = 1
-    """Channels that the decoder makes per channel of x."""
+    """Entries along dimension 1 that the decoder makes per entry of x: first all of one kind."""
 
     support: tuple[float, float] = (-math.inf, math.inf)
     """The values that x may take."""
 
+    whole: ClassVar[bool] = False
+    """Whether x are whole numbers: counts or classes."""
+
+    is_density: ClassVar[bool] = True
+    """Whether exp(−D) is a density or a probability of x: then D + R bounds −log p(x)."""
+
+    unit: str = "nats"
+    """The unit of D."""
+
     ranges: Mapping[str, BetaRange] = {}
     """The arguments that are ranges: name → range. The network is conditioned on them."""
+
+    _cure = "give raw counts, neither normalised nor as logarithms, or choose another likelihood"
 
     def at(self, values: Mapping[str, Tensor | float]) -> Likelihood:
         """Return the likelihood with a value in the place of each range.
@@ -74,30 +94,45 @@ class Likelihood(nn.Module):
     def forward(self, output: Tensor) -> Distribution:
         """Return p(x|z).
 
+        A likelihood that needs more than z names it: ``forward(output, library=None)``.
+
         Args:
-            output: The decoder's output: (B, outputs·C, H, W).
+            output: The decoder's output: (B, outputs·C, …).
 
         Returns:
-            A distribution with batch shape (B,) and event shape (C, H, W); its ``mean`` is
-            the picture.
+            A distribution with batch shape (B,) and event shape (C, …); its ``mean`` is the
+            reconstruction.
         """
         raise NotImplementedError
 
-    def check(self, low: float, high: float) -> None:
+    def check(self, x: Tensor) -> None:
         """Refuse data that this likelihood gives no density to.
 
         Args:
-            low: The smallest value in the data.
-            high: The largest.
+            x: Values of any shape: a batch, an array, or its least and largest value.
 
         Raises:
-            ValueError: If they are outside the support.
+            ValueError: If some are outside the support, or fractions where :attr:`whole`.
         """
-        if not (self.support[0] <= low and high <= self.support[1]):
+        if x.numel() == 0:
+            return
+        name, (least, most) = type(self).__name__, self.support
+        if self.whole:
+            wrong = (x < least) | (x > most) | ~x.isfinite()
+            if x.is_floating_point():
+                wrong |= x != x.round()
+            if wrong.any():
+                limits = "up" if math.isinf(most) else f"to {most:g}"
+                raise ValueError(
+                    f"the data has the value {x[wrong][0].item():g}; {name} allows whole numbers "
+                    f"from {least:g} {limits}: {self._cure}"
+                )
+            return
+        low, high = x.min().item(), x.max().item()
+        if not (least <= low and high <= most):
             raise ValueError(
-                f"the data has values in [{low:g}, {high:g}]; {type(self).__name__} allows "
-                f"[{self.support[0]:g}, {self.support[1]:g}]: rescale the data or choose "
-                "model.likelihood Gaussian"
+                f"the data has values in [{low:g}, {high:g}]; {name} allows [{least:g}, "
+                f"{most:g}]: rescale the data or choose model.likelihood Gaussian"
             )
 
 
@@ -107,7 +142,8 @@ class Bernoulli(Likelihood):
     .. math:: D = -\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)
 
     For grey values in [0, 1] this is the usual cross-entropy, which is not a normalised
-    density: −ELBO is then not comparable with that of a density.
+    density: −ELBO is then not comparable with that of a density. ``is_density`` holds for x of
+    0 and 1.
 
     References:
         Kingma & Welling 2014, arXiv 1312.6114, appendix C.1.
@@ -116,9 +152,9 @@ class Bernoulli(Likelihood):
     support = (0.0, 1.0)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for logits (B, C, H, W)."""
+        """Return p(x|z) for logits (B, C, …)."""
         logits = at_least_float32(output)
-        return Independent(BernoulliDistribution(logits=logits, validate_args=False), 3)
+        return _of_examples(BernoulliDistribution(logits=logits, validate_args=False))
 
 
 class ContinuousBernoulli(Likelihood):
@@ -137,8 +173,8 @@ class ContinuousBernoulli(Likelihood):
     support = (0.0, 1.0)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for logits (B, C, H, W)."""
-        return Independent(_TruncatedExponential(at_least_float32(output)), 3)
+        """Return p(x|z) for logits (B, C, …)."""
+        return _of_examples(_TruncatedExponential(at_least_float32(output)))
 
 
 class Gaussian(Likelihood):
@@ -166,7 +202,7 @@ class Gaussian(Likelihood):
         self.sigma, self.ranges = _sigma(sigma)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for means (B, C, H, W)."""
+        """Return p(x|z) for means (B, C, …)."""
         mean = at_least_float32(output)
         return _normal(mean, _as_scale(self.sigma, mean))
 
@@ -209,7 +245,7 @@ class LearnedGaussian(Likelihood):
         return self._scale().item()
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for means (B, C, H, W)."""
+        """Return p(x|z) for means (B, C, …)."""
         mean = at_least_float32(output)
         return _normal(mean, self._scale().to(mean))
 
@@ -248,8 +284,8 @@ class PixelGaussian(Likelihood):
         self.floor = _positive("floor", floor)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for x̂ and a: (B, 2C, H, W)."""
-        mean, a = at_least_float32(output).chunk(2, dim=1)
+        """Return p(x|z) for x̂ and a: (B, 2C, …)."""
+        mean, a = _kinds(output, self)
         return _normal(mean, self.floor + _START * self.pooled(a).exp())
 
     def pooled(self, a: Tensor) -> Tensor:
@@ -271,8 +307,8 @@ class ImageGaussian(PixelGaussian):
     """
 
     def pooled(self, a: Tensor) -> Tensor:
-        """Return one a for each picture: (B, 1, 1, 1)."""
-        return a.mean((1, 2, 3), keepdim=True)
+        """Return one a for each example: (B, 1, …)."""
+        return a.mean(tuple(range(1, a.ndim)), keepdim=True)
 
 
 class OptimalGaussian(Likelihood):
@@ -306,6 +342,8 @@ class OptimalGaussian(Likelihood):
         (per picture, β kept apart).
     """
 
+    is_density = False
+
     def __init__(self, over: Literal["image", "batch"] = "image", floor: float = 0.001) -> None:
         super().__init__()
         if over not in ("image", "batch"):
@@ -314,7 +352,7 @@ class OptimalGaussian(Likelihood):
         self.floor = _positive("floor", floor)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return what stands for p(x|z), for means (B, C, H, W)."""
+        """Return what stands for p(x|z), for means (B, C, …)."""
         return _Profiled(at_least_float32(output), self.over, self.floor)
 
     def extra_repr(self) -> str:
@@ -341,10 +379,10 @@ class Laplace(Likelihood):
         self.sigma, self.ranges = _sigma(sigma)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for means (B, C, H, W)."""
+        """Return p(x|z) for means (B, C, …)."""
         mean = at_least_float32(output)
         scale = (_as_scale(self.sigma, mean) / math.sqrt(2)).expand_as(mean)
-        return Independent(LaplaceDistribution(mean, scale, validate_args=False), 3)
+        return _of_examples(LaplaceDistribution(mean, scale, validate_args=False))
 
     def extra_repr(self) -> str:
         """Show σ."""
@@ -372,9 +410,231 @@ class DiscretizedLogistic(Likelihood):
     support = (0.0, 1.0)
 
     def forward(self, output: Tensor) -> Distribution:
-        """Return p(x|z) for μ and a: (B, 2C, H, W)."""
-        location, a = at_least_float32(output).chunk(2, dim=1)
-        return Independent(_RoundedLogistic(location, _LEAST_SCALE + _START * a.exp()), 3)
+        """Return p(x|z) for μ and a: (B, 2C, …)."""
+        location, a = _kinds(output, self)
+        return _of_examples(_RoundedLogistic(location, _LEAST_SCALE + _START * a.exp()))
+
+
+class Poisson(Likelihood):
+    r"""Poisson: counts with a rate μ per value.
+
+    .. math:: D = \sum_i μ_i - x_i \log μ_i + \log x_i!
+
+    Without ``library`` the output is log μ. An output above 20 counts as 20, and its gradient
+    goes on. With ``library``, the total count l of each example, μ = l softmax(output) over all
+    values of the example.
+
+    Raises:
+        ValueError: When called, if the library has another shape.
+
+    Example:
+        >>> p = Poisson()(torch.tensor([[0.0, 1.0]]), library=torch.tensor([10.0]))
+        >>> p.mean.round(decimals=3)
+        tensor([[2.6890, 7.3110]])
+    """
+
+    support = (0.0, math.inf)
+    whole = True
+
+    def forward(self, output: Tensor, library: Tensor | None = None) -> Distribution:
+        """Return p(x|z).
+
+        Args:
+            output: Log-rates, or logits where there is a library: (B, C, …).
+            library: The total count of each example: (B,) or (B, 1).
+
+        Raises:
+            ValueError: If the library has another shape.
+        """
+        return _of_examples(_PoissonCounts(_log_mean(at_least_float32(output), library)))
+
+
+class NegativeBinomial(Likelihood):
+    r"""Negative binomial with mean μ and inverse dispersion θ: variance μ + μ²/θ.
+
+    .. math:: P(x) = \frac{Γ(x + θ)}{Γ(θ)\, x!} \left( \frac θ{θ + μ} \right)^θ
+        \left( \frac μ{θ + μ} \right)^x, \qquad D = -\sum_i \log P(x_i)
+
+    μ is made as in :class:`Poisson`, which it becomes for θ → ∞. A learned θ is that of the whole
+    range of β, as the σ of :class:`LearnedGaussian`; θ from the decoder follows β. log θ counts
+    as at most 20 and at least −20.
+
+    Args:
+        dispersion: Where θ is from: ``shared``, one learned for all; ``feature``, one learned for
+            each entry of x along dimension 1 (a gene); ``output``, a second half of the decoder's
+            output is log(θ/start), one for each value of each example.
+        features: The entries of x along dimension 1, for ``feature``.
+        start: θ before training.
+
+    Raises:
+        ValueError: If dispersion is something else, features is missing or not above 0, or start
+            is not a finite number above 0.
+
+    References:
+        Lopez, Regier, Cole, Jordan & Yosef 2018, Deep generative modeling for single-cell
+        transcriptomics, Nature Methods 15 (scVI); arXiv 1709.02082. There, too, θ is per gene.
+    """
+
+    support = (0.0, math.inf)
+    whole = True
+
+    def __init__(
+        self,
+        dispersion: Literal["shared", "feature", "output"] = "shared",
+        features: int | None = None,
+        start: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if dispersion not in ("shared", "feature", "output"):
+            raise ValueError(
+                f"dispersion={dispersion} is unknown; allowed: shared, feature, output"
+            )
+        if dispersion == "feature" and (features is None or features < 1):
+            raise ValueError(
+                f"features={features} with dispersion=feature; give the number of entries of x "
+                "along dimension 1, such as genes"
+            )
+        self.dispersion: Literal["shared", "feature", "output"] = dispersion
+        self.features, self.start = features, _positive("start", start)
+        log_start = torch.tensor(math.log(self.start))
+        if dispersion == "output":
+            self.outputs = self.outputs + 1
+        else:
+            size = (features,) if dispersion == "feature" and features else ()
+            self.log_theta = nn.Parameter(log_start.expand(size).clone())
+
+    def forward(self, output: Tensor, library: Tensor | None = None) -> Distribution:
+        """Return p(x|z).
+
+        Args:
+            output: Log-means, or logits where there is a library, then log θ/start if the
+                decoder makes it: (B, outputs·C, …).
+            library: The total count of each example: (B,) or (B, 1).
+
+        Raises:
+            ValueError: If the library has another shape, or x another number of features.
+        """
+        logits, *others = _kinds(output, self)
+        return _of_examples(_NegativeBinomialCounts(*self._logarithms(logits, others, library)))
+
+    def _logarithms(
+        self, logits: Tensor, others: list[Tensor], library: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return log μ and log θ."""
+        if self.dispersion == "output":
+            log_theta = others[0] + math.log(self.start)
+        else:
+            log_theta = self.log_theta.to(logits).reshape(-1, *[1] * (logits.ndim - 2))
+            if log_theta.shape[0] not in (1, logits.shape[1]):
+                raise ValueError(
+                    f"features={self.features}, but x has {logits.shape[1]} entries along "
+                    f"dimension 1; give features={logits.shape[1]}"
+                )
+        return _log_mean(logits, library), _limited(log_theta, -_LARGEST_LOG)
+
+    def extra_repr(self) -> str:
+        """Show the arguments."""
+        features = "" if self.features is None else f", features={self.features}"
+        return f"dispersion={self.dispersion}{features}, start={self.start:g}"
+
+
+class ZeroInflatedNegativeBinomial(NegativeBinomial):
+    r"""Negative binomial with more zeros: with the probability π, x is 0 whatever the mean.
+
+    .. math:: P(x) = π [x = 0] + (1 - π) \mathrm{NB}(x; μ, θ)
+
+    The last part of the decoder's output is the logit of π, one for each value. The mean of p is
+    (1 − π) μ. Arguments, errors and source are those of :class:`NegativeBinomial`.
+    """
+
+    outputs = 2
+
+    def forward(self, output: Tensor, library: Tensor | None = None) -> Distribution:
+        """Return p(x|z).
+
+        Args:
+            output: As for :class:`NegativeBinomial`, then the logits of π: (B, outputs·C, …).
+            library: The total count of each example: (B,) or (B, 1).
+
+        Raises:
+            ValueError: If the library has another shape, or x another number of features.
+        """
+        logits, *others = _kinds(output, self)
+        counts = _NegativeBinomialCounts(*self._logarithms(logits, others, library))
+        return _of_examples(_ZeroInflated(counts, others[-1]))
+
+
+class Multinomial(Likelihood):
+    r"""Multinomial: how a known total count N = Σ x_i is divided over all values of an example.
+
+    .. math:: D = -\log N! + \sum_i \log x_i! - x_i \log p_i, \qquad p = \mathrm{softmax}(output)
+
+    N is that of x and costs nothing. Without ``library`` the mean of p(x|z) is the share p of
+    each value, and no samples can be drawn; with it, it is l p.
+
+    References:
+        Liang et al. 2018, Variational autoencoders for collaborative filtering, arXiv 1802.05814,
+        equation 2 (there without the coefficient, which no parameter enters).
+    """
+
+    support = (0.0, math.inf)
+    whole = True
+
+    def forward(self, output: Tensor, library: Tensor | None = None) -> Distribution:
+        """Return p(x|z, N).
+
+        Args:
+            output: Logits: (B, C, …).
+            library: The total count of each example, for mean and samples: (B,) or (B, 1).
+
+        Raises:
+            ValueError: If the library has another shape.
+        """
+        logits = at_least_float32(output)
+        return _MultinomialCounts(_log_softmax(logits), _total(library, logits))
+
+
+class Categorical(Likelihood):
+    r"""Categorical: one of K classes at each position.
+
+    .. math:: D = -\sum_i \log p_{i, x_i}, \qquad p_i = \mathrm{softmax}_k(output)
+
+    x holds the classes 0, …, K − 1, as floats or integers: (B, C, …). The decoder makes K logits
+    for each position: (B, K·C, …), class by class: entry k·C + c along dimension 1 is the logit
+    of class k for entry c of x. For x of one channel that is (B, K, …), as
+    ``torch.nn.functional.cross_entropy`` has it. ``mean`` is the most probable class, as a float,
+    and has no gradient.
+
+    Args:
+        classes: The number of classes K.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes.
+
+    Example:
+        >>> p = Categorical(3)(torch.tensor([[0.0, 5.0, 1.0, 1.0, 9.0, 2.0]]))  # x is (B, 2)
+        >>> p.mean
+        tensor([[2., 0.]])
+    """
+
+    whole = True
+    _cure = "give class indices, or more classes"
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ValueError(f"classes={classes} is too few; give 2 or more")
+        self.classes = self.outputs = classes
+        self.support = (0.0, classes - 1.0)
+
+    def forward(self, output: Tensor) -> Distribution:
+        """Return p(x|z) for logits (B, K·C, …)."""
+        logits = torch.stack(_kinds(output, self), dim=-1)
+        return _of_examples(_Classes(logits=logits, validate_args=False))
+
+    def extra_repr(self) -> str:
+        """Show K."""
+        return f"classes={self.classes}"
 
 
 class _TruncatedExponential(Distribution):
@@ -469,7 +729,7 @@ class _Profiled(Distribution):
     def given(self, value: Tensor) -> Independent:
         """Return the Gaussian with the σ that makes x most likely."""
         squares = (value - self._mean).square()
-        axes = tuple(range(-3, 0)) if self.over == "image" else tuple(range(squares.ndim))
+        axes = tuple(range(1 - self._mean.ndim if self.over == "image" else -squares.ndim, 0))
         variance = squares.mean(axes, keepdim=True).clamp(min=self.floor**2)
         return _normal(self._mean.expand_as(squares), variance.sqrt())
 
@@ -485,13 +745,224 @@ class _Profiled(Distribution):
         )
 
 
+class _PoissonCounts(Distribution):
+    """Poisson, from log μ: exact where μ itself would be 0."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, log_mean: Tensor) -> None:
+        super().__init__(log_mean.shape, validate_args=False)
+        self.log_mean = log_mean
+
+    @property
+    def mean(self) -> Tensor:
+        """μ."""
+        return self.log_mean.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        """μ."""
+        return self.mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return x log μ − μ − log x!."""
+        value = _promoted(value, self.log_mean)
+        return value * self.log_mean - self.mean - (value + 1).lgamma()
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw counts, as floats."""
+        return torch.poisson(self.mean.expand(self._extended_shape(sample_shape)))
+
+
+class _NegativeBinomialCounts(_PoissonCounts):
+    """The negative binomial, from log μ and log θ."""
+
+    def __init__(self, log_mean: Tensor, log_theta: Tensor) -> None:
+        super().__init__(log_mean)
+        self.log_theta = log_theta.expand_as(log_mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """μ + μ²/θ."""
+        return self.mean + (2 * self.log_mean - self.log_theta).exp()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log Γ(x + θ)/(Γ(θ) θˣ) + x log μ − (x + θ) log(1 + μ/θ) − log x!."""
+        value = _promoted(value, self.log_mean)
+        theta, ratio = self.log_theta.exp(), F.logsigmoid(self.log_theta - self.log_mean)
+        rising = _log_rising(value, theta, self.log_theta)
+        return rising + value * self.log_mean + (value + theta) * ratio - (value + 1).lgamma()
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw a rate from Gamma(θ, θ/μ) and a count at that rate."""
+        shape = self._extended_shape(sample_shape)
+        gamma = torch._standard_gamma(self.log_theta.exp().expand(shape))
+        return torch.poisson(gamma * (self.log_mean - self.log_theta).exp())
+
+
+class _ZeroInflated(Distribution):
+    """Counts that are 0 with a further probability π."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, counts: Distribution, logits: Tensor) -> None:
+        super().__init__(counts.batch_shape, validate_args=False)
+        self.counts, self.logits = counts, logits
+
+    @property
+    def mean(self) -> Tensor:
+        """(1 − π) μ."""
+        return self.counts.mean * (-self.logits).sigmoid()
+
+    @property
+    def variance(self) -> Tensor:
+        """(1 − π) (σ² + π μ²), σ² being that of the counts."""
+        kept = (-self.logits).sigmoid()
+        return kept * (self.counts.variance + (1 - kept) * self.counts.mean.square())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log(π [x = 0] + (1 − π) P(x))."""
+        counted = F.logsigmoid(-self.logits) + self.counts.log_prob(value)
+        return torch.where(value == 0, F.logsigmoid(self.logits).logaddexp(counted), counted)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw counts, and set some to 0."""
+        drawn = self.counts.sample(sample_shape)
+        return drawn * (torch.rand_like(drawn) >= self.logits.sigmoid())
+
+
+class _MultinomialCounts(Distribution):
+    """How a total count is divided over the values of an example."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, log_p: Tensor, total: Tensor | None) -> None:
+        super().__init__(log_p.shape[:1], log_p.shape[1:], validate_args=False)
+        self.log_p, self.total = log_p, total
+
+    @property
+    def mean(self) -> Tensor:
+        """The count of each value, or its share where no total is known."""
+        p = self.log_p.exp()
+        return p if self.total is None else self.total * p
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log N! − Σ log x! + Σ x log p."""
+        value, axes = _promoted(value, self.log_p), tuple(range(-len(self.event_shape), 0))
+        each = (value * self.log_p - (value + 1).lgamma()).sum(axes)
+        return each + (value.sum(axes) + 1).lgamma()
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw as many of the values as the total says, and count them."""
+        if self.total is None:
+            raise ValueError(
+                "Multinomial draws no samples without a total count; pass library, (B,), or use "
+                "p.mean, the share of each value"
+            )
+        shape = self._extended_shape(sample_shape)
+        p = self.log_p.exp().expand(shape).reshape(-1, self.event_shape.numel())
+        total = self.total.expand(*shape[: -len(self.event_shape)], *self.total.shape[1:])
+        rows = [
+            torch.multinomial(row, int(n), replacement=True).bincount(minlength=len(row))
+            if n
+            else torch.zeros_like(row)
+            for row, n in zip(p, total.round().flatten().tolist(), strict=True)
+        ]
+        return torch.stack([row.to(p) for row in rows]).reshape(shape)
+
+
+class _Classes(CategoricalDistribution):
+    """Classes as floats."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The most probable class."""
+        return self.logits.argmax(-1).to(self.logits)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw classes, as floats."""
+        return super().sample(sample_shape).to(self.logits)
+
+
+def _log_mean(logits: Tensor, library: Tensor | None) -> Tensor:
+    """Return log μ, from log-rates or from a total count that logits divide."""
+    total = _total(library, logits)
+    if total is None:
+        return _limited(logits)
+    return _log_softmax(logits) + total.clamp(min=torch.finfo(total.dtype).tiny).log()
+
+
+def _total(library: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Return the total count of each example so that it goes with x: (B, 1, …)."""
+    if library is None:
+        return None
+    n = len(logits)
+    if library.shape not in ((n,), (n, 1)):
+        raise ValueError(
+            f"library has the shape {tuple(library.shape)}; give the total count of each example: "
+            f"({n},) or ({n}, 1)"
+        )
+    return library.to(logits).reshape(n, *[1] * (logits.ndim - 1))
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Return the log-softmax over all values of each example."""
+    return logits.flatten(1).log_softmax(1).view_as(logits)
+
+
+def _limited(log: Tensor, least: float = -math.inf) -> Tensor:
+    """Clamp a logarithm, but let its gradient through: what is too large has a way back."""
+    return log - (log - log.clamp(least, _LARGEST_LOG)).detach()
+
+
+def _promoted(value: Tensor, like: Tensor) -> Tensor:
+    """Return counts as floats, no narrower than the parameters."""
+    return value.to(torch.promote_types(value.dtype, like.dtype))
+
+
+def _log_rising(x: Tensor, theta: Tensor, log_theta: Tensor) -> Tensor:
+    """Return log Γ(x + θ)/(Γ(θ) θˣ): 0 for θ → ∞, where a difference of lgammas is noise."""
+    small, large = theta.clamp(max=20), theta.clamp(min=20)
+    direct = (x + small).lgamma() - small.lgamma() - x * log_theta.clamp(max=math.log(20))
+    series = _stirling(x + large) - _stirling(large)
+    stirling = (x + large - 0.5) * (x / large).log1p() - x + series
+    return torch.where(theta < 20, direct, stirling)
+
+
+def _stirling(t: Tensor) -> Tensor:
+    """Return what Stirling's formula lacks of log Γ(t), t ≥ 20, to 5 · 10⁻¹³."""
+    r = 1 / t
+    return r / 12 - r**3 / 360 + r**5 / 1260
+
+
+def _of_examples(values: Distribution) -> Independent:
+    """Return the distribution of whole examples from that of their values."""
+    return Independent(values, len(values.batch_shape) - 1)
+
+
+def _kinds(output: Tensor, likelihood: Likelihood) -> tuple[Tensor, ...]:
+    """Part the decoder's output by what it means: each (B, C, …)."""
+    made, kinds = output.shape[1], likelihood.outputs
+    if made % kinds:
+        raise ValueError(
+            f"the decoder makes {made} entries along dimension 1; {type(likelihood).__name__} "
+            f"needs {kinds} for each of x: make that many"
+        )
+    return at_least_float32(output).chunk(kinds, dim=1)
+
+
 def _normal(mean: Tensor, sigma: Tensor) -> Independent:
-    return Independent(Normal(mean, sigma.expand_as(mean), validate_args=False), 3)
+    return _of_examples(Normal(mean, sigma.expand_as(mean), validate_args=False))
 
 
 def _as_scale(sigma: Any, mean: Tensor) -> Tensor:
-    """Return σ, one or one an example, so that it goes with x: (1 or B, 1, 1, 1)."""
-    return torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device).reshape(-1, 1, 1, 1)
+    """Return σ, one or one an example, so that it goes with x: (1 or B, 1, …)."""
+    sigma = torch.as_tensor(sigma, dtype=mean.dtype, device=mean.device)
+    return sigma.reshape(-1, *[1] * (mean.ndim - 1))
 
 
 def _sigma(given: str | float) -> tuple[Any, dict[str, BetaRange]]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
@@ -24,7 +23,8 @@ from multibeta.betas import parse_betas
 from multibeta.evaluation import Split, examples_of
 from multibeta.files import replacing
 from multibeta.metrics.likelihood import importance_weights, log_mean_exp
-from multibeta.model import MultiBetaVAE, evaluation_noise
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.noise import evaluation_noise
 from multibeta.vae import BetaVAE
 
 __all__ = ["SCORES", "Scores", "auroc", "score", "scores_of"]
@@ -105,8 +105,8 @@ class Scores:
 @torch.no_grad()
 def score(
     model: MultiBetaVAE,
-    data: LightningDataModule | Iterable[Any],
-    other: LightningDataModule | Iterable[Any],
+    data: Any,
+    other: Any,
     betas: str | float | Iterable[float] | None = None,
     *,
     samples: int = 16,
@@ -140,11 +140,11 @@ def score(
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
     sets = {}
     for which, of in {"own": data, "other": other}.items():
-        x = examples_of(of, split, examples).to(next(model.parameters()))
+        x = examples_of(of, split, examples).to(next(model.parameters_of_networks()))
         if not len(x):
             raise ValueError(f"the {split} set of {_name(of)} is empty; choose another split")
         try:
-            model.check_pictures(x)
+            model.check(x)
         except ValueError as error:
             raise ValueError(f"{_name(of)} cannot be scored: {error}") from None
         sets[which] = x
@@ -185,11 +185,11 @@ def scores_of(vae: BetaVAE, x: Tensor, samples: int = 16) -> dict[str, Tensor]:
     """
     parts = []
     for index, batch in enumerate(x.split(_BATCH)):
-        noise = partial(evaluation_noise, None, index, len(batch), vae.latent_dim)
+        noise = partial(evaluation_noise, None, index, len(batch), vae.latent_shape)
         terms = vae.elbo_terms(batch, noise().to(batch))
         q = terms.posterior
         log_w = importance_weights(vae, batch, q.mean, q.stddev, noise(samples))
-        d, r = terms.distortion_nats.double(), terms.rate_nats.double()
+        d, r = terms.distortion.double(), terms.rate_nats.double()
         parts.append(torch.stack([d, r, d + r, -log_mean_exp(log_w)]))
     return dict(zip(SCORES, torch.cat(parts, dim=1), strict=True))
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from multibeta.options import nearest
 
-__all__ = ["build", "describe"]
+__all__ = ["build", "class_of", "describe"]
 
 T = TypeVar("T")
 
@@ -53,16 +53,7 @@ def build(spec: str | dict[str, Any], base: type[T], **given: object) -> T:
     if isinstance(spec, str):
         spec = {"class_path": spec}
     path, init_args = spec.get("class_path"), spec.get("init_args") or {}
-    module, _, name = str(path).rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"class path {path} cannot be imported ({error}); write package.module.Class of "
-            "something installed or in the current folder"
-        ) from None
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise ValueError(f"class path {path} is not a {base.__name__}")
+    cls, name = class_of(str(path), base), str(path).rpartition(".")[2]
     known = inspect.signature(cls).parameters
     if unknown := [name for name in init_args if name not in known]:
         raise ValueError(
@@ -74,6 +65,25 @@ def build(spec: str | dict[str, Any], base: type[T], **given: object) -> T:
     except TypeError as error:
         raise ValueError(f"{path} does not take these arguments: {error}") from None
     return cls(**init_args, **given)
+
+
+def class_of(path: str, base: type[T]) -> type[T]:
+    """Return the class that a class path stands for.
+
+    Raises:
+        ValueError: If it cannot be found or is not a ``base``.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"class path {path} cannot be imported ({error}); write package.module.Class of "
+            "something installed or in the current folder"
+        ) from None
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"class path {path} is not a {base.__name__}")
+    return cls
 
 
 def _plain(value: object, name: str) -> object:

@@ -24,6 +24,7 @@ from lightning.pytorch.cli import (
 
 from multibeta.callbacks import (
     Announce,
+    AtomicCheckpointIO,
     Checkpoints,
     Interrupt,
     MeasureCurve,
@@ -32,11 +33,12 @@ from multibeta.callbacks import (
     RunLogger,
     shown,
 )
-from multibeta.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
+from multibeta.checkpoints import find_checkpoint, read_checkpoint
 from multibeta.data import Digits, ImageData
 from multibeta.files import replacing
+from multibeta.distortions import Distortion
 from multibeta.likelihoods import Bernoulli, Likelihood
-from multibeta.model import MultiBetaVAE
+from multibeta.module import FromSettings
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.options import explain, nearest, read_yaml
@@ -129,7 +131,7 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class _Training(LightningCLI):
-    """LightningCLI for MultiBetaVAE and any data.
+    """LightningCLI for MultiBetaModule and any data.
 
     Args:
         argv: The command and its options.
@@ -141,7 +143,7 @@ class _Training(LightningCLI):
         self._name, self._run = name, run
         self._subparsers: list[LightningArgumentParser] = []
         super().__init__(
-            MultiBetaVAE,
+            FromSettings,
             LightningDataModule,
             subclass_mode_data=True,
             seed_everything_default=0,
@@ -186,10 +188,10 @@ class _Training(LightningCLI):
                 raise
             data = self.config[str(self.subcommand)].data.class_path
             raise ValueError(
-                f"data={data} has no shape; give the class the attribute shape, (C, H, W)"
+                f"data={data} has no shape; give the class the attribute shape, that of x"
             ) from error
 
-    def predict(self, model: MultiBetaVAE, **kwargs: Any) -> None:
+    def predict(self, model: FromSettings, **kwargs: Any) -> None:
         """Compute the posterior means at each β of the grid and keep them in codes.npz."""
         batches: Any = self.trainer.predict(model, **kwargs) or []
         betas = [metric.beta for metric in model.grid]

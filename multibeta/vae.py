@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
 
+from multibeta.adapters import Posterior, accepted, normal, p_of, q_of
 from multibeta.divergences import kl_standard_normal
-from multibeta.likelihoods import Likelihood, at_least_float32
+from multibeta.likelihoods import Likelihood
 
-__all__ = ["BetaVAE", "ELBOTerms", "elbo_terms_of", "images_of", "posterior_of"]
-
-# Its exponential and the square of that are float32 above 0.
-_LEAST_LOG_VARIANCE = -30.0
+__all__ = ["BetaVAE", "ELBOTerms", "Networks", "elbo_terms_of", "images_of"]
 
 
 @dataclass(frozen=True)
@@ -25,13 +22,14 @@ class ELBOTerms:
     """The terms of the objective for a batch.
 
     Args:
-        distortion_nats: D, one posterior sample per example: (B,).
-        rate_per_latent_nats: KL(q(z_j|x) ‖ p(z_j)) in closed form: (B, Z).
+        distortion: D, one posterior sample per example: (B,), in nats, or in the units of a
+            distortion function.
+        rate_per_latent_nats: KL(q(z_j|x) ‖ p(z_j)) in closed form: (B, Z, …).
         posterior: q(z|x), that they were computed from.
-        z: The sample of it: (B, Z).
+        z: The sample of it: (B, Z, …).
     """
 
-    distortion_nats: Tensor
+    distortion: Tensor
     rate_per_latent_nats: Tensor
     posterior: Independent
     z: Tensor
@@ -39,112 +37,205 @@ class ELBOTerms:
     @property
     def rate_nats(self) -> Tensor:
         """R = KL(q(z|x) ‖ p(z)) of shape (B,), summed over the latents."""
-        return self.rate_per_latent_nats.sum(-1)
+        return self.rate_per_latent_nats.flatten(1).sum(-1)
 
 
-class BetaVAE(nn.Module):
-    """A VAE at one β: an ordinary module, made by :meth:`MultiBetaVAE.at_beta`.
+class Networks(nn.Module):
+    """An encoder and a decoder, or one module that has both as ``encode`` and ``decode``.
 
     Args:
-        encoder: x (B, C, H, W) → (B, 2Z), what :func:`posterior_of` takes.
-        decoder: z (B, Z) → (B, outputs·C, H, W).
+        encoder: The encoder, or the one module.
+        decoder: The decoder; None for one module.
+
+    Raises:
+        TypeError: If they are no modules, or the one module lacks a method.
+    """
+
+    shift: Tensor | None
+    scale: Tensor | None
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module | None) -> None:
+        super().__init__()
+        for name, module in {"encoder": encoder, "decoder": decoder or encoder}.items():
+            if not isinstance(module, nn.Module):
+                raise TypeError(f"the {name} is a {type(module).__name__}; give a torch nn.Module")
+        if decoder is not None:
+            self.encoder, self.decoder = encoder, decoder
+            return
+        if lacks := [name for name in ("encode", "decode") if not hasattr(encoder, name)]:
+            raise TypeError(
+                f"{type(encoder).__name__} has no method {lacks[0]}; give encoder and decoder as "
+                "two modules, or one with encode(x) and decode(z)"
+            )
+        self.autoencoder = encoder
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what this module has not, from the one module that it was made from."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            one = self.__dict__["_modules"].get("autoencoder")
+            if one is None or name.startswith("__"):
+                raise
+            return getattr(one, name)
+
+    def network(self, part: str) -> tuple[nn.Module, Callable[..., Any]]:
+        """Return the module of the encoder or decoder, and what to call."""
+        if "autoencoder" in self._modules:
+            return self.autoencoder, getattr(self.autoencoder, part.removesuffix("r"))
+        module = cast(nn.Module, self._modules[part])
+        return module, module
+
+    def named_inputs(self, part: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return those of further inputs that the encoder or decoder takes."""
+        _, call = self.network(part)
+        return accepted(getattr(call, "forward", call), inputs)
+
+    def keep_scale(self, given: tuple[Tensor, Tensor] | None) -> None:
+        """Keep the mean and standard deviation that x is standardised by, if it is."""
+        self.register_buffer("shift", None if given is None else given[0])
+        self.register_buffer("scale", None if given is None else given[1])
+
+    def standard(self, x: Tensor) -> Tensor:
+        """Return x as the encoder sees it."""
+        return x if self.scale is None else (x - self.shift) / self.scale
+
+    def likelihood_of(
+        self, out: Any, likelihood: Likelihood, inputs: dict[str, Any]
+    ) -> Distribution:
+        """Return p(x|z) in units of x, for what the decoder returned."""
+        if self.scale is None:
+            return p_of(out, likelihood, inputs)
+        if not likelihood.unit:  # D is in units of its own
+            return p_of(_tensor_of(out) * self.scale + self.shift, likelihood, inputs)
+        return _Rescaled(p_of(out, likelihood, inputs), cast(Tensor, self.shift), self.scale)
+
+
+class BetaVAE(Networks):
+    """A VAE at one β: an ordinary module, made by :meth:`MultiBetaVAE.at_beta`.
+
+    What it has not itself it looks for in the one module that it was made from, if there is one:
+    ``vae.at_beta(b).save_pretrained(folder)`` is that of a diffusers autoencoder.
+
+    Args:
+        encoder: x (B, *shape) → what ``posterior`` reads; or one module with both methods.
+        decoder: z (B, *latent shape) → what the likelihood takes.
         likelihood: Turns the decoder's output into p(x|z).
-        latent_dim: The number Z of latents.
+        latent_shape: That of z.
         beta: The β that the networks are made for.
+        posterior: How the encoder's output is read: see :func:`~multibeta.adapters.q_of`.
+        unit: What β is divided by in the posterior's form ``curvature``.
+        standard: Mean and standard deviation that x is standardised by, if it is.
     """
 
     def __init__(
         self,
         encoder: nn.Module,
-        decoder: nn.Module,
+        decoder: nn.Module | None,
         likelihood: Likelihood,
-        latent_dim: int,
+        latent_shape: tuple[int, ...],
         beta: float,
+        posterior: Posterior = "log_variance",
+        unit: float = 1.0,
+        standard: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
+        super().__init__(encoder, decoder)
         self.likelihood = likelihood
-        self.latent_dim = latent_dim
-        self.beta = beta
+        self.latent_shape = tuple(latent_shape)
+        self.beta, self.posterior, self.unit = beta, posterior, unit
+        self.keep_scale(standard)
 
-    def encode(self, x: Tensor) -> Independent:
-        """Return q(z|x): batch shape (B,), event shape (Z,), for x (B, C, H, W) in [0, 1]."""
-        parameters = self.encoder(x)
-        return posterior_of(parameters, parameters.new_tensor([self.beta]))
+    @property
+    def latent_dim(self) -> int:
+        """The number of latents: channels, where z is a map or a sequence."""
+        return self.latent_shape[0]
 
-    def decode(self, z: Tensor) -> Distribution:
-        """Return p(x|z): batch shape (B,), event shape (C, H, W), for z (B, Z)."""
-        return self.likelihood(self.decoder(z))
+    def encode(self, x: Tensor, **inputs: Any) -> Independent:
+        """Return q(z|x): batch shape (B,), event shape that of z, for x (B, *shape)."""
+        _, call = self.network("encoder")
+        out = call(self.standard(x), **self.named_inputs("encoder", inputs))
+        return q_of(out, self.posterior, x.new_tensor([self.beta / self.unit], dtype=torch.float))
 
-    def elbo_terms(self, x: Tensor, noise: Tensor | None = None) -> ELBOTerms:
+    def decode(self, z: Tensor, **inputs: Any) -> Distribution:
+        """Return p(x|z): batch shape (B,), event shape that of x, for z (B, *latent shape)."""
+        _, call = self.network("decoder")
+        out = call(z, **self.named_inputs("decoder", inputs))
+        return self.likelihood_of(out, self.likelihood, inputs)
+
+    def elbo_terms(self, x: Tensor, noise: Tensor | None = None, **inputs: Any) -> ELBOTerms:
         """Return D, from one posterior sample per example, and R in closed form.
 
         Args:
-            x: (B, C, H, W).
-            noise: Standard normal noise of the sample: (B, Z); drawn when None.
+            x: (B, *shape).
+            noise: Standard normal noise of the sample: (B, *latent shape); drawn when None.
+            inputs: Further inputs of encoder, decoder and likelihood.
         """
-        return elbo_terms_of(x, self.encode(x), self.decode, noise)
+        return elbo_terms_of(
+            x, self.encode(x, **inputs), lambda z: self.decode(z, **inputs), noise
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, **inputs: Any) -> Tensor:
         """Return the reconstruction; see :meth:`reconstruct`."""
-        return self.reconstruct(x)
+        return self.reconstruct(x, **inputs)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the mean of p(x|z) at the mean of q(z|x): (B, C, H, W)."""
-        return self.decode(self.encode(x).mean).mean
+    def reconstruct(self, x: Tensor, **inputs: Any) -> Tensor:
+        """Return the mean of p(x|z) at the mean of q(z|x): (B, *shape)."""
+        return self.decode(self.encode(x, **inputs).mean, **inputs).mean
 
-    def sample(self, n: int, prior: Distribution | None = None) -> Tensor:
-        """Return n pictures: means of p(x|z) for z drawn from the prior.
+    def sample(self, n: int, prior: Distribution | None = None, **inputs: Any) -> Tensor:
+        """Return n examples: means of p(x|z) for z drawn from the prior.
 
         Args:
             n: How many.
-            prior: A distribution over z with ``sample((n,))`` → (n, Z); N(0, I) by default.
+            prior: A distribution over z with ``sample((n,))`` → (n, …); N(0, I) by default.
+            inputs: Further inputs of the decoder, n rows each.
 
         Returns:
-            (n, C, H, W).
+            (n, *shape).
         """
         device = next(self.parameters()).device
         if prior is None:
-            z = torch.randn(n, self.latent_dim, device=device)
+            z = torch.randn(n, *self.latent_shape, device=device)
         else:
-            z = prior.sample((n,)).to(device)
-        return self.decode(z).mean
+            z = prior.sample((n,)).to(device).reshape(n, *self.latent_shape)
+        return self.decode(z, **inputs).mean
 
     def interpolate(self, x0: Tensor, x1: Tensor, steps: int = 9) -> Tensor:
-        """Return pictures on the straight line between two posterior means.
+        """Return examples on the straight line between two posterior means.
 
         Args:
-            x0: (B, C, H, W).
-            x1: (B, C, H, W).
-            steps: Pictures on the line, both ends included.
+            x0: (B, *shape).
+            x1: (B, *shape).
+            steps: Examples on the line, both ends included.
 
         Returns:
-            (B, steps, C, H, W).
+            (B, steps, *shape).
         """
         z0, z1 = self.encode(x0).mean, self.encode(x1).mean
-        t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device)[:, None]
+        t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device)
+        t = t.view(-1, *(1,) * (z0.ndim - 1))
         return self._decode_paths(z0[:, None] + t * (z1 - z0)[:, None])
 
     def traverse(self, x: Tensor, dim: int, span: float = 3.0, steps: int = 9) -> Tensor:
-        """Return pictures with one latent moved over [−span, span], the others at their mean.
+        """Return examples with one latent moved over [−span, span], the others at their mean.
 
         Args:
-            x: (B, C, H, W).
-            dim: The latent to move, 0 to Z − 1.
+            x: (B, *shape).
+            dim: The latent to move, 0 to Z − 1; of a map, a channel at all positions.
             span: The farthest value, in standard deviations of the prior.
-            steps: Pictures on the way.
+            steps: Examples on the way.
 
         Returns:
-            (B, steps, C, H, W).
+            (B, steps, *shape).
 
         Raises:
             ValueError: If there is no such latent.
         """
         if not 0 <= dim < self.latent_dim:
             raise ValueError(f"dim={dim} is no latent; allowed: 0 to {self.latent_dim - 1}")
-        z = self.encode(x).mean[:, None].repeat(1, steps, 1)
-        z[:, :, dim] = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
+        z = self.encode(x).mean[:, None].repeat_interleave(steps, 1)
+        values = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
+        z[:, :, dim] = values.view(-1, *(1,) * (z.ndim - 3))
         return self._decode_paths(z)
 
     @torch.no_grad()
@@ -162,8 +253,8 @@ class BetaVAE(nn.Module):
         training can leave codes much wider than N(0, I).
 
         Args:
-            batches: Pictures, those of the training set: batches of (B, C, H, W), or tuples or
-                lists that begin with them.
+            batches: Those of the training set: (B, *shape), or tuples or lists that begin with
+                them.
 
         Returns:
             A VAE that shares its networks with this one.
@@ -184,13 +275,51 @@ class BetaVAE(nn.Module):
         std = (mean.var(0, correction=0) + variance.mean(0)).sqrt()
         return _Standardised(self, mean.mean(0), std).eval()
 
+    @torch.no_grad()
+    def recalibrated(self, batches: Iterable[Any]) -> BetaVAE:
+        """Return this VAE with the statistics of its BatchNorms measured at its β.
+
+        In training all β's share the running mean and variance, which suit none exactly. Here they
+        are those of examples and of samples of their codes, at this β.
+
+        Args:
+            batches: As for :meth:`standardised`.
+
+        Raises:
+            ValueError: If there is no BatchNorm with such statistics, or no batch.
+        """
+        import copy
+
+        vae = copy.deepcopy(self).eval()
+        norms = [
+            module
+            for module in vae.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        ]
+        if not norms:
+            raise ValueError("there is no BatchNorm to measure again in this model")
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a mean over all batches
+            norm.train()
+        seen = False
+        for batch in batches:
+            vae.elbo_terms(images_of(batch).to(next(vae.parameters())))
+            seen = True
+        if not seen:
+            raise ValueError("there are no examples to measure by; give batches of some")
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return vae.eval()
+
     def _decode_paths(self, z: Tensor) -> Tensor:
-        """Decode z (B, steps, Z) into pictures (B, steps, C, H, W)."""
+        """Decode z (B, steps, …) into examples (B, steps, *shape)."""
         return self.decode(z.flatten(0, 1)).mean.unflatten(0, z.shape[:2])
 
     def extra_repr(self) -> str:
         """Show β."""
-        return f"beta={self.beta:g}, latent_dim={self.latent_dim}"
+        return f"beta={self.beta:g}, latent_shape={self.latent_shape}"
 
 
 class _Standardised(BetaVAE):
@@ -200,45 +329,49 @@ class _Standardised(BetaVAE):
     std: Tensor
 
     def __init__(self, vae: BetaVAE, mean: Tensor, std: Tensor) -> None:
-        super().__init__(vae.encoder, vae.decoder, vae.likelihood, vae.latent_dim, vae.beta)
+        one = vae._modules.get("autoencoder")
+        pair = (one, None) if one is not None else (vae.encoder, vae.decoder)
+        standard = None if vae.scale is None else (cast(Tensor, vae.shift), vae.scale)
+        super().__init__(
+            *pair, vae.likelihood, vae.latent_shape, vae.beta, vae.posterior, vae.unit, standard
+        )
         if isinstance(vae, _Standardised):
             mean, std = vae.mean + vae.std * mean, vae.std * std
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
-    def encode(self, x: Tensor) -> Independent:
-        q = super().encode(x)
-        normal = Normal((q.mean - self.mean) / self.std, q.stddev / self.std, validate_args=False)
-        return Independent(normal, 1, validate_args=False)
+    def encode(self, x: Tensor, **inputs: Any) -> Independent:
+        q = super().encode(x, **inputs)
+        return normal((q.mean - self.mean) / self.std, q.stddev / self.std)
 
-    def decode(self, z: Tensor) -> Distribution:
-        return super().decode(self.mean + self.std * z)
+    def decode(self, z: Tensor, **inputs: Any) -> Distribution:
+        return super().decode(self.mean + self.std * z, **inputs)
 
 
-def posterior_of(parameters: Tensor, beta: Tensor) -> Independent:
-    r"""Return q(z|x) for an encoder's output at β.
+class _Rescaled(Distribution):
+    """p of x = shift + scale x', for p of x'."""
 
-    With (m, h) the two halves of the output,
+    def __init__(self, p: Distribution, shift: Tensor, scale: Tensor) -> None:
+        super().__init__(p.batch_shape, p.event_shape, validate_args=False)
+        self.p, self.shift, self.scale = p, shift, scale
 
-    .. math:: q(z|x) = \mathcal N(m, v), \qquad v = \frac{β}{β + e^h}, \quad
-        \log v = -\log(1 + e^{h - \log β}).
+    @property
+    def mean(self) -> Tensor:
+        """That of x."""
+        return self.p.mean * self.scale + self.shift
 
-    It is the form of the optimum for a decoder that is linear around m with orthogonal columns:
-    the precision is then 1 from the prior plus the curvature of D over β. So a network whose h
-    does not depend on β has the right variance at every β: precise where β is low, the prior's
-    where it is high.
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x') less the logarithm of the Jacobian."""
+        jacobian = self.scale.log().expand(self.event_shape).sum()
+        return self.p.log_prob((value - self.shift) / self.scale) - jacobian
 
-    Args:
-        parameters: (B, 2Z).
-        beta: β: (B,), or (1,) for one β shared by the batch.
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw x."""
+        return self.p.sample(sample_shape) * self.scale + self.shift
 
-    References:
-        Lucas et al. 2019, arXiv 1911.02469, section 4 (the linear case, β = 1).
-    """
-    mean, log_curvature = at_least_float32(parameters).chunk(2, dim=-1)
-    log_variance = -F.softplus(log_curvature - beta.to(mean).log()[:, None])
-    std = (0.5 * log_variance.clamp(min=_LEAST_LOG_VARIANCE)).exp()
-    return Independent(Normal(mean, std, validate_args=False), 1, validate_args=False)
+
+def _tensor_of(out: Any) -> Tensor:
+    return out if isinstance(out, Tensor) else out.sample
 
 
 def elbo_terms_of(
@@ -247,29 +380,33 @@ def elbo_terms_of(
     decode: Callable[[Tensor], Distribution],
     noise: Tensor | None,
 ) -> ELBOTerms:
-    """Return the terms for pictures, their posterior and a decoder.
+    """Return the terms for examples, their posterior and a decoder.
 
     Args:
-        x: (B, C, H, W).
+        x: (B, *shape).
         posterior: q(z|x).
-        decode: z (B, Z) → p(x|z).
-        noise: Standard normal noise of the posterior sample: (B, Z); drawn when None.
+        decode: z (B, *latent shape) → p(x|z).
+        noise: Standard normal noise of the posterior sample, as z; drawn when None.
     """
-    if noise is None:
-        noise = torch.randn_like(posterior.mean)
-    z = posterior.mean + posterior.stddev * noise
+    mean = posterior.mean
+    noise = torch.randn_like(mean) if noise is None else noise.reshape(mean.shape)
+    z = mean + posterior.stddev * noise
     return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior), posterior, z)
 
 
 def images_of(batch: Any) -> Tensor:
-    """Return the pictures of a batch as floating point.
+    """Return the examples of a batch as floating point.
 
     Args:
-        batch: Pictures (B, C, H, W), or a tuple or list whose first entry they are; uint8 holds
-            intensities 0 to 255.
+        batch: x (B, *shape), a tuple or list whose first entry it is, or a dict with the key x;
+            uint8 holds intensities 0 to 255.
 
     Returns:
-        x: (B, C, H, W); uint8 becomes torch's default floating point type, in [0, 1].
+        x: uint8 becomes torch's default floating point type, in [0, 1]; other whole numbers keep
+        their values.
     """
     x = batch[0] if isinstance(batch, tuple | list) else batch
-    return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
+    x = x["x"] if isinstance(x, dict) else x
+    if x.dtype == torch.uint8:
+        return x.to(torch.get_default_dtype()).div_(255)
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())

@@ -18,6 +18,9 @@ class ActiveUnits(CurveMetric):
 
     .. math:: A_j = \mathrm{Var}_x \, \mathrm E_{q(z|x)}[z_j] > 0.01
 
+    Of a map the channels are the latents: the variance is the mean over positions, the rate the
+    sum.
+
     Args:
         vae: The model at the β that is measured.
         threshold: The least variance of an active latent.
@@ -34,7 +37,7 @@ class ActiveUnits(CurveMetric):
     def __init__(self, vae: BetaVAE, threshold: float = 0.01) -> None:
         super().__init__(vae)
         self.threshold = threshold
-        latents = (vae.latent_dim,)
+        latents = vae.latent_shape
         self.add_sums(n=(), sums=latents, squares=latents, rates=latents)
 
     def update(self, batch: Evaluated) -> None:
@@ -48,6 +51,11 @@ class ActiveUnits(CurveMetric):
         self.squares += mean.square().sum(0)
         self.rates += rate.sum(0)
 
+    def about(self) -> dict[str, Any]:
+        """Return what a latent is, where z is a map."""
+        shape = self.vae.latent_shape
+        return {} if len(shape) == 1 else {"latents": f"channels of z {shape}"}
+
     def compute(self) -> dict[str, Any]:
         """Return the number of active latents, and lists over the latents.
 
@@ -58,8 +66,11 @@ class ActiveUnits(CurveMetric):
         mean = self.sums / self.n
         spread = (self.squares / self.n - mean.square()).clamp(min=0)
         variance = spread * self.n / (self.n - 1) if self.n > 1 else spread * torch.nan
+        variance = variance.flatten(1).mean(1) if variance.ndim > 1 else variance
+        rates = self.rates / self.n
+        rates = rates.flatten(1).sum(1) if rates.ndim > 1 else rates
         return {
             "active_units": float((variance > self.threshold).sum()),
-            "latent_rate_nats": (self.rates / self.n).tolist(),
+            "latent_rate_nats": rates.tolist(),
             "latent_variance": variance.tolist(),
         }

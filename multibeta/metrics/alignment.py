@@ -39,6 +39,19 @@ class Alignment(Codes):
     have changed places. So most of the measures between β's are paired, example by example.
     """
 
+    @staticmethod
+    def rows_of(codes: Tensor) -> Tensor:
+        """Return codes as rows of latents: of a map, the channels are the latents.
+
+        A map (B, C, h, w) so gives a row for each position: (Bhw, C).
+        """
+        return codes.movedim(1, -1).flatten(0, -2)
+
+    def about(self) -> dict[str, Any]:
+        """Return what a latent is, where z is a map."""
+        shape = self.vae.latent_shape
+        return {} if len(shape) == 1 else {"latents": f"channels of z {shape}, over positions"}
+
     def compute(self) -> dict[str, Any]:
         """Return how the aggregated posterior lies.
 

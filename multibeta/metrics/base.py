@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +34,7 @@ class Source:
     Args:
         data: A datamodule, or batches.
         split: Which part of a datamodule.
-        pictures: Gives this process's batches of pictures (B, C, H, W), in order, once more.
+        pictures: Gives this process's batches (B, *shape), in order, once more.
     """
 
     data: Any
@@ -47,10 +47,11 @@ class Evaluated:
     """A batch at one β.
 
     Args:
-        x: The pictures: (B, C, H, W).
+        x: The examples: (B, *shape).
         terms: D and R, the posterior and its sample.
         noise: More standard normal noise, a function of the batch's place in the data alone:
-            a number K → (K, B, Z).
+            a number K → (K, B, *latent shape).
+        inputs: Further inputs of encoder and decoder, by name.
         factors: What the pictures were made from, each factor's value by its number: (B, F);
             None where the data does not say.
     """
@@ -59,6 +60,7 @@ class Evaluated:
     terms: ELBOTerms
     noise: Callable[[int], Tensor]
     factors: Tensor | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
 def mean_and_se(n: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,6 +143,11 @@ class CurveMetric(Float64Metric):
         return None
 
     @classmethod
+    def refuses(cls, model: Any) -> str | None:
+        """Return why the metric cannot measure a model, in a few words; None if it can."""
+        return None
+
+    @classmethod
     def in_all(cls, data: object) -> bool:
         """Return whether ``all`` has this metric: by default, where the data lacks nothing."""
         return not cls.lacks(data)
@@ -209,14 +216,22 @@ class Codes(CurveMetric):
         places = torch.full((len(z),), self._batches * world + rank)
         self._kept += len(z)
         self._batches += 1
-        kept = {"z": z, "mean": q.mean, "std": q.stddev, "places": places}
+        kept = {"z": z, "mean": q.mean, "std": q.stddev}
         for name, value in kept.items():
-            getattr(self, name).append(value[rows].to(self.device))
+            getattr(self, name).append(self.rows_of(value[rows]).to(self.device))
+        per = self.rows_of(z[:1]).shape[0]
+        self.places.append(places[rows].repeat_interleave(per).to(self.device))
+
+    @staticmethod
+    def rows_of(codes: Tensor) -> Tensor:
+        """Return codes (B, *latent shape) as rows of latents: every value of a map is one."""
+        return codes.flatten(1)
 
     def codes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return z, mean and std of all examples kept, in the order of the data: (N, Z) each."""
         z, mean, std = in_order(self.places, self.z, self.mean, self.std)
-        return z[: self.most], mean[: self.most], std[: self.most]
+        most = self.most * self.rows_of(torch.empty(1, *self.vae.latent_shape)).shape[0]
+        return z[:most], mean[:most], std[:most]
 
     def gathered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same, of all processes, outside of ``compute``."""

@@ -116,6 +116,13 @@ class FID(Codes):
         return None
 
     @classmethod
+    def refuses(cls, model: Any) -> str | None:
+        """Refuse what is no picture."""
+        if len(model.shape) == 3:
+            return None
+        return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
+
+    @classmethod
     def in_all(cls, data: object) -> bool:
         """Return whether the data serves, and Inception's weights are there already."""
         return Inception.file().is_file() and not cls.lacks(data)
@@ -230,7 +237,7 @@ class FID(Codes):
         for place, z in enumerate(codes.split(_BATCH)):
             if place % world != rank:
                 continue
-            p = self.vae.decode(z.to(weight))
+            p = self.vae.decode(z.to(weight).reshape(-1, *self.vae.latent_shape))
             if self.decoder == "mean":
                 x = p.mean
             else:

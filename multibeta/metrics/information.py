@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -19,6 +20,11 @@ class Information(Codes):
     is at most log N, which stands beside it; where the true one is larger, the total correlation
     is too large by as much.
     """
+
+    def about(self) -> dict[str, Any]:
+        """Return what a latent is, where z is a map."""
+        shape = self.vae.latent_shape
+        return {} if len(shape) == 1 else {"latents": f"all values of z {shape}"}
 
     def compute(self) -> dict[str, float]:
         """Return the terms in nats, with their standard errors.

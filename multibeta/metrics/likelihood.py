@@ -54,9 +54,17 @@ class NLL(CurveMetric):
         self.most = most
         self.every = every
         self._kept: list[tuple[Tensor, ...]] = []
+        self._inputs: list[dict[str, Any]] = []
         self._noise: list[tuple[Callable[[int], Tensor], Tensor]] = []
         self._seen = self._batches = self._size = 0
         self.add_sums(n=(), sums=(3,), squares=(3,))
+
+    @classmethod
+    def refuses(cls, model: Any) -> str | None:
+        """Refuse a distortion that is no −log p(x|z)."""
+        if model.likelihood.unit == "nats":
+            return None
+        return f"it needs −log p(x|z), and D is {model.likelihood.name}: choose a likelihood"
 
     @classmethod
     def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +87,11 @@ class NLL(CurveMetric):
             here = rows.to(batch.x.device)
             self._kept.append((batch.x[here], q.mean[here], q.stddev[here]))
             self._noise.append((batch.noise, rows))
+            n = len(batch.x)
+            self._inputs.append({
+                k: v[here] if isinstance(v, Tensor) and v.ndim and len(v) == n else v
+                for k, v in batch.inputs.items()
+            })
 
     def finish(self) -> None:
         """Decode the samples, many examples at a time."""
@@ -87,15 +100,25 @@ class NLL(CurveMetric):
         kept = [torch.cat(parts) for parts in zip(*self._kept, strict=True)]
         # Drawn only now: it is larger than all else that is kept.
         drawn = [noise(2 * self.samples)[:, rows] for noise, rows in self._noise]
+        inputs = {
+            k: torch.cat([of[k] for of in self._inputs]) if isinstance(v, Tensor) and v.ndim else v
+            for k, v in self._inputs[0].items()
+        }
         parts = zip(
             *(v.split(_EXAMPLES) for v in kept), torch.cat(drawn, 1).split(_EXAMPLES, 1),
             strict=True,
         )  # fmt: skip
-        self._kept, self._noise = [], []
-        for x, mean, std, noise in parts:
+        self._kept, self._noise, self._inputs = [], [], []
+        for start, (x, mean, std, noise) in enumerate(parts):
+            some = slice(start * _EXAMPLES, start * _EXAMPLES + len(x))
+            given = {
+                k: v[some] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()
+            }
             of_posterior, of_prior = noise.to(mean).split(self.samples)
-            log_w = importance_weights(self.vae, x, mean, std, of_posterior)
-            from_prior = torch.stack([self.vae.decode(z).log_prob(x) for z in of_prior])
+            log_w = importance_weights(self.vae, x, mean, std, of_posterior, given)
+            from_prior = torch.stack(
+                [self.vae.decode(z, **given).log_prob(x) for z in of_prior]
+            )
             values = torch.stack(
                 [
                     -log_mean_exp(log_w),
@@ -127,16 +150,22 @@ class NLL(CurveMetric):
 
 
 def importance_weights(
-    vae: BetaVAE, x: Tensor, mean: Tensor, std: Tensor, noise: Tensor
+    vae: BetaVAE,
+    x: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    noise: Tensor,
+    inputs: dict[str, Any] | None = None,
 ) -> Tensor:
     """Return log p(x|z) + log p(z) − log q(z|x) for samples of the posterior.
 
     Args:
         vae: The model.
-        x: (B, C, H, W).
-        mean: The posterior's means: (B, Z).
-        std: Its standard deviations: (B, Z).
-        noise: Standard normal noise of the samples: (K, B, Z).
+        x: (B, *shape).
+        mean: The posterior's means: (B, *latent shape).
+        std: Its standard deviations: the same.
+        noise: Standard normal noise of the samples: (K, B, *latent shape).
+        inputs: Further inputs of the decoder, by name.
 
     Returns:
         (K, B), float64.
@@ -146,7 +175,8 @@ def importance_weights(
         z = mean + std * each
         # log p(z) − log q(z|x): the normalising constants of the two cancel, but for the std.
         ratio = 0.5 * (each.square() - z.square()) + std.log()
-        log_w.append(vae.decode(z).log_prob(x).double() + ratio.double().sum(-1))
+        log_p = vae.decode(z, **(inputs or {})).log_prob(x).double()
+        log_w.append(log_p + ratio.double().flatten(1).sum(-1))
     return torch.stack(log_w)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from multibeta.metrics.base import CurveMetric, Evaluated, mean_and_se
@@ -29,9 +31,16 @@ class PSNR(CurveMetric):
         super().__init__(vae)
         self.add_sums(n=(), total=(), squares=())
 
+    @classmethod
+    def refuses(cls, model: Any) -> str | None:
+        """Refuse what is no picture."""
+        if len(model.shape) == 3:
+            return None
+        return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
+
     def update(self, batch: Evaluated) -> None:
         """Add a batch."""
-        reconstruction = self.vae.decode(batch.terms.posterior.mean).mean
+        reconstruction = self.vae.decode(batch.terms.posterior.mean, **batch.inputs).mean
         error = (reconstruction - batch.x).to(self.total.device).double().square().flatten(1)
         psnr = -10 * error.mean(1).log10()
         self.n += len(psnr)

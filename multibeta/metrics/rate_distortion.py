@@ -18,6 +18,7 @@ class RateDistortion(Float64Metric):
 
     Args:
         beta: The β of the objective.
+        unit: Of D: ``nats``, or empty for a distortion function's own.
 
     Example:
         >>> metric = RateDistortion(beta=1.0)
@@ -30,18 +31,19 @@ class RateDistortion(Float64Metric):
     sums: Tensor
     squares: Tensor
 
-    def __init__(self, beta: float) -> None:
+    def __init__(self, beta: float, unit: str = "nats") -> None:
         super().__init__()
         self.beta = beta
+        self.suffix = f"_{unit}" if unit else ""
         self.add_sums(n=(), sums=(3,), squares=(3,))
 
     def update(self, distortion: Tensor, rate: Tensor, objective: Tensor | None = None) -> None:
         """Add examples.
 
         Args:
-            distortion: D, nats per example: (B,).
+            distortion: D, nats per example, or in its own units: (B,).
             rate: R, nats per example: (B,).
-            objective: What was minimised, nats per example: (B,); D + βR by default.
+            objective: What was minimised, in units of D: (B,); D + βR by default.
         """
         distortion, rate = (v.to(self.sums.device).double() for v in (distortion, rate))
         if objective is None:
@@ -52,11 +54,12 @@ class RateDistortion(Float64Metric):
         self.squares += values.square().sum(1)
 
     def compute(self) -> dict[str, float]:
-        """Return the means and standard errors, nats per example.
+        """Return the means and standard errors.
 
         Returns:
             ``beta, rate_nats, rate_se, distortion_nats, distortion_se, objective_nats,
-            neg_elbo_nats, objective_se, n``; a standard error of one example is nan.
+            neg_elbo_nats, objective_se, n``; a standard error of one example is nan. With D in
+            units of its own, ``distortion`` and ``objective``, and no −ELBO.
         """
         mean, se = mean_and_se(self.n, self.sums, self.squares)
         rate, distortion, objective = mean.tolist()
@@ -65,10 +68,10 @@ class RateDistortion(Float64Metric):
             "beta": self.beta,
             "rate_nats": rate,
             "rate_se": rate_se,
-            "distortion_nats": distortion,
+            f"distortion{self.suffix}": distortion,
             "distortion_se": distortion_se,
-            "objective_nats": objective,
-            "neg_elbo_nats": distortion + rate,
+            f"objective{self.suffix}": objective,
+            **({"neg_elbo_nats": distortion + rate} if self.suffix else {}),
             "objective_se": objective_se,
             "n": int(self.n),
         }

@@ -41,7 +41,7 @@ class SquaredError(CurveMetric):
 
     def update(self, batch: Evaluated) -> None:
         """Add a batch."""
-        error = self.vae.decode(batch.terms.z).mean - batch.x
+        error = self.vae.decode(batch.terms.z, **batch.inputs).mean - batch.x
         squared = error.to(self.total.device).double().square().flatten(1)
         self.n += len(squared)
         self.values += squared.numel()

@@ -1,0 +1,463 @@
+r"""What makes a layer follow β: a child of the layer, called by hooks on it.
+
+The layer stays what it was, its class, its weights and their names. At a fixed β the condition
+folds away into them: :meth:`FiLM.fold`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from multibeta.conditioning.source import Source, transforming
+
+__all__ = ["AFFINE", "NORMS", "FiLM", "Gate", "Hyper", "channels_of", "put"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+AFFINE = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
+"""The layers that make something new, and can follow β."""
+
+NORMS = (
+    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)  # fmt: skip
+"""The layers that cancel a scale in front of them."""
+
+_RANK = 64
+
+
+class FiLM(nn.Module):
+    r"""A scale and a shift per output channel of a layer that depend on β.
+
+    .. math:: y = e^{A c} \odot (W x + b) + T c
+
+    The scale is positive and starts at 1, the shift starts at 0: A and T are 0 before training. A
+    layer without bias has no shift, one whose weight cannot be set (spectral norm, a tied weight)
+    no scale.
+
+    Args:
+        source: Where c is found.
+        layer: An affine layer, or a normalisation with weight and perhaps bias.
+        features: The number F of features of c.
+        name: The layer's, for messages.
+        scale: Whether there is a scale.
+        shift: Whether there is a shift.
+        axis: The axis of the layer's input and output along which the examples lie.
+        order: How they lie where there are m rows an example: ``interleaved``, the m rows of an
+            example together; ``repeated``, all examples m times; None if this is not known.
+        expands: Whether the layer is the first that each β sees a row of its own at.
+
+    References:
+        Perez et al. 2018, arXiv 1709.07871 (FiLM); Dosovitskiy & Djolonga 2020, "You Only
+        Train Once", section 3 (conditioning on the loss weights).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        layer: nn.Module,
+        features: int,
+        *,
+        name: str = "",
+        scale: bool = True,
+        shift: bool = True,
+        axis: int = 0,
+        order: str | None = None,
+        expands: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source, self.name = source, name
+        self.scale, self.shift = scale, shift
+        self.axis, self.order, self.expands = axis, order, expands
+        self.channels, self.last = channels_of(layer)
+        self._weights(layer, features)
+        weight = next(layer.parameters())
+        self.to(weight.device, weight.dtype if weight.is_floating_point() else None)
+        self._hooks = self._hook(layer)
+
+    def _weights(self, layer: nn.Module, features: int) -> None:
+        """Make the parameters."""
+        count = self.channels * (self.scale + self.shift)
+        self.affine = nn.Parameter(torch.zeros(count, features)) if count else None
+
+    def _hook(self, layer: nn.Module) -> list[Any]:
+        """Put the condition on the layer, as its child and its hook; return handles to undo it."""
+        layer.add_module("condition", self)
+        return [layer.register_forward_hook(_after, with_kwargs=True)]
+
+    def remove(self, layer: nn.Module) -> None:
+        """Take the condition off the layer."""
+        for handle in self._hooks:
+            handle.remove()
+        del layer._modules["condition"]
+
+    def affine_of(self, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the logarithm of the scale, Ac, and the shift Tc, for c (M, F): (M, channels)."""
+        if self.affine is None:
+            return None, None
+        found = F.linear(c, self.affine)
+        if self.scale and self.shift:
+            log_scale, shift = found.chunk(2, dim=-1)
+            return log_scale, shift
+        return (found, None) if self.scale else (None, found)
+
+    def after(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Return what becomes of the layer's output.
+
+        Args:
+            layer: The layer.
+            x: What it took.
+            y: What it returned.
+
+        Returns:
+            y, or a row for each of c where the layer had one for several.
+        """
+        call = self.source.call()
+        return self.modulated(*self.rows(y, call.c, call.times))
+
+    def modulated(self, y: Tensor, c: Tensor) -> Tensor:
+        """Scale and shift what goes with c row by row."""
+        log_scale, shift = (self._beside(v, y) for v in self.affine_of(c))
+        if log_scale is None or shift is None:
+            y = y if log_scale is None else y * log_scale.exp().to(y.dtype)
+            return y if shift is None else y + shift.to(y.dtype)
+        if torch.is_grad_enabled() and not transforming():
+            return cast(Tensor, _ScaleShift.apply(y, log_scale, shift))
+        return y * log_scale.exp().to(y.dtype) + shift.to(y.dtype)
+
+    def rows(self, y: Tensor, c: Tensor, times: int) -> tuple[Tensor, Tensor]:
+        """Return y and c with a row of the one for each of the other.
+
+        Args:
+            y: What has the examples along ``axis``.
+            c: (1, F) for all, or (M, F).
+            times: How many β's an example has.
+
+        Raises:
+            ValueError: If the rows of y are neither M nor a known multiple of it.
+        """
+        n, m = y.shape[self.axis], len(c)
+        if m == 1:
+            return y, c
+        if self.expands and times > 1:
+            if n * times == m:
+                return torch.cat([y] * times, self.axis), c
+        elif n == m:
+            return y, c
+        elif n % m == 0 and self.order:
+            k = n // m
+            return y, c.repeat_interleave(k, 0) if self.order == "interleaved" else c.repeat(k, 1)
+        known = "" if n % m else (
+            "; which rows belong to which example could not be seen: give an example on which "
+            "there are several rows an example"
+        )  # fmt: skip
+        raise ValueError(
+            f"{m} β's do not go with {n} rows in layer {self.name}; give one, one an example, or "
+            f"a multiple of that{known}"
+        )
+
+    def _beside(self, value: Tensor | None, y: Tensor) -> Tensor | None:
+        """Return what (M, channels) holds, so that it goes with y."""
+        if value is None:
+            return None
+        shape = [1] * y.ndim
+        shape[1 if self.last is None else y.ndim - self.last] = value.shape[1]
+        if len(value) > 1:
+            shape[self.axis] = len(value)
+        return value.view(shape)
+
+    @torch.no_grad()
+    def fold(self, layer: nn.Module, c: Tensor) -> None:
+        """Make the layer what it is at c (1, F), and take the condition off."""
+        weight, bias = self.folded(layer, c)
+        if weight is not None:
+            put(layer, "weight", weight)
+        if bias is not None:
+            put(layer, "bias", bias)
+        self.remove(layer)
+
+    def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return weight and bias at c, None where they stay."""
+        return self._scaled(layer, layer.weight, *self.affine_of(c))
+
+    def _scaled(
+        self, layer: Any, weight: Tensor, log_scale: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        bias = layer.bias if getattr(layer, "bias", None) is not None else None
+        if log_scale is not None:
+            scale = log_scale.exp().to(weight.dtype).squeeze(0)
+            tail = (1,) * (weight.ndim - 1)
+            if isinstance(layer, _TRANSPOSED):  # (in, out / groups, …)
+                groups = layer.groups
+                grouped = weight.unflatten(0, (groups, -1)) * scale.view(groups, 1, -1, *tail[1:])
+                weight = grouped.flatten(0, 1)
+            else:
+                weight = weight * scale.view(-1, *tail)
+            bias = None if bias is None else bias * scale.view(-1, *(1,) * (bias.ndim - 1))
+        if shift is not None and bias is not None:
+            bias = bias + shift.to(bias.dtype).squeeze(0).view(-1, *(1,) * (bias.ndim - 1))
+        return weight, bias
+
+    def extra_repr(self) -> str:
+        """Show what it does."""
+        does = {"scale": self.scale, "shift": self.shift}
+        return " and ".join(name for name, on in does.items() if on)
+
+
+class Hyper(FiLM):
+    r"""Weights that themselves depend on β, by a term of low rank, under a FiLM.
+
+    .. math::
+        y = e^{A c} \odot (W(c) (e^{G c} \odot x) + b) + T c, \qquad
+        W(c) = W + U \,\mathrm{diag}(F c)\, V
+
+    It stands where the code is made and where it is read: there, each β wants other features.
+    F and G start at 0. For a convolution V is one of the same kernel, and U one of kernel 1.
+
+    Args:
+        source: Where c is found.
+        layer: The affine layer (W, b), without groups.
+        features: The number F of features of c.
+        gain: Whether the inputs have a gain each, or G = 0. On the code it opens and shuts each
+            latent, as the linear VAE's optimum asks: its gain there is √(λ − θ), θ = βσ².
+        **options: Those of :class:`FiLM`.
+
+    References:
+        Ha et al. 2017, "HyperNetworks", arXiv 1609.09106; Hu et al. 2022, "LoRA",
+        arXiv 2106.09685 (the low rank).
+    """
+
+    def __init__(
+        self, source: Source, layer: nn.Module, features: int, gain: bool = False, **options: Any
+    ) -> None:
+        self.gains = gain
+        super().__init__(source, layer, features, **options)
+
+    def _weights(self, layer: Any, features: int) -> None:
+        super()._weights(layer, features)
+        if isinstance(layer, nn.Linear):
+            inputs, fan, down = layer.in_features, layer.in_features, (_RANK, layer.in_features)
+            rank = _RANK
+        else:
+            inputs, kernel = layer.in_channels, layer.kernel_size
+            fan = inputs * math.prod(kernel)
+            rank = min(_RANK, fan, self.channels)
+            pair = (inputs, rank) if isinstance(layer, _TRANSPOSED) else (rank, inputs)
+            down = (*pair, *kernel)
+        self.gain = nn.Parameter(torch.zeros(inputs, features)) if self.gains else None
+        self.mix = nn.Parameter(torch.zeros(rank, features))
+        self.down = nn.Parameter(nn.init.uniform_(torch.empty(down), -(fan**-0.5), fan**-0.5))
+        up = torch.empty(self.channels, rank)
+        self.up = nn.Parameter(nn.init.uniform_(up, -(rank**-0.5), rank**-0.5))
+
+    def _hook(self, layer: nn.Module) -> list[Any]:
+        handles = super()._hook(layer)
+        if self.gain is not None:
+            handles.append(layer.register_forward_pre_hook(_before, with_kwargs=True))
+        return handles
+
+    def before(self, x: Tensor) -> Tensor:
+        """Return the layer's input with its gains."""
+        assert self.gain is not None
+        call = self.source.call()
+        x, c = self.rows(x, call.c, call.times)
+        gain = self._beside(F.linear(c, self.gain), x)
+        return x * cast(Tensor, gain).exp().to(x.dtype)
+
+    def after(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Add U diag(Fc) V x, then scale and shift."""
+        call = self.source.call()
+        function, options = _function_of(layer)
+        inner, c = self.rows(function(x, self.down, **options), call.c, call.times)
+        inner = inner * cast(Tensor, self._beside(F.linear(c, self.mix), inner)).to(inner.dtype)
+        if self.last is not None:
+            term = F.linear(inner, self.up)
+        else:
+            kernel = (1,) * (inner.ndim - 2)
+            of_one = (F.conv1d, F.conv2d, F.conv3d)[inner.ndim - 3]
+            term = of_one(inner, self.up.view(*self.up.shape, *kernel))
+        y, _ = self.rows(y, call.c, call.times)
+        return self.modulated(y + term.to(y.dtype), c)
+
+    def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return weight and bias at c: (1, F)."""
+        weight, mixed = layer.weight, self.up * F.linear(c, self.mix)
+        pattern = "or,ir...->io..." if isinstance(layer, _TRANSPOSED) else "or,ri...->oi..."
+        weight = weight + torch.einsum(pattern, mixed, self.down).to(weight.dtype)
+        if self.gain is not None:
+            gain = F.linear(c, self.gain).exp().to(weight.dtype)
+            tail = (1,) * (weight.ndim - 2)
+            axes = (-1, 1) if isinstance(layer, _TRANSPOSED) else (1, -1)
+            weight = weight * gain.view(*axes, *tail)
+        return self._scaled(layer, weight, *self.affine_of(c))
+
+    def extra_repr(self) -> str:
+        """Show what it does."""
+        parts = [super().extra_repr(), f"term of rank {len(self.mix)}"]
+        return ", ".join([*filter(None, parts), *(["gain"] if self.gain is not None else [])])
+
+
+class Gate(FiLM):
+    r"""The gates of the Multi-Rate VAE: each channel's pre-activation times a function of log β.
+
+    .. math::
+        y = g(w s + b_g) \odot (W x + b), \qquad
+        g_\mathrm{encoder}(u) = \mathrm{sigmoid}(u), \quad
+        g_\mathrm{decoder}(u) = \sqrt{\mathrm{ReLU}(1 - e^u)}
+
+    with s the standardised log β. The initialisation is PyTorch's default, as published; with
+    it the decoder's gate leaves some channels at zero, without gradient, for every β. It does not
+    start as the identity.
+
+    Args:
+        source: Where s is found.
+        layer: The layer (W, b).
+        features: The number K of conditions; w s is a sum over them.
+        side: ``"encoder"`` or ``"decoder"``.
+        **options: Those of :class:`FiLM`.
+
+    References:
+        Bae et al. 2023, "Multi-Rate VAE", arXiv 2212.03905, section 3.2.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        layer: nn.Module,
+        features: int,
+        side: Literal["encoder", "decoder"] = "decoder",
+        **options: Any,
+    ) -> None:
+        self.side = side
+        super().__init__(source, layer, features, **(options | {"shift": False}))
+
+    def _weights(self, layer: nn.Module, features: int) -> None:
+        self.affine = None
+        self.gate = nn.Linear(features, self.channels)
+
+    def modulated(self, y: Tensor, c: Tensor) -> Tensor:
+        """Gate what goes with c row by row."""
+        return y * cast(Tensor, self._beside(self.open(c), y)).to(y.dtype)
+
+    def open(self, s: Tensor) -> Tensor:
+        """Return the gate for s, (B, K): (B, channels)."""
+        u = self.gate(s)
+        if self.side == "encoder":
+            return u.sigmoid()
+        # √0 has an infinite slope; where the gate is shut its gradient is zero, not NaN.
+        open_ = (1 - u.exp()).relu()
+        is_open = open_ > 0
+        return torch.where(is_open, torch.where(is_open, open_, 1).sqrt(), 0)
+
+    def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return weight and bias at c: (1, K)."""
+        return self._scaled(layer, layer.weight, self.open(c).log(), None)
+
+
+class _ScaleShift(torch.autograd.Function):
+    """exp(a) y + t, in the place of y.
+
+    A conditioned network so keeps as many feature maps in memory as a plain one. With g the
+    gradient of u = exp(a) y + t, that of a is Σ g·(u − t), that of t is Σ g and that of y is
+    exp(a) g.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
+        scale, shift = log_scale.exp().to(y.dtype), shift.to(y.dtype)
+        y.mul_(scale).add_(shift)
+        ctx.save_for_backward(y, scale, shift)
+        ctx.mark_dirty(y)
+        ctx.dtype = log_scale.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        u, scale, shift = ctx.saved_tensors
+        (g,) = gradients
+        of_shift, of_u = (v.sum_to_size(shift.shape) for v in (g, g * u))
+        return g * scale, (of_u - shift * of_shift).to(ctx.dtype), of_shift.to(ctx.dtype)
+
+
+def channels_of(layer: Any) -> tuple[int, int | None]:
+    """Return the number of output channels, and where they are.
+
+    Returns:
+        The number, and None if they are the second axis of the output, or how far they are from
+        its end: 1 for the last axis.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, 1
+    if isinstance(layer, AFFINE):
+        return layer.out_channels, None
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        return layer.normalized_shape[0], len(layer.normalized_shape)
+    return layer.weight.shape[0], None
+
+
+def put(layer: Any, name: str, value: Tensor) -> None:
+    """Set a layer's weight or bias, through its parametrization if it has one.
+
+    Of old ``weight_norm``, magnitude and direction are set. Whether the layer then has the value
+    is not said: spectral norm has its own will.
+    """
+    with torch.no_grad():
+        if is_parametrized(layer, name):
+            setattr(layer, name, value)
+        elif f"{name}_g" in layer._parameters:
+            hook = next(h for h in layer._forward_pre_hooks.values() if hasattr(h, "dim"))
+            layer._parameters[f"{name}_g"].copy_(torch.norm_except_dim(value, 2, hook.dim))
+            layer._parameters[f"{name}_v"].copy_(value)
+            setattr(layer, name, hook.compute_weight(layer).detach())
+        else:
+            getattr(layer, name).copy_(value)
+
+
+def _function_of(layer: Any) -> tuple[Any, dict[str, Any]]:
+    """Return what applies a weight as the layer applies its own, without bias."""
+    if isinstance(layer, nn.Linear):
+        return F.linear, {}
+    functions = {
+        nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d,
+        nn.ConvTranspose1d: F.conv_transpose1d, nn.ConvTranspose2d: F.conv_transpose2d,
+        nn.ConvTranspose3d: F.conv_transpose3d,
+    }  # fmt: skip
+    function = next(f for kind, f in functions.items() if isinstance(layer, kind))
+    options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+    if isinstance(layer, _TRANSPOSED):
+        return function, {**options, "output_padding": layer.output_padding}
+    if layer.padding_mode != "zeros":
+        pad = _Padded(function, tuple(layer._reversed_padding_repeated_twice), layer.padding_mode)
+        return pad, {**options, "padding": 0}
+    return function, options
+
+
+class _Padded:
+    """A convolution of an input that is padded by a mode of its own."""
+
+    def __init__(self, function: Any, pad: tuple[int, ...], mode: str) -> None:
+        self.function, self.pad, self.mode = function, pad, mode
+
+    def __call__(self, x: Tensor, weight: Tensor, **options: Any) -> Tensor:
+        return self.function(F.pad(x, self.pad, self.mode), weight, **options)
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+def _after(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+    return layer.condition.after(layer, _input(args, kwargs), output)
+
+
+def _before(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    given = layer.condition.before(_input(args, kwargs))
+    if args:
+        return (given, *args[1:]), kwargs
+    return args, {**kwargs, next(iter(kwargs)): given}

@@ -1,0 +1,337 @@
+"""How a conditioned VAE is trained by Lightning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+from multibeta.betas import Draws
+from multibeta.conditioning import Kind
+from multibeta.likelihoods import Likelihood
+from multibeta.metrics.rate_distortion import RateDistortion
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.networks import Network
+from multibeta.noise import evaluation_noise
+from multibeta.objectives import Objective
+from multibeta.settings import FORMAT, make, plain_settings
+from multibeta.specs import describe
+from multibeta.vae import images_of
+
+__all__ = ["MONITOR", "FromSettings", "MultiBetaModule"]
+
+MONITOR = "val/objective_nats"
+"""What the best checkpoint is best at: the objective, averaged over the validation grid of β."""
+
+_VALIDATION_POINTS = 5
+
+
+class MultiBetaModule(LightningModule):
+    r"""Trains a :class:`~multibeta.MultiBetaVAE`: Adam, a linear warm-up, a cosine to 0.
+
+    Args:
+        vae: The model.
+        lr: Peak learning rate of Adam.
+        warmup: Fraction of the training in which the learning rate rises from 0; it then falls
+            along a cosine to 0.
+        compile: Compile encoder and decoder with torch.compile.
+
+    Raises:
+        ValueError: If an argument is out of its domain.
+    """
+
+    def __init__(
+        self, vae: MultiBetaVAE, lr: float = 2e-3, warmup: float = 0.05, compile: bool = False
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(lr) and lr > 0):
+            raise ValueError(f"lr={lr:g} is not a finite number above 0")
+        if not 0 <= warmup <= 1:
+            raise ValueError(f"warmup={warmup:g} is outside [0, 1]")
+        self.vae = vae
+        self.lr, self.warmup = lr, warmup
+        self._steps = math.inf
+        if compile:
+            for part in ("encoder", "decoder"):
+                vae.network(part)[0].compile()
+        # Not a ModuleList: on a device without float64 the sums stay on the CPU.
+        grid = vae.beta_range.grid(_VALIDATION_POINTS)
+        self.grid = [RateDistortion(beta, vae.likelihood.unit) for beta in grid]
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that the likelihood gives no density to, and warn of a σ without optimum."""
+        vae, data = self.vae, _datamodule(self._trainer)
+        if value_range := getattr(data, "value_range", None):
+            vae.likelihood.check(torch.tensor(value_range))
+        if vae.likelihood.whole and not getattr(data, "whole", True):
+            raise ValueError(
+                f"the data has values that are no whole numbers; {type(vae.likelihood).__name__} "
+                "is for counts: give the raw counts, or choose model.likelihood Gaussian"
+            )
+        floor, d = getattr(vae.likelihood, "floor", None), math.prod(vae.shape)
+        latents = math.prod(vae.latent_shape)
+        if stage == "fit" and floor and latents >= d > 0 and vae.beta_range.low < 1:
+            rank_zero_warn(
+                f"with {latents} latents for {d} values of x and β below 1, no σ is "
+                f"optimal: the lower the better, and {type(vae.likelihood).__name__} will stay "
+                f"at its floor of {floor:g}; use fewer latents, β from 1 up, or a fixed σ"
+            )
+
+    def on_fit_start(self) -> None:
+        """Fix the seed that each step's randomness derives from."""
+        if self.vae.run_seed is None:
+            self.vae.run_seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make the batch's randomness a function of seed, batch and process.
+
+        A resumed run then draws what the uninterrupted one would have drawn, and each process
+        of a distributed run draws its own β's.
+        """
+        batch_count = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        place = batch_count * self.trainer.world_size + self.global_rank
+        seed = ((self.vae.run_seed or 0) * 1_000_003 + place) % 2**63
+        # Not torch.manual_seed: it calls on every kind of device, a tenth of a small step's time.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).manual_seed(seed)
+        if batch_idx == 0:
+            self.vae.check(images_of(batch))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Draw β's, return the loss, and log D, R and D + βR of the batch."""
+        progress = self.global_step / self._steps if math.isfinite(self._steps) else 1.0
+        step = self.vae.step(images_of(batch), progress, **inputs_of(batch))
+        if not step.loss.isfinite():
+            worst = step.values["beta"][~step.objective.isfinite()]
+            beta = (worst if len(worst) else step.values["beta"])[0].item()
+            self._diverged(f"loss is {step.loss.item():g}", beta)
+        if (self.global_step + 1) % getattr(self.trainer, "log_every_n_steps", 50) == 0:
+            measured = {
+                "train/objective_nats": step.objective.mean(),
+                "train/distortion_nats": step.terms.distortion.mean(),
+                "train/rate_nats": step.terms.rate_nats.mean(),
+            }
+            if step.own is not None:
+                measured["train/discriminator_nats"] = step.own.mean()
+            self.log_dict(measured, prog_bar=True)
+        return step.loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure D and R on a small grid of β."""
+        self._measure(batch, batch_idx, self.trainer.val_dataloaders)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what was measured."""
+        self._log_measures("val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure D and R on a small grid of β."""
+        self._measure(batch, batch_idx, self.trainer.test_dataloaders)
+
+    def on_test_epoch_end(self) -> None:
+        """Log what was measured."""
+        self._log_measures("test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[float, Tensor]:
+        """Return the posterior means (B, *latent shape) at each β of the grid."""
+        x, inputs = images_of(batch), inputs_of(batch)
+        return {
+            metric.beta: self.vae.encode(x, metric.beta, **inputs).mean for metric in self.grid
+        }
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam with a linear warm-up and a cosine decay to 0, stepped every batch.
+
+        The networks of an objective have a group of their own, at its constant learning rate.
+        """
+        # Lightning clips no fused optimizer under mixed precision.
+        fused = "mixed" not in str(self.trainer.precision)
+        self._steps = self.trainer.estimated_stepping_batches
+        named = {name: p for name, p in self.vae.named_parameters() if p.requires_grad}
+        own = [name for name in named if name.startswith("objective.")]
+        groups: list[dict[str, Any]] = [{"params": [p for n, p in named.items() if n not in own]}]
+        factors = [_warmup_cosine(self.warmup, self._steps)]
+        if own:
+            adam = self.vae.objective.adam
+            groups.append({"params": [named[name] for name in own], **adam})
+            factors.append(lambda step: 1.0)
+        optimizer = Adam(groups, lr=self.lr, fused=fused)
+        schedule = LambdaLR(optimizer, factors)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what resuming and ``multibeta.load`` need beside the weights."""
+        data = _datamodule(self._trainer)
+        try:
+            description = None if data is None else describe(data)
+        except TypeError:  # A datamodule of the user's own that cannot be described.
+            description = None
+        checkpoint["multibeta"] = {
+            "format": FORMAT,
+            "data": description,
+            "run_seed": self.vae.run_seed,
+            **plain_settings(self.vae),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the seed of the interrupted run."""
+        self.vae.run_seed = checkpoint["multibeta"]["run_seed"]
+
+    def _measure(self, batch: Any, batch_idx: int, loader: Any) -> None:
+        x, inputs = images_of(batch), inputs_of(batch)
+        vae = self.vae
+        samples = vae.objective.samples
+        noise = evaluation_noise(
+            loader, batch_idx, len(x), vae.latent_shape, samples if samples > 1 else None
+        )
+        noise = noise.to(x).reshape(-1, *vae.latent_shape)
+        for metric in self.grid:
+            values = vae.conditions(metric.beta)
+            terms, objective, _ = vae.objective_of(x, values, noise, inputs)
+            d, r = terms.distortion[: len(x)], terms.rate_nats[: len(x)]
+            metric.beside(self.device).update(d, r, objective)
+
+    def _log_measures(self, stage: str) -> None:
+        unit = self.grid[0].suffix
+        names = {f"{name}_nats": f"{name}{unit}" for name in ("objective", "distortion")}
+        names["rate_nats"] = "rate_nats"
+        rows = [metric.compute() for metric in self.grid]
+        for metric in self.grid:
+            metric.reset()
+        for row in rows:
+            if not math.isfinite(row[names["objective_nats"]]):
+                value = row[names["objective_nats"]]
+                self._diverged(f"{stage} objective is {value:g}", row["beta"])
+            for name, column in names.items():
+                # The metrics are in sync already; this tells Lightning so.
+                self.log(f"{stage}/{name}@{row['beta']:g}", row[column], sync_dist=True)
+        mean = sum(row[names["objective_nats"]] for row in rows) / len(rows)
+        self.log(f"{stage}/objective_nats", mean, prog_bar=True, sync_dist=True)
+
+    def _diverged(self, what: str, beta: float) -> None:
+        raise FloatingPointError(
+            f"{what} at step {self.global_step}, beta={beta:g}; checkpoints stay as they were: "
+            "try a lower model.lr or trainer.gradient_clip_val"
+        )
+
+
+class FromSettings(MultiBetaModule):
+    """The same, made from plain settings: what the command line trains.
+
+    Args:
+        shape: That of x; the command line takes it from the data.
+        betas: The range of β, ``LOW:HIGH``; one number for a dedicated β-VAE.
+        draws: What a training draws, and how it weighs it.
+        conditioning: How β enters the network: ``film``, ``gate`` or ``none``.
+        network: Encoder and decoder; MLP by default.
+        encoder: The class path of an encoder of yours, or ``{"class_path": …, "init_args": …}``;
+            ``shape``, ``latent_dim`` and ``outputs`` are filled in where it takes them.
+        decoder: The same for the decoder.
+        latent_dim: The number Z of latents.
+        likelihood: p(x|z), or a Distortion; Bernoulli by default.
+        objective: What is minimised; D + βR (BetaELBO) by default.
+        posterior: What stands beside the means in the output of an encoder of yours.
+        standardise: Whether each feature of a table, or channel of a signal, is shifted to mean 0
+            and scaled to variance 1 by the training set; D is in the data's own units.
+        lr: Peak learning rate of Adam.
+        warmup: As above.
+        compile: As above.
+        standard: What ``standardise`` found; a checkpoint has it.
+
+    Raises:
+        ValueError: If an argument is out of its domain.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        betas: str = "0.01:10",
+        draws: Draws | None = None,
+        conditioning: Kind = "film",
+        network: Network | None = None,
+        encoder: str | dict[str, Any] | None = None,
+        decoder: str | dict[str, Any] | None = None,
+        latent_dim: int = 32,
+        likelihood: Likelihood | None = None,
+        objective: Objective | None = None,
+        posterior: str = "log_variance",
+        standardise: bool = False,
+        lr: float = 2e-3,
+        warmup: float = 0.05,
+        compile: bool = False,
+        standard: list[list[Any]] | None = None,
+    ) -> None:
+        settings = {
+            "shape": shape, "betas": betas, "draws": draws, "conditioning": conditioning,
+            "network": network, "encoder": encoder, "decoder": decoder, "latent_dim": latent_dim,
+            "likelihood": likelihood, "objective": objective, "posterior": posterior,
+            "standardise": standardise, "standard": standard,
+        }  # fmt: skip
+        super().__init__(make(**settings), lr, warmup, compile)
+        plain = self.vae.settings
+        self.save_hyperparameters(
+            {**plain, "lr": lr, "warmup": warmup, "compile": compile}, logger=False
+        )
+
+    def setup(self, stage: str) -> None:
+        """Take the mean and the standard deviation of the data, where it is standardised."""
+        super().setup(stage)
+        vae = self.vae
+        if vae.settings["standardise"] and vae.settings["standard"] is None:
+            found = moments_of(_datamodule(self._trainer))
+            vae.settings["standard"] = [value.tolist() for value in found]
+            self.hparams["standard"] = vae.settings["standard"]
+            vae.keep_scale((found[0].to(self.device), found[1].to(self.device)))
+
+
+def moments_of(data: Any) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the training set, of each feature or channel.
+
+    A feature that never changes has a standard deviation of 1.
+    """
+    count, total, squares = 0, cast(Any, 0.0), cast(Any, 0.0)
+    for batch in data.ordered("train"):
+        x = images_of(batch).double()
+        over = (0, *range(2, x.ndim))
+        count += x.numel() // x.shape[1]
+        total = total + x.sum(over)
+        squares = squares + x.square().sum(over)
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    std = torch.where(std > 1e-12 * (1 + mean.abs()), std, torch.ones_like(std))
+    shape = (-1, *(1,) * (x.ndim - 2))
+    return mean.float().view(shape), std.float().view(shape)
+
+
+def inputs_of(batch: Any) -> dict[str, Any]:
+    """Return the further inputs of a batch: what a dict has beside x."""
+    return {k: v for k, v in batch.items() if k != "x"} if isinstance(batch, dict) else {}
+
+
+def _datamodule(trainer: Trainer | None) -> Any:
+    return getattr(trainer, "datamodule", None)
+
+
+def _warmup_cosine(warmup: float, steps: float) -> Callable[[int], float]:
+    """Return a linear rise over the first fraction of the steps, then a cosine to 0."""
+    if not math.isfinite(steps):  # Training without an end: rise over 1,000 steps and stay.
+        return lambda step: min(1.0, (step + 1) / 1000)
+    rise = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+    return factor

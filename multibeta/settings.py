@@ -1,0 +1,192 @@
+"""A model as plain values: what a checkpoint holds beside the weights, and back again."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from multibeta.betas import Draws
+from multibeta.likelihoods import Bernoulli, Likelihood
+from multibeta.multibeta_vae import MultiBetaVAE, built
+from multibeta.objectives import BetaELBO, Objective
+from multibeta.specs import build, class_of, describe
+
+__all__ = ["FORMAT", "make", "plain_settings", "rebuild"]
+
+FORMAT = 4
+"""Version of a checkpoint: of what it holds and of what its weights mean."""
+
+
+def make(
+    shape: Any,
+    betas: str = "0.01:10",
+    draws: Draws | dict[str, Any] | None = None,
+    conditioning: Any = "film",
+    network: Any = None,
+    encoder: Any = None,
+    decoder: Any = None,
+    latent_dim: int = 32,
+    likelihood: Any = None,
+    objective: Any = None,
+    posterior: str = "log_variance",
+    standardise: bool = False,
+    standard: Any = None,
+) -> MultiBetaVAE:
+    """Return a model from settings, which it keeps as plain values in ``settings``.
+
+    Raises:
+        ValueError: If a setting is out of its domain, or both a network and an encoder are given.
+    """
+    likelihood = built(likelihood or Bernoulli(), Likelihood)
+    objective = built(objective or BetaELBO(), Objective)
+    draws = Draws(**draws) if isinstance(draws, dict) else draws
+    scale = None if standard is None else tuple(torch.tensor(value) for value in standard)
+    common: dict[str, Any] = {
+        "likelihood": likelihood, "objective": objective, "conditioning": conditioning,
+        "draws": draws, "standard": scale,
+    }  # fmt: skip
+    shape = tuple(int(n) for n in shape)
+    if (encoder is None) != (decoder is None):
+        missing = "decoder" if decoder is None else "encoder"
+        raise ValueError(f"model.{missing} is not given; give encoder and decoder, or a network")
+    if encoder is None:
+        vae = MultiBetaVAE.of(shape, betas, network=network, latent_dim=latent_dim, **common)
+    else:
+        if conditioning != "none" and likelihood.support == (0.0, 1.0):
+            example = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+        elif likelihood.whole:
+            example = torch.arange(3.0).view(-1, *(1,) * len(shape)).expand(3, *shape).contiguous()
+        else:
+            example = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+        given = {"shape": shape, "latent_dim": latent_dim, "outputs": likelihood.outputs}
+        vae = MultiBetaVAE(
+            _of_class(encoder, given), _of_class(decoder, given), betas, posterior=posterior,
+            example=example, **common,
+        )  # fmt: skip
+    vae.settings = {
+        "shape": list(shape),
+        "betas": str(betas),
+        "draws": None if draws is None else asdict(draws),
+        "conditioning": conditioning,
+        "network": vae.settings.get("network"),
+        "encoder": encoder,
+        "decoder": decoder,
+        "latent_dim": latent_dim,
+        "likelihood": describe(likelihood),
+        "objective": describe(objective),
+        "posterior": posterior,
+        "standardise": standardise,
+        "standard": standard,
+    }
+    return vae
+
+
+def plain_settings(vae: MultiBetaVAE) -> dict[str, Any]:
+    """Return what a checkpoint of a model must hold, so that :func:`rebuild` can make it.
+
+    Raises:
+        TypeError: If something cannot be described in plain values.
+    """
+    if "standardise" in vae.settings:
+        return {"settings": vae.settings}
+    standard = None if vae.scale is None or vae.shift is None else (vae.shift, vae.scale)
+    return {
+        "wrapped": {
+            "betas": str(vae.beta_range),
+            "conditioning": vae.conditioning.kind,
+            "draws": asdict(vae.draws),
+            "likelihood": _described(vae.likelihood),
+            "objective": _described(vae.objective),
+            "posterior": vae.posterior if isinstance(vae.posterior, str) else None,
+            "standard": None if standard is None else [v.tolist() for v in standard],
+            "classes": {
+                part: _name(vae.network(part)[0]) for part in ("encoder", "decoder")
+            },
+            "single": "autoencoder" in vae._modules,
+            "placed": vae.placed(),
+        }
+    }  # fmt: skip
+
+
+def rebuild(
+    content: dict[str, Any],
+    where: str,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    **given: Any,
+) -> MultiBetaVAE:
+    """Return the model, without its weights, that a checkpoint describes.
+
+    Args:
+        content: What :func:`plain_settings` gave.
+        where: The checkpoint, for messages.
+        encoder: The encoder of a wrapped model, of the same architecture; or its one module.
+        decoder: Its decoder.
+        given: ``likelihood``, ``distortion``, ``objective`` or ``posterior`` where they are the
+            user's own code.
+
+    Raises:
+        ValueError: If something is missing or does not fit.
+    """
+    if "settings" in content:
+        if encoder is not None:
+            raise ValueError(f"{where} describes its own networks; give no encoder")
+        return make(**content["settings"])
+    wrapped = content["wrapped"]
+    names = wrapped["classes"]
+    if encoder is None or (decoder is None) != wrapped["single"]:
+        needs = names["encoder"] if wrapped["single"] else ", ".join(names.values())
+        raise ValueError(
+            f"{where} is of a wrapped model, whose architecture is your code ({needs}); pass it: "
+            f"multibeta.load(path, {'module' if wrapped['single'] else 'encoder, decoder'})"
+        )
+    options = dict(given)
+    for name, of in (("likelihood", Likelihood), ("objective", Objective)):
+        own = name in given or (name == "likelihood" and "distortion" in given)
+        if own:
+            continue
+        if isinstance(wrapped[name], str):
+            raise ValueError(
+                f"{where} has a {name} of your own ({wrapped[name]}); pass it: "
+                f"multibeta.load(path, …, {name}=…)"
+            )
+        options[name] = build(wrapped[name], of)
+    if "posterior" not in given:
+        if wrapped["posterior"] is None:
+            raise ValueError(f"{where} has a posterior function of your own; pass posterior=…")
+        options["posterior"] = wrapped["posterior"]
+    scale = wrapped["standard"]
+    vae = MultiBetaVAE(
+        encoder, decoder, wrapped["betas"], conditioning=wrapped["conditioning"],
+        draws=Draws(**wrapped["draws"]),
+        standard=None if scale is None else tuple(torch.tensor(v) for v in scale), **options,
+    )  # fmt: skip
+    vae.restore(wrapped["placed"])
+    return vae
+
+
+def _described(value: Any) -> dict[str, Any] | str:
+    try:
+        return describe(value)
+    except TypeError:
+        return _name(value)
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _of_class(spec: Any, given: dict[str, Any]) -> nn.Module:
+    """Return a module of a class path, with what its constructor takes of what is given."""
+    if isinstance(spec, nn.Module):
+        return spec
+    cls = class_of(spec["class_path"] if isinstance(spec, dict) else spec, nn.Module)
+    init_args = (spec.get("init_args") or {}) if isinstance(spec, dict) else {}
+    known = inspect.signature(cls).parameters
+    filled = {k: v for k, v in given.items() if k in known and k not in init_args}
+    return build(spec, nn.Module, **filled)
+
