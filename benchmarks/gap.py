@@ -94,8 +94,8 @@ class Side:
 ONE = Side("one", (), BETAS, GRID)
 # One β an example, drawn log-uniformly, and no weighting: as published.
 PUBLISHED = (
-    "--model.betas_per_example=1", "--model.ends=0", "--model.tilt=1", "--model.opening=0",
-    "--model.balance=0",
+    "--model.draws.betas_per_example=1", "--model.draws.ends=0", "--model.draws.tilt=1",
+    "--model.draws.opening=0", "--model.draws.balance=0",
 )  # fmt: skip
 GATE = Side("gate", ("--model.conditioning=gate", *PUBLISHED), BETAS, GRID)
 DEDICATED = tuple(

@@ -25,10 +25,10 @@ from benchmarks.clock import Clock
 from benchmarks.record import RESULTS, is_done, save
 from multibeta.checkpoints import load_data
 from multibeta.cli import main
+from multibeta.conditioning import conditions_of
 from multibeta.curve import Curve
 from multibeta.files import replacing
-from multibeta.film import FiLM, Gate
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.vae import images_of
 
 __all__ = [
@@ -227,13 +227,13 @@ def _make(run: Run, command: str, root: str, results: Path) -> float:
 
 def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, int]:
     """Count the channels of conditioned layers, and those that no example gives a gradient to."""
-    biases = [module.layer.bias for module in model.modules() if isinstance(module, FiLM | Gate)]
+    biases: list[Any] = [layer.bias for layer, _ in conditions_of(model)]
     gradients = [torch.zeros_like(bias) for bias in biases]
     torch.manual_seed(0)
     for batch in itertools.islice(data.ordered("train"), batches):
         x = images_of(batch)
         terms = model.elbo_terms(x, model.beta_range.draw(len(x)))
-        loss = (terms.distortion_nats + terms.rate_nats).sum()
+        loss = (terms.distortion + terms.rate_nats).sum()
         for gradient, of_batch in zip(gradients, torch.autograd.grad(loss, biases), strict=True):
             gradient += of_batch.abs()
     without = sum(int((gradient == 0).sum()) for gradient in gradients)
