@@ -15,7 +15,7 @@ import time
 import torch
 
 from benchmarks.record import is_done, save
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP, Conv, Network, ResNet
 
 CASES: dict[str, tuple[Network, tuple[int, int, int]]] = {
@@ -42,8 +42,8 @@ def main() -> None:
 @torch.no_grad()
 def ratio(network: Network, shape: tuple[int, int, int], kind: str) -> dict[str, float]:
     """Return folded time over plain time."""
-    conditioned = MultiBetaVAE(shape, network=network, conditioning=kind)
-    plain = MultiBetaVAE(shape, network=network, conditioning="none", betas="1")
+    conditioned = MultiBetaVAE.of(shape, network=network, conditioning=kind)
+    plain = MultiBetaVAE.of(shape, network=network, conditioning="none", betas="1")
     models = {"folded": conditioned.at_beta(0.1), "plain": plain.at_beta(1)}
     x = torch.rand(BATCH, *shape)
     seconds: dict[str, list[float]] = {name: [] for name in models}

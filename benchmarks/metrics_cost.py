@@ -18,7 +18,7 @@ import torch
 import multibeta
 from benchmarks.record import is_done, save
 from multibeta.divergences import aggregated_rate_terms
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 
 COMMAND = "python -m benchmarks.metrics_cost"
@@ -41,7 +41,7 @@ def decomposition() -> list[dict[str, float]]:
 def seconds(metric: str, betas: int, examples: int) -> float:
     """Time a sweep."""
     torch.manual_seed(0)
-    model = MultiBetaVAE((1, 8, 8), network=MLP(256), latent_dim=16)
+    model = MultiBetaVAE.of((1, 8, 8), network=MLP(256), latent_dim=16)
     batches = torch.rand(examples, 1, 8, 8).split(500)
     start = time.perf_counter()
     multibeta.sweep(model, batches, f"0.01:10:{betas}", metrics=metric)

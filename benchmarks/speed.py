@@ -34,7 +34,8 @@ from benchmarks.record import is_done, save
 from multibeta.betas import parse_betas
 from multibeta.cli import main as command_line
 from multibeta.data import BinarizedMNIST
-from multibeta.model import MultiBetaVAE, evaluation_noise
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.noise import evaluation_noise
 from multibeta.networks import MLP, Conv, Network, ResNet
 from multibeta.vae import images_of
 
@@ -65,7 +66,7 @@ KINDS = {
 def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaVAE:
     """Return a model of one of the kinds."""
     conditioning, betas_per_example = KINDS[kind]
-    return MultiBetaVAE(
+    return MultiBetaVAE.of(
         shape,
         network=network,
         conditioning=conditioning,
@@ -86,7 +87,7 @@ def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
     def step(x: Tensor) -> None:
         beta = model.draw_weights(len(x))["beta"]
         terms = model.elbo_terms(x, beta)
-        objective = terms.distortion_nats + beta * terms.rate_nats
+        objective = terms.distortion + beta * terms.rate_nats
         loss = (objective / (1 + beta) ** model.balance).mean() / x[0].numel()
         optimizer.zero_grad()
         loss.backward()
@@ -170,9 +171,9 @@ def curve() -> None:
         for _ in betas:
             total = torch.zeros(2, dtype=torch.float64)
             for index, x in enumerate(batches):
-                noise = evaluation_noise(batches, index, len(x), model.latent_dim)
+                noise = evaluation_noise(batches, index, len(x), model.latent_shape)
                 terms = plain.elbo_terms(x, noise)
-                total += torch.stack([terms.distortion_nats.sum(), terms.rate_nats.sum()]).double()
+                total += torch.stack([terms.distortion.sum(), terms.rate_nats.sum()]).double()
 
     sweep = {
         "curve": lambda: multibeta.sweep(model, batches, betas),

@@ -11,13 +11,45 @@ from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from multibeta.files import replacing
 
-__all__ = ["alignment", "latents", "plane", "rate_distortion", "scores", "several", "strip"]
+__all__ = [
+    "alignment",
+    "latents",
+    "measured",
+    "plane",
+    "rate_distortion",
+    "scores",
+    "several",
+    "signals",
+    "strip",
+]
 
 _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
+_DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")  # one a channel
+_SIGNALS, _SIGNAL_ROWS = 4, 7
+
+
+def measured(row: Mapping[str, Any], name: str, unit: str = "nats") -> tuple[str, str]:
+    """Return the column of D or of D + βR, and its label.
+
+    Args:
+        row: A row of a curve, with ``distortion_nats``, or ``distortion`` in units of its own.
+        name: ``distortion`` or ``objective``.
+        unit: The unit of D, or the name of the distortion function.
+
+    Example:
+        >>> measured({"distortion_nats": 1.0}, "distortion")
+        ('distortion_nats', 'distortion D (nats per example)')
+        >>> measured({"objective": 1.0}, "objective", "L1")
+        ('objective', 'objective D + βR (L1)')
+    """
+    column = f"{name}_nats" if f"{name}_nats" in row else name
+    unit = "nats per example" if unit == "nats" else unit
+    return column, f"{name} {'D' if name == 'distortion' else 'D + βR'} ({unit})"
 
 
 def rate_distortion(
@@ -26,22 +58,25 @@ def rate_distortion(
     title: str = "",
     beside: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     swept: str = "beta",
+    unit: str = "nats",
 ) -> None:
     """Draw distortion against rate, coloured by β.
 
     Args:
         rows: One a β, with ``beta, rate_nats, rate_se, distortion_nats, distortion_se`` and, if
-            known, ``optimal_rate_nats, optimal_distortion_nats``.
+            known, ``optimal_rate_nats, optimal_distortion_nats``; see :func:`measured`.
         path: The picture to write; its suffix chooses the format.
         title: Text above the axes.
         beside: Label → rows of other models, drawn as diamonds of the same colours.
         swept: The column that differs from row to row, where it is another than β.
+        unit: The unit of D, or the name of the distortion function.
     """
+    distorted, label = measured(rows[0], "distortion", unit)
 
     def column(name: str, of: Sequence[Mapping[str, float]] = rows) -> np.ndarray:
         return np.array([row[name] for row in of], dtype=float)
 
-    beta, rate, distortion = column(swept), column("rate_nats"), column("distortion_nats")
+    beta, rate, distortion = column(swept), column("rate_nats"), column(distorted)
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(rate, distortion, color="0.75", linewidth=1, zorder=1)
@@ -68,18 +103,20 @@ def rate_distortion(
             column("optimal_rate_nats"), column("optimal_distortion_nats"), "k+", markersize=7,
             markeredgewidth=0.9, zorder=4, label="closed-form optimum",
         )  # fmt: skip
-    for label, others in (beside or {}).items():
+    for name, others in (beside or {}).items():
         axes.scatter(
-            column("rate_nats", others), column("distortion_nats", others),
+            column("rate_nats", others), column(distorted, others),
             c=column(swept, others), cmap=_COLOURS, norm=norm, s=70, marker="D", zorder=5,
-            edgecolor="black", linewidth=1.1, label=label,
+            edgecolor="black", linewidth=1.1, label=name,
         )  # fmt: skip
     bar = figure.colorbar(points, ax=axes, pad=0.02)
     bar.set_label(_symbol(swept), rotation=0 if swept == "beta" else 90, labelpad=8)
-    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    if high < 10 * low:  # there may be no power of ten
+        bar.set_ticks(np.geomspace(norm.vmin or low, norm.vmax or high, 3).tolist())
+    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _number(value)))
     bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("rate R (nats per example)")
-    axes.set_ylabel("distortion D (nats per example)")
+    axes.set_ylabel(label)
     axes.set_title(title, loc="left", **_STYLE)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -92,13 +129,15 @@ def plane(
     path: str | os.PathLike[str],
     title: str = "",
     entropy_nats: float | None = None,
+    unit: str = "nats",
 ) -> None:
     """Draw the curve in the rate-distortion plane, with what β means there.
 
     At each point a short line with the slope −β, to which the curve of the best models is tangent;
     in grey the lines of equal −ELBO, D + R; and, where they are known, the region that no model
     reaches and, in it, the line D = H − R, below which not even the source's entropy allows one.
-    Where the information I was measured, it stands beside the rate: H − D ≤ I ≤ R.
+    Where the information I was measured, it stands beside the rate: H − D ≤ I ≤ R. With D in
+    units of its own there is no −ELBO.
 
     Args:
         rows: One a β, as for :func:`rate_distortion`; with ``information_nats`` and ``log_n_nats``
@@ -106,13 +145,15 @@ def plane(
         path: The picture to write.
         title: Text above the axes.
         entropy_nats: The entropy H of the source.
+        unit: The unit of D, or the name of the distortion function.
 
     References:
         Alemi et al. 2018, "Fixing a Broken ELBO", arXiv 1711.00464, figure 1.
     """
+    distorted, label = measured(rows[0], "distortion", unit)
     beta, rate, distortion = (
         np.array([row[name] for row in rows], dtype=float)
-        for name in ("beta", "rate_nats", "distortion_nats")
+        for name in ("beta", "rate_nats", distorted)
     )
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     axes = figure.add_subplot()
@@ -120,7 +161,8 @@ def plane(
     height = max(float(np.ptp(distortion)), 1e-9)
     left, right = max(0.0, rate.min() - 0.05 * width), rate.max() + 0.05 * width
     bottom, top = distortion.min() - 0.08 * height, distortion.max() + 0.08 * height
-    for level in np.linspace(left + bottom, right + top, 12)[1:-1]:
+    in_nats = distorted == "distortion_nats"
+    for level in np.linspace(left + bottom, right + top, 12)[1:-1] if in_nats else ():
         axes.plot([left, right], [level - left, level - right], color="0.85", linewidth=0.8)
     if "optimal_rate_nats" in rows[0]:
         best = sorted((row["optimal_rate_nats"], row["optimal_distortion_nats"]) for row in rows)
@@ -135,19 +177,20 @@ def plane(
     for b, r, d, dx in zip(beta, rate, distortion, reach, strict=True):
         axes.plot([r - dx, r + dx], [d + b * dx, d - b * dx], color="tab:red", linewidth=1.1)
     axes.plot([], [], color="tab:red", linewidth=1.1, label="slope −β")
-    axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO")
+    if in_nats:
+        axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO")
     axes.plot(rate, distortion, "o", color="tab:blue", markersize=3.5, label="measured")
     if "information_nats" in rows[0]:
         # Near log N it is the number of examples that is measured.
         known = [row for row in rows if row["information_nats"] < row["log_n_nats"] - 2]
         axes.plot(
             [row["information_nats"] for row in known],
-            [row["distortion_nats"] for row in known],
+            [row[distorted] for row in known],
             "o", color="tab:blue", markersize=4.5, fillstyle="none", label="I in place of R",
         )  # fmt: skip
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.set_xlabel("rate R (nats per example)")
-    axes.set_ylabel("distortion D (nats per example)")
+    axes.set_ylabel(label)
     axes.set_title(title, loc="left", **_STYLE)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)
@@ -182,7 +225,7 @@ def latents(
     bar.set_ticks(list(np.sqrt(ticks)), labels=[f"{tick:g}" for tick in ticks])
     bar.set_label("rate of the latent (nats)")
     shown = range(0, len(betas), max(1, len(betas) // 8))
-    axes.set_xticks(list(shown), [f"{betas[i]:.2g}" for i in shown])
+    axes.set_xticks(list(shown), [_number(betas[i]) for i in shown], fontsize=8)
     axes.set_xlabel(_symbol(swept))
     every = max(1, len(order) // 16)
     axes.set_yticks(range(0, len(order), every), [str(j) for j in order[::every]])
@@ -235,7 +278,7 @@ def alignment(
         for axes_row, k in zip(grid, few, strict=True):
             _histograms(axes_row, densities[k], span)
             axes_row[0].set_ylabel(
-                f"{symbol} = {betas[k]:.2g}", rotation=0, ha="right", va="center", **_STYLE
+                f"{symbol} = {_number(betas[k])}", rotation=0, ha="right", va="center", **_STYLE
             )
         for axes, number in zip(grid[0], numbers, strict=True):
             axes.set_title(f"latent {number}", **_STYLE)
@@ -265,6 +308,14 @@ def _symbol(swept: str) -> str:
     return "_".join(letters.get(part, part) for part in swept.split("_"))
 
 
+def _number(value: float) -> str:
+    """Return two digits, with an exponent where it is far from 1: 0.01, 250, 6.3e-8."""
+    if 1e-3 <= abs(value) < 1e4 or not value:
+        return f"{float(f'{value:.2g}'):g}"
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
+
+
 def _histograms(row: Sequence[Any], densities: np.ndarray, span: tuple[float, float]) -> None:
     """Draw densities (latents, bins), one an axes, beside that of the prior."""
     edges = np.linspace(*span, densities.shape[1] + 1)
@@ -278,24 +329,28 @@ def _histograms(row: Sequence[Any], densities: np.ndarray, span: tuple[float, fl
 
 
 def several(
-    curves: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike[str]
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    path: str | os.PathLike[str],
+    unit: str = "nats",
 ) -> None:
     """Draw the distortion of several curves against their rate.
 
     Args:
         curves: Label → rows, one a β.
         path: The picture to write; its suffix chooses the format.
+        unit: The unit of D, or the name of the distortion function, the same for all.
     """
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
+    distorted, distortion = measured(next(iter(curves.values()))[0], "distortion", unit)
     for index, (label, rows) in enumerate(curves.items()):
-        points = sorted((row["rate_nats"], row["distortion_nats"]) for row in rows)
+        points = sorted((row["rate_nats"], row[distorted]) for row in rows)
         axes.plot(
             *zip(*points, strict=True), marker="osD^vP*X"[index % 8], markersize=5, linewidth=1,
             alpha=0.85, label=label,
         )  # fmt: skip
     axes.set_xlabel("rate R (nats per example)")
-    axes.set_ylabel("distortion D (nats per example)")
+    axes.set_ylabel(distortion)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)
@@ -308,6 +363,7 @@ def scores(
     other: Mapping[str, np.ndarray],
     path: str | os.PathLike[str],
     title: str = "",
+    unit: str = "nats",
 ) -> None:
     """Draw how well two sets are told apart over β, and the profiles of both.
 
@@ -315,30 +371,32 @@ def scores(
 
     Args:
         rows: K rows, one a β, rising, with ``beta, auroc_distortion_nats, auroc_rate_nats,
-            auroc_neg_elbo_nats, auroc_nll_nats``.
+            auroc_neg_elbo_nats, auroc_nll_nats``, as far as there are these.
         own: ``distortion_nats`` and ``rate_nats`` of the model's own data: (K, N) each.
         other: The same of the other data: (K, M).
         path: The picture to write.
         title: Text above the axes.
+        unit: The unit of D, or the name of the distortion function.
     """
     betas = [row["beta"] for row in rows]
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     left, *right = figure.subplots(1, 3)
     names = {"distortion": "D", "rate": "R", "neg_elbo": "D + R", "nll": "−log p"}
     for (name, label), marker in zip(names.items(), "osD^", strict=True):
-        areas = [row[f"auroc_{name}_nats"] for row in rows]
-        left.semilogx(betas, areas, f"{marker}-", markersize=3.5, label=label)
+        column, _ = measured(rows[0], f"auroc_{name}")
+        if column in rows[0]:
+            areas = [row[column] for row in rows]
+            left.semilogx(betas, areas, f"{marker}-", markersize=3.5, label=label)
     left.axhline(0.5, color="0.7", linewidth=0.8)
     left.set_ylabel("AUROC")
     left.legend(frameon=False, **_STYLE)
-    for axes, name, label in zip(
-        right, ("distortion_nats", "rate_nats"), ("distortion D", "rate R"), strict=True
-    ):
+    profiles = measured(own, "distortion", unit), ("rate_nats", "rate R (nats per example)")
+    for axes, (name, label) in zip(right, profiles, strict=True):
         for values, of, colour in (own, "own data", "tab:blue"), (other, "other", "tab:orange"):
             low, middle, high = np.quantile(values[name], [0.25, 0.5, 0.75], axis=1)
             axes.semilogx(betas, middle, color=colour, label=of)
             axes.fill_between(betas, low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.set_ylabel(f"{label} (nats per example)")
+        axes.set_ylabel(label)
         axes.legend(frameon=False, **_STYLE)
     for axes in (left, *right):
         axes.set_xlabel("β")
@@ -357,29 +415,86 @@ def strip(
     """Draw inputs in the top row and their reconstructions below, β falling from row to row.
 
     Args:
-        inputs: (N, C, H, W) with C = 1 or 3 (the first channel of any other number is drawn).
+        inputs: Pictures (N, C, H, W) with C = 1 or 3; of any other number the first channel is
+            drawn, and the title says so.
         reconstructions: β → pictures like ``inputs``.
         path: The picture to write.
         swept: What differs from row to row, where it is not β.
     """
     betas = sorted(reconstructions, reverse=True)
     pictures = [inputs, *(reconstructions[beta] for beta in betas)]
-    labels = ["x", *(f"{_symbol(swept)} = {beta:.2g}" for beta in betas)]
-    n, _, height, width = inputs.shape
+    labels = ["x", *(f"{_symbol(swept)} = {_number(beta)}" for beta in betas)]
+    n, channels, height, width = inputs.shape
     # Pictures are in [0, 1]; other data is shown over the span of its inputs.
     span = (min(0.0, inputs.min()), max(1.0, inputs.max()))
     cell_height, cell_width = 0.6, min(0.6 * width / height, 1.2)
     margin = 0.85 + 0.06 * max(0, max(map(len, labels)) - 8)
-    figure = Figure(figsize=(n * cell_width + margin + 0.05, len(pictures) * cell_height))
+    above = 0.0 if channels in (1, 3) else 0.25
+    figure = Figure(
+        figsize=(n * cell_width + margin + 0.05, len(pictures) * cell_height + above),
+    )
     grid = figure.subplots(len(pictures), n, squeeze=False)
-    left = margin / figure.get_figwidth()
-    figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=0.99, wspace=0.05, hspace=0.05)
+    left, top = margin / figure.get_figwidth(), 0.99 - above / figure.get_figheight()
+    figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=top, wspace=0.05, hspace=0.05)
+    if above:
+        figure.suptitle(f"the first of {channels} channels", y=0.985, **_STYLE)
     for axes_row, row, label in zip(grid, pictures, labels, strict=True):
         for axes, picture in zip(axes_row, row, strict=True):
             axes.imshow(_as_shown(picture, span), cmap="gray", vmin=0, vmax=1, aspect="auto")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", **_STYLE)
+    _save(figure, path)
+
+
+def signals(
+    x: np.ndarray,
+    reconstructions: Mapping[float, np.ndarray],
+    path: str | os.PathLike[str],
+    swept: str = "beta",
+) -> None:
+    """Draw signals in grey and their reconstructions over them, β falling from row to row.
+
+    The first 4 signals, of them 4 channels, each in a style of line, and 7 of the β's at most.
+
+    Args:
+        x: (N, C, T).
+        reconstructions: β → signals like ``x``.
+        path: The picture to write.
+        swept: What differs from row to row, where it is not β.
+    """
+    found = sorted(reconstructions, reverse=True)
+    count = min(_SIGNAL_ROWS, len(found))
+    betas = [found[round(i * (len(found) - 1) / max(1, count - 1))] for i in range(count)]
+    n, channels = min(_SIGNALS, len(x)), min(len(_DASHES), x.shape[1])
+    figure = Figure(figsize=(1.2 + 1.9 * n, 1.3 + 0.8 * count), layout="constrained")
+    some = f", the first {channels} of {x.shape[1]} channels" if channels < x.shape[1] else ""
+    grid = figure.subplots(count, n, sharex=True, sharey="col", squeeze=False)
+    for axes_row, beta in zip(grid, betas, strict=True):
+        for axes, signal, again in zip(axes_row, x, reconstructions[beta], strict=False):
+            for channel in range(channels):
+                dash = _DASHES[channel]
+                axes.plot(signal[channel], dash, color="0.6", linewidth=1.6)
+                axes.plot(again[channel], dash, color="tab:blue", linewidth=0.9)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=7)
+            axes.margins(x=0.01)
+        axes_row[0].set_ylabel(
+            f"{_symbol(swept)} = {_number(beta)}", rotation=0, ha="right", va="center", **_STYLE
+        )
+    figure.supxlabel("position in the signal", **_STYLE)
+    lines = [
+        Line2D([], [], color="0.6", linewidth=1.6, label="x"),
+        Line2D([], [], color="tab:blue", linewidth=0.9, label="reconstruction"),
+        *(
+            Line2D([], [], color="0.3", linewidth=0.9, linestyle=dash, label=f"channel {channel}")
+            for channel, dash in enumerate(_DASHES[: channels if channels > 1 else 0])
+        ),
+    ]
+    figure.legend(
+        handles=lines, loc="outside upper center", ncols=min(len(lines), 1 + n), frameon=False,
+        title=f"signals and reconstructions{some}", title_fontsize=9, **_STYLE,
+    )  # fmt: skip
     _save(figure, path)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from multibeta.checkpoints import AtomicCheckpointIO, load, load_data
 from multibeta.data import Digits
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from tests.helpers import fit_digits
 
 

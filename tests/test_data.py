@@ -423,7 +423,8 @@ def test_npz_splits_one_array_the_same_way_each_time(npz):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((10, 6, 5), (1, 6, 5)),
+        ((10, 16, 17), (1, 16, 17)),
+        ((10, 6, 5), (6, 5)),
         ((10, 1, 6, 5), (1, 6, 5)),
         ((10, 3, 6, 5), (3, 6, 5)),
         ((10, 6, 5, 3), (3, 6, 5)),
@@ -453,6 +454,10 @@ def test_npz_layouts(npz, shape, expected):
         (np.eye(12, dtype=np.uint8).reshape(12, 3, 4), [0, 255], (0.0, 1.0)),
         (2 * np.eye(12, dtype=np.uint8).reshape(12, 3, 4), [0, 2], (0.0, 1.0)),
         (-3.0 * np.eye(12).reshape(12, 3, 4), [-3.0, 0.0], (-3.0, 0.0)),
+        (np.eye(12, dtype=np.float16).reshape(12, 3, 4), [0.0, 1.0], (0.0, 1.0)),
+        (np.eye(12, dtype=">f8").reshape(12, 3, 4), [0.0, 1.0], (0.0, 1.0)),
+        (300 * np.eye(12, dtype=np.uint16).reshape(12, 3, 4), [0.0, 300.0], (0.0, 300.0)),
+        (300 * np.eye(12, dtype=np.int64).reshape(12, 3, 4), [0.0, 300.0], (0.0, 300.0)),
         (np.eye(12, dtype=np.float32).reshape(12, 3, 4), [0.0, 1.0], (0.0, 1.0)),
     ],
 )
@@ -469,7 +474,7 @@ def test_npz_chooses_the_array(npz):
     x, y = np.zeros((10, 2, 2), dtype=np.uint8), np.ones((10, 3, 3), dtype=np.uint8)
     assert npz(first=x, images=y).shape == (1, 3, 3)
     data = npz(first=x, second=y)
-    assert "several arrays of images: first, second; choose one with --data.key" in refused(data)
+    assert "several arrays of examples: first, second; choose one with --data.key" in refused(data)
     data.key = "second"
     assert data.shape == (1, 3, 3)
     data.key = "third"
@@ -482,23 +487,26 @@ OBJECTS = np.empty((5, 2, 2), dtype=object)
 @pytest.mark.parametrize(
     ("arrays", "found"),
     [
-        ({"x": np.zeros((9, 4, 4), dtype=np.int64)}, "array 'x' has the type int64; allowed is"),
-        ({"x": np.zeros((9, 4, 4), dtype=np.float16)}, "array 'x' has the type float16; allowed"),
-        ({"x": OBJECTS}, "array 'x' has pickled Python objects; allowed is"),
-        ({"x": np.zeros(9)}, "array 'x' has the shape (9,); allowed is"),
-        ({"x": np.zeros((9, 16))}, "array 'x' has the shape (9, 16); allowed is"),
-        ({"x": np.zeros((9, 8, 8, 4))}, "array 'x' has the shape (9, 8, 8, 4); allowed is"),
+        ({"x": np.zeros((9, 4), dtype=complex)}, "array 'x' has the type complex128; allowed are"),
+        ({"x": np.zeros((9, 4), dtype=str)}, "array 'x' has the type <U1; allowed are bool, int"),
+        ({"x": OBJECTS}, "array 'x' has pickled Python objects; allowed are"),
+        ({"x": np.zeros(9)}, "array 'x' has the shape (9,); allowed is (N, …)"),
+        ({"x": np.zeros((9, 8, 8, 4))}, "has the shape (9, 8, 8, 4), where channels seem to come"),
         ({"x": np.zeros((0, 4, 4))}, "array 'x' has the shape (0, 4, 4); allowed is"),
-        ({"x": np.zeros((1, 4, 4))}, "array 'x' holds 1 image; at least 3 are needed"),
-        ({"a": np.zeros(3), "b": OBJECTS}, "has no array of images; it holds a float64 (3,), b"),
-        ({}, "has no array of images; it holds nothing"),
+        ({"x": np.zeros((1, 4, 4))}, "array 'x' holds 1 example; at least 3 are needed"),
+        ({"a": np.zeros(3), "b": OBJECTS}, "array 'b' has pickled Python objects; allowed are"),
+        (
+            {"a": np.zeros(3), "b": np.zeros(3)},
+            "has no array of examples (N, …); it holds a float64",
+        ),
+        ({}, "has no array of examples (N, …); it holds nothing"),
         (
             {"train": np.zeros((9, 4, 4)), "test": np.zeros((9, 5, 5))},
-            "all sets need the same shapes (C, H, W); found train: (1, 4, 4), test: (1, 5, 5)",
+            "all sets need the same shape of an example; found train: (4, 4), test: (5, 5)",
         ),
         (
             {"train": np.zeros((9, 4, 4)), "test": np.zeros((9, 4, 4), dtype=np.uint8)},
-            "all sets need the same types; found train: float64, test: uint8",
+            "all sets need the same type; found train: float64, test: uint8",
         ),
     ],
 )
@@ -514,15 +522,13 @@ def test_npz_refuses_nan_and_infinity(npz, value):
     x = np.zeros((9, 4, 4))
     x[5, 2, 2] = x[7] = value
     message = refused(npz(faces=x))
-    assert "array 'faces' has NaN or infinity in 2 of 9 images, the first at index 5" in message
+    assert "array 'faces' has NaN or infinity in 2 of 9 examples, the first at index 5" in message
 
 
 def test_npz_paths(tmp_path):
-    assert "data.root is not set; NPZ needs the path of an .npz file" in refused(NPZ())
+    assert "data.root is not set; NPZ needs an .npz or .npy file there, or a" in refused(NPZ())
     message = refused(NPZ(root=str(tmp_path)), FileNotFoundError)
-    assert message == f"data.root={str(tmp_path)!r} is a folder; NPZ needs the path of an .npz" + (
-        " file there"
-    )
+    assert message.startswith(f"data.root={str(tmp_path)!r} is a folder without .npy; NPZ needs")
     assert "does not exist" in refused(NPZ(root=str(tmp_path / "no.npz")), FileNotFoundError)
     (tmp_path / "text.npz").write_text("hello")
     assert "is not an .npz file or is damaged" in refused(NPZ(root=str(tmp_path / "text.npz")))

@@ -231,7 +231,7 @@ def test_impossible_arguments(arguments, message):
 def test_too_few_images(photos):
     for i in range(1, 10):
         (photos / f"{i}.png").unlink()
-    assert "holds 1 image; at least 3 are needed" in refused(Folder(root=str(photos), size=8))
+    assert "holds 1 example; at least 3 are needed" in refused(Folder(root=str(photos), size=8))
     (photos / "0.png").unlink()
     (photos / "readme.txt").touch()
     assert "holds no image; " in refused(Folder(root=str(photos)), FileNotFoundError)

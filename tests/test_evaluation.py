@@ -12,13 +12,13 @@ from multibeta.data import Digits, Gaussian
 from multibeta.evaluation import draw_strip, metrics_of, sweep
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
 from multibeta.metrics import METRICS, ActiveUnits, CurveMetric
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP, Linear
 from tests.helpers import fit_digits
 
 
 def model(shape=(1, 8, 8), **kwargs):
-    vae = MultiBetaVAE(shape, network=MLP(8), latent_dim=3, **kwargs)
+    vae = MultiBetaVAE.of(shape, network=MLP(8), latent_dim=3, **kwargs)
     for name, parameter in vae.named_parameters():
         if "condition" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -285,7 +285,7 @@ def test_models_that_cannot_be_put_beside():
     }.items():
         with pytest.raises(ValueError, match=said):
             sweep(vae, data, "0.1,1", against=others)
-    other = MultiBetaVAE((1, 8, 8), "1", network=MLP(8), latent_dim=4, conditioning="none")
+    other = MultiBetaVAE.of((1, 8, 8), "1", network=MLP(8), latent_dim=4, conditioning="none")
     with pytest.raises(ValueError, match="the model at β = 1 has latent_dim=4 and not 3"):
         sweep(vae, data, against=[other])
 
@@ -365,7 +365,7 @@ def test_a_linear_vae_with_the_optimal_weights_has_no_excess(beta, latents):
     """Encoder gain √(λ−θ)/λ, decoder gain √(λ−θ), posterior variance min(1, θ/λ)."""
     sigma, data = 0.5, Gaussian()
     data.setup()
-    vae = MultiBetaVAE(
+    vae = MultiBetaVAE.of(
         data.shape, betas=beta, conditioning="none", network=Linear(), latent_dim=latents,
         likelihood=GaussianLikelihood(sigma),
     ).double()  # fmt: skip
@@ -379,7 +379,7 @@ def test_a_linear_vae_with_the_optimal_weights_has_no_excess(beta, latents):
 
 
 def test_the_optimum_stands_beside_each_point():
-    vae = MultiBetaVAE((1, 1, 16), network=Linear(), likelihood=GaussianLikelihood(0.5))
+    vae = MultiBetaVAE.of((1, 1, 16), network=Linear(), likelihood=GaussianLikelihood(0.5))
     curve = sweep(vae, Gaussian(), "0.1,1")
     assert {"optimal_rate_nats", "optimal_distortion_nats", "excess_nats"} < set(curve.columns)
     for row in curve.rows:

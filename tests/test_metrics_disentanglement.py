@@ -12,7 +12,7 @@ from multibeta.divergences import kl_standard_normal
 from multibeta.evaluation import metrics_of, sweep
 from multibeta.metrics import Disentanglement, Evaluated
 from multibeta.metrics.disentanglement import dci, factor_vae_score, mig, sap
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 from multibeta.vae import BetaVAE, ELBOTerms
 
@@ -270,7 +270,7 @@ def test_data_without_factors():
     assert Disentanglement.lacks([torch.rand(2, 1, 8, 8)]).startswith("it needs factors, which l")
     assert Disentanglement.lacks(Sprites()) is None
     assert "disentanglement" not in metrics_of("all", Digits())
-    model = MultiBetaVAE((1, 8, 8), network=MLP(8), latent_dim=3)
+    model = MultiBetaVAE.of((1, 8, 8), network=MLP(8), latent_dim=3)
     with pytest.raises(ValueError, match=f"metric disentanglement cannot be measured: {message}"):
         sweep(model, Digits(), "1", metrics="disentanglement")
     with pytest.raises(ValueError, match="a batch came without them"):
@@ -279,7 +279,7 @@ def test_data_without_factors():
 
 def test_a_sweep_of_sprites():
     data = Sprites(size=300, batch_size=16)
-    model = MultiBetaVAE(data.shape, network=MLP(8), latent_dim=3)
+    model = MultiBetaVAE.of(data.shape, network=MLP(8), latent_dim=3)
     curve = sweep(model, data, "0.1,1", metrics={"disentanglement": {"most": 25}}, split="val")
     assert set(COLUMNS) <= set(curve.columns)
     # The factors are those of the pictures: the same scores from both, put together by hand.

@@ -19,7 +19,7 @@ from multibeta.metrics import FID, METRICS, Inception, Source
 from multibeta.metrics.extractors import WEIGHTS_URL, extractor_of
 from multibeta.metrics.features import frechet_distance, kernel_distance, moments
 from multibeta.metrics.fid import to_8_bits
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 from multibeta.priors import fit_gmm
 from tests.extractors import Corners
@@ -29,7 +29,7 @@ CORNERS = "tests.extractors.Corners"
 
 def model(shape=(1, 8, 8), **kwargs):
     torch.manual_seed(0)
-    return MultiBetaVAE(shape, network=MLP(8), latent_dim=3, **kwargs)
+    return MultiBetaVAE.of(shape, network=MLP(8), latent_dim=3, **kwargs)
 
 
 def measured(vae, data, betas="1", **settings):

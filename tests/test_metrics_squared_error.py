@@ -5,13 +5,13 @@ import torch
 
 import multibeta
 from multibeta.likelihoods import Bernoulli, Gaussian
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 
 
 def sweep(likelihood, x, **kwargs):
     torch.manual_seed(0)
-    model = MultiBetaVAE((1, 3, 4), likelihood=likelihood, network=MLP(8), latent_dim=2)
+    model = MultiBetaVAE.of((1, 3, 4), likelihood=likelihood, network=MLP(8), latent_dim=2)
     return multibeta.sweep(model, x, "0.1,1", metrics="squared_error", **kwargs)
 
 

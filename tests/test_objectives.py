@@ -16,7 +16,7 @@ from multibeta.divergences import (
     mmd_standard_normal,
 )
 from multibeta.likelihoods import Gaussian
-from multibeta.model import MultiBetaVAE
+from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 from multibeta.objectives import (
     AAE,
@@ -344,7 +344,7 @@ def test_all_rows_are_public():
 
 def model(objective, likelihood=None, **kwargs):
     torch.manual_seed(0)
-    return MultiBetaVAE(
+    return MultiBetaVAE.of(
         (1, 4, 4), network=MLP(16), latent_dim=3, objective=objective,
         likelihood=likelihood or Gaussian(0.5), **kwargs,
     )  # fmt: skip
@@ -369,7 +369,7 @@ def test_ranges_are_drawn_and_condition_the_network():
     noise = torch.randn(5, 3)
     mine = made.elbo_terms(x, 1.0, noise, gamma=10.0, sigma=0.3)
     folded = high.elbo_terms(x, noise)
-    torch.testing.assert_close(mine.distortion_nats, folded.distortion_nats)
+    torch.testing.assert_close(mine.distortion, folded.distortion)
     torch.testing.assert_close(mine.rate_nats, folded.rate_nats)
 
 
@@ -413,7 +413,7 @@ def test_importance_samples_see_their_own_example():
         each = [made.elbo_terms(x[i : i + 1], 2.0, noise[i + 4 * k][None]) for k in range(5)]
         log_w = torch.stack(
             [
-                -t.distortion_nats
+                -t.distortion
                 - 2 * (t.posterior.log_prob(t.z) - Normal(0, 1).log_prob(t.z).sum(-1))
                 for t in each
             ]

@@ -123,3 +123,99 @@ def test_several_curves_have_a_line_and_a_name_each(tmp_path, figures):
     (axes,) = figures[0].axes
     assert [len(line.get_xdata()) for line in axes.lines] == [4, 2]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+OWN = [
+    {"beta": 1e-8 * 100**i, "rate_nats": 300.0 - 90 * i, "rate_se": 0.1, "distortion": 0.1 * i,
+     "objective": 1.0, "distortion_se": 0.02}
+    for i in range(4)
+]  # fmt: skip
+
+
+def texts(labels):
+    return [label.get_text() for label in labels]
+
+
+def test_distortion_has_a_unit_of_its_own(tmp_path, figures):
+    assert plots.measured(OWN[0], "objective", "L1") == ("objective", "objective D + βR (L1)")
+    plots.rate_distortion(OWN, tmp_path / "c.png", beside={"other": OWN[:1]}, unit="SSIM")
+    plots.plane(OWN, tmp_path / "p.png", unit="SSIM")
+    plots.several({"a": OWN, "b": OWN[1:]}, tmp_path / "s.png", unit="SSIM")
+    for figure in figures:
+        assert figure.axes[0].get_ylabel() == "distortion D (SSIM)"
+    # D + R is no −ELBO then.
+    assert texts(figures[1].axes[0].get_legend().get_texts()) == ["slope −β", "measured"]
+    own = {name: np.ones((4, 5)) for name in ("distortion", "rate_nats")}
+    rows = [{"beta": row["beta"], "auroc_distortion": 0.5, "auroc_rate_nats": 0.5} for row in OWN]
+    plots.scores(rows, own, own, tmp_path / "scores.png", unit="SSIM")
+    assert figures[-1].axes[1].get_ylabel() == "distortion D (SSIM)"
+    assert texts(figures[-1].axes[0].get_legend().get_texts()) == ["D", "R"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-8, "1e-8"), (6.31e-4, "6.3e-4"), (0.0016, "0.0016"), (0.3, "0.3"), (1, "1"),
+     (100, "100"), (123_456, "1.2e5"), (0, "0")],
+)  # fmt: skip
+def test_numbers_far_from_one_are_short(value, text):
+    assert plots._number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(1e-8, 1e-2, {"1e-8", "1e-5", "0.01"}), (0.3, 0.8, {"0.3", "0.49", "0.8"}),
+     (1e-4, 1e2, {"1e-4", "1", "100"})],
+)  # fmt: skip
+def test_betas_far_from_one(tmp_path, figures, low, high, expected):
+    betas = np.geomspace(low, high, 4)
+    rows = [
+        {**row, "beta": beta, "distortion_nats": 1.0 + i, "next_correlation": 1, "next_cka": 1}
+        for i, (row, beta) in enumerate(zip(OWN, betas, strict=True))
+    ]
+    plots.rate_distortion(rows, tmp_path / "c.png")
+    assert expected <= set(texts(figures[0].axes[1].get_yticklabels()))
+    plots.plane(rows, tmp_path / "plane.png")
+    plots.latents(betas, np.ones((4, 2)), tmp_path / "latents.png")
+    assert texts(figures[2].axes[0].get_xticklabels())[0] == plots._number(low)
+    plots.alignment(rows, np.full((4, 2, 40), 0.1), [4, 7], (-4.0, 4.0), tmp_path / "a.png")
+    x = np.zeros((2, 1, 4, 4))
+    plots.strip(x, dict.fromkeys(betas, x), tmp_path / "s.png")
+    assert figures[-1].axes[2].get_ylabel() == f"β = {plots._number(high)}"
+
+
+def test_strip_says_that_it_shows_one_channel(tmp_path, figures):
+    for channels, title in (1, ""), (2, "the first of 2 channels"), (3, ""):
+        x = np.zeros((2, channels, 4, 4))
+        plots.strip(x, {1.0: x}, tmp_path / "s.png")
+        assert figures[-1].get_suptitle() == title
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_signals_are_lines_with_beta_falling(tmp_path, figures, channels):
+    x = np.random.default_rng(0).random((6, channels, 50))
+    betas = np.geomspace(1e-8, 1e-2, 16)
+    plots.signals(x, {beta: x * (1 + i) for i, beta in enumerate(betas)}, tmp_path / "s.png")
+    (figure,) = figures
+    assert len(figure.axes) == 7 * 4
+    labels = [axes.get_ylabel() for axes in figure.axes[::4]]
+    assert (labels[0], labels[-1]) == ("β = 0.01", "β = 1e-8")
+    assert figure.get_supxlabel() == "position in the signal"
+    (legend,) = figure.legends
+    shown = min(channels, 4)
+    names = [f"channel {channel}" for channel in range(shown)] if channels > 1 else []
+    assert texts(legend.get_texts()) == ["x", "reconstruction", *names]
+    some = ", the first 4 of 6 channels" if channels == 6 else ""
+    assert legend.get_title().get_text() == f"signals and reconstructions{some}"
+    lines = figure.axes[1].lines  # the second signal at the highest β
+    assert len(lines) == 2 * shown
+    assert len({line.get_linestyle() for line in lines}) == shown
+    for channel in range(shown):
+        grey, blue = lines[2 * channel : 2 * channel + 2]
+        assert np.array_equal(grey.get_ydata(), x[1, channel])
+        assert np.array_equal(blue.get_ydata(), 16 * x[1, channel])
+
+
+def test_one_signal_at_one_beta(tmp_path, figures):
+    x = np.zeros((1, 2, 9))
+    plots.signals(x, {0.5: x}, tmp_path / "s.png", "lambda_d")
+    assert figures[0].axes[0].get_ylabel() == "λ_d = 0.5"

@@ -149,7 +149,7 @@ def test_microbatches_of_one_step_draw_their_own_betas(tmp_path, monkeypatch):
     monkeypatch.setattr("multibeta.objectives.BetaELBO.forward", spy)
     fit_digits(
         tmp_path, "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=4",
-        "--model.opening=0", "--curve.enabled=false",
+        "--model.draws.opening=0", "--curve.enabled=false",
     )  # fmt: skip
     assert len(drawn) == 19
     assert len({tuple(betas) for betas in drawn}) == 19
@@ -195,8 +195,8 @@ def test_values_outside_the_likelihoods_support(tmp_path, capsys):
     [
         ["--trainer.precision=bf16-mixed"],
         ["--trainer.precision=64-true"],
-        ["--model.draw=batch"],
-        ["--model.conditioning=gate", "--model.balance=0"],
+        ["--model.draws.per=batch"],
+        ["--model.conditioning=gate", "--model.draws.balance=0"],
         ["--model.conditioning=none", "--model.betas=1", "--curve.betas=1"],
         ["--model.network=conv", "--model.network.depth=2", "--model.network.width=4"],
         ["--model.network=RESNET", "--model.network.width=4"],
@@ -270,7 +270,7 @@ def run_process(*arguments, cwd):
 def test_two_processes_give_the_figures_of_one(tmp_path):
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2"]
     spy = "--trainer.callbacks+=tests.ddp.WriteBetas"
-    whole = "--model.opening=0", "--curve.metrics=all"
+    whole = "--model.draws.opening=0", "--curve.metrics=all"
     done = run_process("fit", *SMALL, *ddp, spy, *whole, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sync_dist" not in done.stderr

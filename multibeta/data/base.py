@@ -5,6 +5,7 @@ __all__ = ["ImageData", "random_rows"]
 import inspect
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,29 +13,30 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from multibeta.data.arrays import Rows, Values, joined, values_of
 from multibeta.data.batches import Batches, rank_and_world
 
 SPLITS = ("train", "val", "test")
 
 
 class ImageData(LightningDataModule):
-    """The base of the data sets: three arrays of images, and batches of them.
+    """The base of the data sets: three arrays of examples, and batches of them.
 
     A data set of your own is a subclass with `shape` and `load`. Its arguments are plain values,
     each kept as an attribute of the same name, because a checkpoint stores them by reading these
     attributes. `__init__` reads no data.
 
     Attributes:
-        splits: After `setup`, the arrays (N, C, H, W) of "train", "val" and "test": uint8 with
+        splits: After `setup`, the arrays (N, *shape) of "train", "val" and "test": uint8 with
             intensities 0 to 255 (binary images: 0 and 255), or float32.
-        factors: After `setup`, what is known of each image, as the numbers 0, 1, … of the values
+        factors: After `setup`, what is known of each example, as the numbers 0, 1, … of the values
             of F factors: "train", "val" and "test" → (N, F), int64; empty where nothing is known.
         factor_names: The names of the factors.
 
     Args:
         root: Where the files are.
-        batch_size: Number of images in a batch, on each process.
-        flip: Whether to mirror training images left to right at random.
+        batch_size: Number of examples in a batch, on each process.
+        flip: Whether to mirror training pictures left to right at random.
 
     Raises:
         ValueError: If batch_size is below 1.
@@ -48,33 +50,39 @@ class ImageData(LightningDataModule):
         self.root = None if root is None else os.path.abspath(os.path.expanduser(root))
         self.batch_size = batch_size
         self.flip = flip
-        self.splits: dict[str, Tensor | np.memmap] = {}
+        self.splits: dict[str, Tensor | np.memmap | Rows] = {}
         self.factors: dict[str, Tensor] = {}
         self.factor_names: tuple[str, ...] = ()
         self._train_batches: Batches | None = None
         self._position: dict[str, int] | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image, known before the data are loaded."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an example, known before the data are loaded; (C, H, W) of a picture."""
         raise NotImplementedError(f"{type(self).__name__} must define shape")
 
-    def load(self) -> Mapping[str, Tensor | np.memmap]:
+    def load(self) -> Mapping[str, Tensor | np.memmap | Rows]:
         """Reads the data set; returns what becomes `splits`."""
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The least and the greatest value that a model sees; (0, 1) for uint8 images."""
+        """The least and the greatest value that a model sees; (0, 1) for uint8."""
+        return self._values.low, self._values.high
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values that a model sees are whole numbers, such as counts."""
+        return self._values.whole
+
+    @cached_property
+    def _values(self) -> Values:
         self.setup()
-        arrays = list(self.splits.values())
-        if arrays[0].dtype in (torch.uint8, np.uint8):
-            return 0.0, 1.0
-        return min(float(x.min()) for x in arrays), max(float(x.max()) for x in arrays)
+        return joined(map(values_of, self.splits.values()))
 
     @property
     def size_note(self) -> str:
-        """What a reader of the results should know about the number of images."""
+        """What a reader of the results should know about the data."""
         return ""
 
     def optimum(self, beta: float, sigma: float, latent_dim: int) -> tuple[float, float] | None:
@@ -107,10 +115,16 @@ class ImageData(LightningDataModule):
         """Loads the data, once.
 
         Raises:
-            ValueError: If the data do not fit together, or for fitting are less than a batch.
+            ValueError: If the data do not fit together, for fitting are less than a batch, or are
+                to be mirrored and are no pictures.
             FileNotFoundError: If there are none.
         """
         if not self.splits:
+            if self.flip and len(self.shape) != 3:
+                raise ValueError(
+                    f"data.flip=True mirrors pictures (C, H, W), and an example has the shape"
+                    f" {self.shape}; leave data.flip out"
+                )
             self.splits = dict(self.load())
         if stage == "fit":  # here and not only in train_dataloader: no run folder exists yet
             self._check_batch_size()
@@ -160,13 +174,13 @@ class ImageData(LightningDataModule):
     def ordered(self, split: str) -> Batches:
         """All examples of "train", "val" or "test", in order."""
         self.setup()
-        images, size = self.splits[split], self.batch_size
+        examples, size = self.splits[split], self.batch_size
         _, world = rank_and_world()
-        if len(images) <= size * (world - 1):
+        if len(examples) <= size * (world - 1):
             # Fewer batches than processes. One without a batch would not come to the end of the
             # evaluation, where Lightning waits for all; so the batches are made smaller.
-            size = max(1, len(images) // world)
-        return Batches(images, size)
+            size = max(1, len(examples) // world)
+        return Batches(examples, size)
 
     def _shared(self, seed: int) -> int:
         """The seed of the first process, so that all cut the same permutation."""
@@ -178,7 +192,7 @@ class ImageData(LightningDataModule):
             times = f" times {world} processes" if world > 1 else ""
             raise ValueError(
                 f"data.batch_size={self.batch_size}{times} is larger than the training set of"
-                f" {count} images; choose at most {count // world}"
+                f" {count} examples; choose at most {count // world}"
             )
 
 
@@ -197,7 +211,7 @@ def random_rows(count: int, where: str, seed: int = 0) -> dict[str, np.ndarray]:
         ValueError: If there are fewer than three rows.
     """
     if count < 3:
-        found = "1 image" if count == 1 else f"{count} images"
+        found = "1 example" if count == 1 else f"{count} examples"
         raise ValueError(
             f"{where} holds {found}; at least 3 are needed to make a training, a validation and"
             " a test set"

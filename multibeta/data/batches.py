@@ -1,4 +1,4 @@
-"""Batches: an image array, in memory or memory-mapped, cut into shuffled or ordered batches."""
+"""Batches: an array, in memory or memory-mapped, cut into shuffled or ordered batches."""
 
 __all__ = ["Batches"]
 
@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multibeta.data.arrays import Rows
+
 
 class Batches:
-    """Iterates over an image array; each batch is one indexing operation.
+    """Iterates over an array of examples; each batch is one indexing operation.
 
     For evaluation the batches come in the order of the array, the last, partial one included.
     For training they come from an endless row of permutations of the array, each without its
@@ -25,21 +27,21 @@ class Batches:
     it the batches are those that the interrupted run would have seen.
 
     Args:
-        images: The array, (N, C, H, W). Batches are tensors (B, C, H, W) of the same dtype.
+        images: The array, (N, *shape). Batches are tensors (B, *shape) of the same dtype.
         batch_size: The number B of examples in a batch of one process.
         train: Whether to shuffle and to drop the last partial batch.
-        flip: Whether to mirror each training image left to right with probability ½.
+        flip: Whether to mirror each training picture left to right with probability ½.
         seed: The seed of permutations and flips, equal on all processes.
 
     Example:
-        >>> batches = Batches(torch.arange(5).reshape(5, 1, 1, 1), batch_size=2)
+        >>> batches = Batches(torch.arange(5).reshape(5, 1), batch_size=2)
         >>> [batch.flatten().tolist() for batch in batches]
         [[0, 1], [2, 3], [4]]
     """
 
     def __init__(
         self,
-        images: Tensor | np.ndarray,
+        images: Tensor | np.ndarray | Rows,
         batch_size: int,
         train: bool = False,
         flip: bool = False,
@@ -61,7 +63,7 @@ class Batches:
         return len(range(rank * self.batch_size, len(self.images), world * self.batch_size))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yields tensors (B, C, H, W)."""
+        """Yields tensors (B, *shape)."""
         return self._shuffled() if self.train else self._ordered()
 
     def global_index(self, local_index: int) -> int:
@@ -105,8 +107,9 @@ class Batches:
             else:  # a memory map is read fastest in ascending order, and a batch has no order
                 batch = torch.from_numpy(self.images[np.sort(rows)])
             if self.flip:
-                coins = _rng(self.seed, epoch, 1 + number).random((len(rows), 1, 1, 1))
-                batch = torch.where(torch.from_numpy(coins < 0.5), batch.flip(-1), batch)
+                coins = _rng(self.seed, epoch, 1 + number).random(len(rows))
+                heads = torch.from_numpy(coins < 0.5)
+                batch[heads] = batch[heads].flip(-1)
             yield batch
 
     def _permutation(self) -> np.ndarray:

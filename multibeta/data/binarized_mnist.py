@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from multibeta.data.arrays import Rows
 from multibeta.data.base import ImageData
 from multibeta.data.npz import load_npz, npz_shape
 from multibeta.data.roots import find_root
@@ -30,7 +31,7 @@ class BinarizedMNIST(ImageData):
         super().__init__(root, batch_size)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(1, 28, 28), from the header in the file.
 
         Raises:
@@ -38,7 +39,7 @@ class BinarizedMNIST(ImageData):
         """
         return npz_shape(self._path())
 
-    def load(self) -> dict[str, Tensor]:
+    def load(self) -> dict[str, Tensor | Rows]:
         """Reads the arrays.
 
         Raises:
