@@ -316,6 +316,7 @@ class MeasureCurve(Callback):
             parse_betas(betas)
         self.split = split
         self.enabled = enabled
+        self.curve: Curve | None = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, print and write."""
@@ -332,6 +333,7 @@ class MeasureCurve(Callback):
             split=self.split,
             progress=trainer.is_global_zero and sys.stderr.isatty(),
         )
+        self.curve = curve
         if trainer.is_global_zero:
             save_curve(curve, model, data, folder)
             print(curve.table())
