@@ -224,7 +224,8 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
     sides = merged(read)
     found = compared(sides)
     check_writable(Path(out).parent)
-    plots.several({name: curve.rows for name, curve in sides.items()}, out)
+    first = next(iter(sides.values()))
+    plots.several({name: curve.rows for name, curve in sides.items()}, out, unit=first.unit)
     print(json_.dumps(found) if json else table(found))
     print(f"\nfiles: {shown(Path(out))}", file=sys.stderr if json else sys.stdout)
 

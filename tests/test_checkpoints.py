@@ -5,9 +5,10 @@ import zipfile
 import pytest
 import torch
 
-from multibeta.checkpoints import AtomicCheckpointIO, load, load_data
+from multibeta.callbacks import AtomicCheckpointIO
+from multibeta.checkpoints import load, load_data
 from multibeta.data import Digits
-from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.module import FromSettings
 from tests.helpers import fit_digits
 
 
@@ -31,10 +32,10 @@ def rewritten(checkpoint, path, change):
 def test_a_checkpoint_gives_back_the_model(run, checkpoint):
     by_file, by_folder = load(checkpoint), load(run)
     x = torch.rand(2, 1, 8, 8)
-    assert torch.equal(by_file(x, 0.3), by_folder(x, 0.3))
+    assert torch.equal(by_file.reconstruct(x, 0.3), by_folder.reconstruct(x, 0.3))
     assert not by_file.training
     assert by_file.run_seed == 0
-    assert by_file.hparams["network"]["init_args"] == {"width": 16, "depth": 2}
+    assert by_file.settings["network"]["init_args"] == {"width": 16, "depth": 2}
 
 
 def test_a_checkpoint_gives_back_the_data(checkpoint):
@@ -52,8 +53,8 @@ def test_it_holds_tensors_and_plain_values_only(checkpoint):
 
 
 def test_lightning_loads_it_too(checkpoint):
-    model = MultiBetaVAE.load_from_checkpoint(checkpoint, weights_only=True)
-    assert model.shape == (1, 8, 8)
+    model = FromSettings.load_from_checkpoint(checkpoint, weights_only=True)
+    assert model.vae.shape == (1, 8, 8)
 
 
 def test_marks_of_torch_compile_are_removed(checkpoint, tmp_path):
@@ -65,7 +66,9 @@ def test_marks_of_torch_compile_are_removed(checkpoint, tmp_path):
 
     compiled = rewritten(checkpoint, tmp_path / "compiled.ckpt", mark)
     x = torch.rand(2, 1, 8, 8)
-    assert torch.equal(load(compiled)(x, 0.3), load(checkpoint)(x, 0.3))
+    assert torch.equal(
+        load(compiled).reconstruct(x, 0.3), load(checkpoint).reconstruct(x, 0.3)
+    )
 
 
 def refuses(path, message):
@@ -113,7 +116,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, monkeypatch, save):
 
 def test_a_class_path_that_is_no_network(checkpoint, tmp_path):
     def change(content):
-        content["hyper_parameters"]["network"] = {
+        content["multibeta"]["settings"]["network"] = {
             "class_path": "os.mkdir",
             "init_args": {"path": str(tmp_path / "ran")},
         }
@@ -131,21 +134,21 @@ def test_another_tools(tmp_path):
 
 def test_a_mismatch_names_the_leaf(checkpoint, tmp_path):
     def drop(content):
-        del content["state_dict"]["encoder.1.0.bias"]
+        del content["state_dict"]["vae.encoder.1.bias"]
 
     def reshape(content):
-        content["state_dict"]["encoder.1.0.bias"] = torch.zeros(3)
+        content["state_dict"]["vae.encoder.1.bias"] = torch.zeros(3)
 
     for change in (drop, reshape):
         path = rewritten(checkpoint, tmp_path / "x.ckpt", change)
-        refuses(path, r"does not fit the model it describes: encoder.1.0.bias")
+        refuses(path, r"does not fit the model: encoder.1.bias")
 
 
 def test_an_older_format(checkpoint, tmp_path):
     def change(content):
         content["multibeta"]["format"] = 1
 
-    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "format 1,.*fit the model again")
+    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "format 1, which multibeta 0.1.0 reads.*or fit the model again")
 
 
 def test_a_newer_format(checkpoint, tmp_path):

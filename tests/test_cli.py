@@ -117,7 +117,7 @@ MISTAKES = {
     "--trainer.max_epochs=x": "trainer.max_epochs=x is not allowed; allowed: int",
     "--trainer.devices=x": "trainer: `devices` selected with `CPUAccelerator` should be",
     "--config=folder --data.root=empty": "data.root='{here}/empty' is empty;",
-    "--config=npz --data.root=file.npz": "{here}/file.npz: array 'x' has the type int64;",
+    "--config=npz --data.root=file.npz": "{here}/file.npz: array 'x' has the type complex128;",
     "--data=npz --data.root=nan.npz": "{here}/nan.npz: array 'x' has NaN or infinity in 9 of 9",
     "--data=tests.helpers.Shapeless": "data=tests.helpers.Shapeless has no shape; give",
     "--model.likelihood.sigma=0": "sigma=0 is not a finite",
@@ -128,7 +128,7 @@ MISTAKES = {
 def test_fit_mistakes(capsys, tmp_path, monkeypatch, argv, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    np.savez(tmp_path / "file.npz", x=np.zeros((9, 4, 4), dtype=np.int64))
+    np.savez(tmp_path / "file.npz", x=np.zeros((9, 4, 4), dtype=complex))
     np.savez(tmp_path / "nan.npz", x=np.full((9, 4, 4), np.nan, dtype=np.float32))
     line = fails(capsys, "fit", *argv.split())
     assert line.startswith(said.format(here=tmp_path)), line

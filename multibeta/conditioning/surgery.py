@@ -296,7 +296,7 @@ class _Trace:
                 continue
             known.add(node)
             name = self.owner.get(node)
-            if name and isinstance(self.layers[name], AFFINE):
+            if name is not None and isinstance(self.layers[name], AFFINE):
                 found.append(name)
                 continue
             todo += [n for n, _ in node.next_functions]
@@ -315,14 +315,14 @@ class _Trace:
             if getattr(node, "variable", None) is leaf:
                 return True
             name = self.owner.get(node)
-            if not (name and isinstance(self.layers[name], AFFINE)):
+            if name is None or not isinstance(self.layers[name], AFFINE):
                 todo += [n for n, _ in node.next_functions]
         return False
 
     def straight(self, node: Any) -> str | None:
         """Return the layer whose output reaches a node by changes of shape alone."""
         while node is not None and hasattr(node, "next_functions"):
-            if name := self.owner.get(node):
+            if (name := self.owner.get(node)) is not None:
                 return name
             ahead = [n for n, _ in node.next_functions if n is not None]
             if len(ahead) != 1 or not any(part in node.name() for part in _SHAPES):
@@ -382,7 +382,7 @@ class _Finder:
                 if not self.gates and not named:
                     heads += [
                         n for n in before
-                        if n and n not in heads and isinstance(trace.layers[n], AFFINE)
+                        if n is not None and n not in heads and isinstance(trace.layers[n], AFFINE)
                     ]  # fmt: skip
             self.marked = dict.fromkeys(heads, "head")
         else:
@@ -400,7 +400,7 @@ class _Finder:
             if isinstance(trace.layers[name], NORMS):
                 for seen in calls:
                     before_norm = trace.straight(seen.origin)
-                    if before_norm and isinstance(trace.layers[before_norm], AFFINE):
+                    if before_norm is not None and isinstance(trace.layers[before_norm], AFFINE):
                         self.behind[before_norm] = name
 
     def sites(self) -> list[Site]:
