@@ -504,7 +504,7 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int, swept: str) ->
         "swept": swept,
         "weights": {name: value for name, value in weights.items() if name != swept},
         "sigma": None if swept == "sigma" else sigma,
-        "sigma_learned": bool(list(model.likelihood.parameters())),
+        "sigma_learned": sigma is not None and bool(list(model.likelihood.parameters())),
         "entropy_nats": getattr(data, "entropy_nats", None),
         "latent_dim": model.latent_dim,
         "latent_shape": list(model.latent_shape),

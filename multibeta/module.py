@@ -288,6 +288,11 @@ class FromSettings(MultiBetaModule):
         """Take the mean and the standard deviation of the data, where it is standardised."""
         super().setup(stage)
         vae = self.vae
+        if vae.settings["standardise"] and vae.likelihood.whole:
+            raise ValueError(
+                f"standardise=true would make numbers of counts that {type(vae.likelihood).__name__} "
+                "does not take; leave it out, or choose model.likelihood Gaussian"
+            )
         if vae.settings["standardise"] and vae.settings["standard"] is None:
             found = moments_of(_datamodule(self._trainer))
             vae.settings["standard"] = [value.tolist() for value in found]

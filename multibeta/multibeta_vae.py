@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from multibeta.adapters import MeanStd, Posterior, check_form, code_of, q_of
+from multibeta.axes import Axes, turn
 from multibeta.betas import BetaRange, Draws
 from multibeta.conditioning import (
     Call,
@@ -96,6 +97,8 @@ class MultiBetaVAE(Networks):
         freeze: Train the conditions alone: the networks' own weights stay.
         standard: Mean and standard deviation that x is standardised by; both go with x. D is in
             units of x: it has their Jacobian.
+        axes: Examples by which a trained VAE's code is first turned to its principal axes; what
+            :meth:`unwrap` gives back then stays turned.
 
     Raises:
         TypeError: If encoder and decoder are no modules.
@@ -132,6 +135,7 @@ class MultiBetaVAE(Networks):
         stems: Sequence[str] = (),
         freeze: bool = False,
         standard: tuple[Tensor, Tensor] | None = None,
+        axes: Axes | None = None,
     ) -> None:
         super().__init__(encoder, decoder)
         if likelihood is not None and distortion is not None:
@@ -178,6 +182,9 @@ class MultiBetaVAE(Networks):
         self._named = {"encoder": tuple(heads), "decoder": tuple(stems)}
         self._source = Source()
         self._hooked: dict[str, bool] = {}
+        self._axes = axes if axes is None else replace(axes, examples=axes.batches())
+        if self._axes is not None and example is None:
+            example = self._axes.batches()[0]
         if example is not None:
             self.place(example, **(inputs or {}))
 
@@ -247,10 +254,14 @@ class MultiBetaVAE(Networks):
         """
         from multibeta.verify import check
 
+        weight = next(self.parameters_of_networks())
+        device = weight.device
+        if torch.is_autocast_enabled(device.type):
+            with torch.autocast(device.type, enabled=False):  # what is compared would be blurred
+                return self.place(x, **inputs)
         x, inputs = _examples(x, inputs)
-        device = next(self.parameters_of_networks()).device
         x = x.to(device)
-        self.embedding.to(device)
+        self.embedding.to(device, torch.promote_types(weight.dtype, torch.float))
         encoder, encode = self.network("encoder")
         decoder, decode = self.network("decoder")
 
@@ -291,6 +302,11 @@ class MultiBetaVAE(Networks):
                 self._named["decoder"], tied - shared,
             ),
         }  # fmt: skip
+        if self._axes is not None:
+            if inputs:
+                raise ValueError("axes take no further inputs; leave axes or inputs out")
+            turn(self, self._axes)
+            self._axes = None
         self._settle(tuple(x.shape[1:]), tuple(mean.shape[1:]))
         if self.settings.get("network"):
             self.shares = True

@@ -342,6 +342,7 @@ def diffusers_autoencoder_kl():
     vae = AutoencoderKL(
         block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, latent_channels=2,
+        layers_per_block=1,
     )  # fmt: skip
     return Foreign(vae, None, torch.rand(N, 3, 8, 8) * 2 - 1)
 

@@ -10,7 +10,7 @@ from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from multibeta import MultiBetaVAE, likelihoods, load
+from multibeta import likelihoods, load, settings
 from multibeta.data import Gaussian as GaussianSource
 from multibeta.evaluation import sweep
 from multibeta.likelihoods import (
@@ -645,12 +645,12 @@ def test_other_bad_arguments():
 
 def model_with(likelihood, conditioning="film", shape=(2, 4, 4)):
     betas = "1" if conditioning == "none" else "0.01:10"
-    model = MultiBetaVAE.of(
+    model = settings.make(
         shape, betas, conditioning=conditioning, network=MLP(8), latent_dim=3,
         likelihood=likelihood,
     )  # fmt: skip
     for name, parameter in model.named_parameters():
-        if any(part in name for part in ("condition", "mix", "gain")):
+        if ".condition." in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return model
 
@@ -674,9 +674,10 @@ def test_in_a_model(cls, conditioning):
     own = {p.data_ptr() for p in model.parameters()}
     assert own.isdisjoint(p.data_ptr() for p in folded.parameters())
 
-    again = MultiBetaVAE(**model.hparams).double()
+    content = settings.plain_settings(model)
+    again = settings.rebuild(content, "here").double()
     again.load_state_dict(model.state_dict())
-    assert dict(again.hparams) == dict(model.hparams)
+    assert settings.plain_settings(again) == content
     assert torch.equal(again.elbo_terms(x, 1.0, noise).distortion, mine.distortion)
 
 

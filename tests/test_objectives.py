@@ -353,7 +353,7 @@ def model(objective, likelihood=None, **kwargs):
 def test_ranges_are_drawn_and_condition_the_network():
     made = model(BetaTCVAE(alpha=0.5, gamma="0.1:10"), Gaussian("0.1:1"))
     assert list(made.ranges) == ["beta", "gamma", "sigma"]
-    values = made.draw_weights(6)
+    values = made.draws.draw(made.ranges, 6, together=made.objective.together)
     assert {name: v.shape for name, v in values.items()} == dict.fromkeys(made.ranges, (12,))
     for name, of in values.items():
         assert all(made.ranges[name].low <= v <= made.ranges[name].high for v in of)
@@ -389,7 +389,7 @@ def test_pin_holds_the_other_weights_and_shares_the_parameters():
 def test_an_objective_without_beta_has_beta_1():
     made = model(ELBO())
     assert (made.beta_range.low, made.beta_range.high) == (1, 1)
-    assert made.draw_weights(4)["beta"].tolist() == [1.0] * 4
+    assert made.draws.draw(made.ranges, 4)["beta"].tolist() == [1.0] * 4
 
 
 def test_without_conditioning_no_weight_may_be_a_range():
@@ -408,7 +408,7 @@ def test_each_example_has_its_sigma():
 def test_importance_samples_see_their_own_example():
     made = model(IWAE(samples=5))
     x, noise = torch.rand(4, 1, 4, 4), torch.randn(20, 3)
-    _, mine, _ = made._objective(x, made._conditions(2.0), noise)
+    _, mine, _ = made.objective_of(x, made.conditions(2.0), noise)
     for i in range(4):
         each = [made.elbo_terms(x[i : i + 1], 2.0, noise[i + 4 * k][None]) for k in range(5)]
         log_w = torch.stack(

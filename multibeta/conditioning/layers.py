@@ -52,6 +52,8 @@ class FiLM(nn.Module):
         order: How they lie where there are m rows an example: ``interleaved``, the m rows of an
             example together; ``repeated``, all examples m times; None if this is not known.
         expands: Whether the layer is the first that each β sees a row of its own at.
+        in_place: Whether the result may be written over the layer's output, which saves a feature
+            map; it may if nothing writes over the result, such as ``ReLU(inplace=True)``.
 
     References:
         Perez et al. 2018, arXiv 1709.07871 (FiLM); Dosovitskiy & Djolonga 2020, "You Only
@@ -70,10 +72,13 @@ class FiLM(nn.Module):
         axis: int = 0,
         order: str | None = None,
         expands: bool = False,
+        in_place: bool = False,
     ) -> None:
         super().__init__()
         self.source, self.name = source, name
-        self.scale, self.shift = scale, shift
+        self.scale = scale
+        self.shift = shift and getattr(layer, "bias", None) is not None
+        self.in_place = in_place and not layer._forward_hooks  # which may keep the output
         self.axis, self.order, self.expands = axis, order, expands
         self.channels, self.last = channels_of(layer)
         self._weights(layer, features)
@@ -101,7 +106,7 @@ class FiLM(nn.Module):
         """Return the logarithm of the scale, Ac, and the shift Tc, for c (M, F): (M, channels)."""
         if self.affine is None:
             return None, None
-        found = F.linear(c, self.affine)
+        found = _linear(c, self.affine)
         if self.scale and self.shift:
             log_scale, shift = found.chunk(2, dim=-1)
             return log_scale, shift
@@ -127,7 +132,7 @@ class FiLM(nn.Module):
         if log_scale is None or shift is None:
             y = y if log_scale is None else y * log_scale.exp().to(y.dtype)
             return y if shift is None else y + shift.to(y.dtype)
-        if torch.is_grad_enabled() and not transforming():
+        if self.in_place and torch.is_grad_enabled() and not transforming():
             return cast(Tensor, _ScaleShift.apply(y, log_scale, shift))
         return y * log_scale.exp().to(y.dtype) + shift.to(y.dtype)
 
@@ -267,31 +272,33 @@ class Hyper(FiLM):
         assert self.gain is not None
         call = self.source.call()
         x, c = self.rows(x, call.c, call.times)
-        gain = self._beside(F.linear(c, self.gain), x)
+        gain = self._beside(_linear(c, self.gain), x)
         return x * cast(Tensor, gain).exp().to(x.dtype)
 
     def after(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Add U diag(Fc) V x, then scale and shift."""
         call = self.source.call()
+        times = 1 if self.gains else call.times  # before() has made a row for each
         function, options = _function_of(layer)
-        inner, c = self.rows(function(x, self.down, **options), call.c, call.times)
-        inner = inner * cast(Tensor, self._beside(F.linear(c, self.mix), inner)).to(inner.dtype)
+        inner, c = self.rows(function(x, self.down.to(x.dtype), **options), call.c, times)
+        inner = inner * cast(Tensor, self._beside(_linear(c, self.mix), inner)).to(inner.dtype)
+        up = self.up.to(inner.dtype)
         if self.last is not None:
-            term = F.linear(inner, self.up)
+            term = F.linear(inner, up)
         else:
             kernel = (1,) * (inner.ndim - 2)
             of_one = (F.conv1d, F.conv2d, F.conv3d)[inner.ndim - 3]
-            term = of_one(inner, self.up.view(*self.up.shape, *kernel))
-        y, _ = self.rows(y, call.c, call.times)
+            term = of_one(inner, up.view(*up.shape, *kernel))
+        y, _ = self.rows(y, call.c, times)
         return self.modulated(y + term.to(y.dtype), c)
 
     def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return weight and bias at c: (1, F)."""
-        weight, mixed = layer.weight, self.up * F.linear(c, self.mix)
+        weight, mixed = layer.weight, self.up * _linear(c, self.mix)
         pattern = "or,ir...->io..." if isinstance(layer, _TRANSPOSED) else "or,ri...->oi..."
         weight = weight + torch.einsum(pattern, mixed, self.down).to(weight.dtype)
         if self.gain is not None:
-            gain = F.linear(c, self.gain).exp().to(weight.dtype)
+            gain = _linear(c, self.gain).exp().to(weight.dtype)
             tail = (1,) * (weight.ndim - 2)
             axes = (-1, 1) if isinstance(layer, _TRANSPOSED) else (1, -1)
             weight = weight * gain.view(*axes, *tail)
@@ -347,7 +354,7 @@ class Gate(FiLM):
 
     def open(self, s: Tensor) -> Tensor:
         """Return the gate for s, (B, K): (B, channels)."""
-        u = self.gate(s)
+        u = self.gate(s.to(self.gate.weight.dtype))
         if self.side == "encoder":
             return u.sigmoid()
         # √0 has an infinite slope; where the gate is shut its gradient is zero, not NaN.
@@ -370,19 +377,19 @@ class _ScaleShift(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
-        scale, shift = log_scale.exp().to(y.dtype), shift.to(y.dtype)
-        y.mul_(scale).add_(shift)
-        ctx.save_for_backward(y, scale, shift)
+        y.mul_(log_scale.exp().to(y.dtype)).add_(shift.to(y.dtype))
+        ctx.save_for_backward(y, log_scale, shift)
         ctx.mark_dirty(y)
-        ctx.dtype = log_scale.dtype
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        u, scale, shift = ctx.saved_tensors
+        u, log_scale, shift = ctx.saved_tensors
         (g,) = gradients
         of_shift, of_u = (v.sum_to_size(shift.shape) for v in (g, g * u))
-        return g * scale, (of_u - shift * of_shift).to(ctx.dtype), of_shift.to(ctx.dtype)
+        of_scale = of_u - shift.to(u.dtype) * of_shift
+        of_y = g * log_scale.exp().to(g.dtype)
+        return of_y, of_scale.to(log_scale.dtype), of_shift.to(shift.dtype)
 
 
 def channels_of(layer: Any) -> tuple[int, int | None]:
@@ -446,6 +453,11 @@ class _Padded:
 
     def __call__(self, x: Tensor, weight: Tensor, **options: Any) -> Tensor:
         return self.function(F.pad(x, self.pad, self.mode), weight, **options)
+
+
+def _linear(c: Tensor, weight: Tensor) -> Tensor:
+    """Return Wc, for c that may be more precise than a model in half precision."""
+    return F.linear(c.to(weight.dtype), weight)
 
 
 def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Variable
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["Call", "Source", "may_checkpoint", "transforming"]
 
@@ -34,13 +36,21 @@ class Call:
     times: int = 1
 
 
+@dataclass(frozen=True)
+class _Again:
+    """A call whose layers a backward pass runs again: what stands in the place of a call."""
+
+    call: Call
+    task: int
+
+
 class Source:
     """Where the layers of one model find the call that is under way, a place for each thread.
 
     **Activation checkpointing** runs layers again in the backward pass, when the call is over, and
-    perhaps after others. What it keeps of its inputs is packed by hooks of the call, and unpacking
-    it says which call is run again. Reentrant checkpoints get an embedding of their own, since
-    their backward passes are separate ones.
+    perhaps after others. So the backward pass notes which call it has reached: where it enters the
+    call's result, and where it unpacks what was saved in it. Reentrant checkpoints get an
+    embedding of their own, since their backward passes are separate ones.
     """
 
     def __init__(self) -> None:
@@ -68,12 +78,17 @@ class Source:
         """
         outer = getattr(self._local, "call", None)
         self._local.call = call
-        hooked = hooked and torch.is_grad_enabled() and not transforming()
+        noted = torch.is_grad_enabled() and not transforming()
         try:
-            with saved_tensors_hooks(*self._hooks(call)) if hooked else nullcontext():
-                return network(*args, **kwargs)
+            with saved_tensors_hooks(*self._hooks(call)) if hooked and noted else nullcontext():
+                result = network(*args, **kwargs)
         finally:
             self._local.call = outer
+        if noted:
+            for end in tree_leaves(result):
+                if isinstance(end, Tensor) and end.grad_fn is not None:
+                    end.grad_fn.register_prehook(lambda _: self._note(call))
+        return result
 
     def call(self) -> Call:
         """Return the call that is under way, or is run again by a checkpoint.
@@ -81,31 +96,44 @@ class Source:
         Raises:
             RuntimeError: If there is none.
         """
-        call = getattr(self._local, "call", None)
-        if call is not None:
-            return call
-        task, again = getattr(self._local, "again", (-1, None))
-        if again is None or task != torch._C._current_graph_task_id():
+        found = getattr(self._local, "call", None)
+        if isinstance(found, Call):
+            return found
+        if found is None or torch._C._current_graph_task_id() == -1:
             raise RuntimeError(
                 "a layer that follows β was called without one: call encode(x, beta), "
                 "decode(z, beta) or at_beta(beta) of the model that owns it"
             )
-        if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
-            return Call(again.embed(), again.embed, again.times)
-        return again
+        hooks = _hooks_there()
+        if hooks is not None and hooks[0].__qualname__.startswith("_recomputation_hook."):
+            return found.call  # of a checkpoint that is not reentrant: the values alone are wanted
+        with saved_tensors_hooks(_same, _same):
+            return replace(found.call, c=found.call.embed())
 
-    def _hooks(
-        self, call: Call
-    ) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
+    def _hooks(self, call: Call) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
         """Return hooks that note the call when they unpack, around those that are there."""
-        there = torch._C._autograd._top_saved_tensors_default_hooks(True)
-        pack, inner = there or (_same, _same)
+        pack, inner = _hooks_there() or (_same, _same)
 
         def unpack(saved: Any) -> Tensor:
-            self._local.again = torch._C._current_graph_task_id(), call
+            self._note(call)
             return inner(saved)
 
         return pack, unpack
+
+    def _note(self, call: Call) -> None:
+        """Let the backward pass that is under way run layers again under a call."""
+        place, task = self._local.__dict__, torch._C._current_graph_task_id()
+        before = place.get("call")
+        if task == -1:
+            return
+        if not (isinstance(before, _Again) and before.task == task):  # restored at its end
+            Variable._execution_engine.queue_callback(lambda: place.update(call=before))
+        place["call"] = _Again(call, task)
+
+
+def _hooks_there() -> Any:
+    """Return the pair of hooks for saved tensors that is in force, or None."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
 def _same(tensor: Tensor) -> Tensor:

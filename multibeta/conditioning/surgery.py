@@ -210,6 +210,7 @@ class _Seen:
 
     x: Tensor
     y: Tensor
+    version: int
     node: Any
     origin: Any
 
@@ -260,7 +261,7 @@ class _Trace:
                 given = args[0] if args else next(iter(kwargs.values()))
                 origin = given.grad_fn if given.grad_fn is not None else given
                 calls.setdefault(name, []).append(
-                    _Seen(given.detach().clone(), y.detach(), y.grad_fn, origin)
+                    _Seen(given.detach().clone(), y.detach(), y._version, y.grad_fn, origin)
                 )
 
             handles.append(layer.register_forward_hook(seen, with_kwargs=True))
@@ -286,6 +287,13 @@ class _Trace:
                 module.training = mode
             for handle in handles:
                 handle.remove()
+
+    def kept(self, name: str) -> bool:
+        """Return whether nothing writes over a layer's output."""
+        drops = (m for m in self.network.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
+        return not any(m.inplace for m in drops) and all(
+            seen.y._version == seen.version for seen in self.calls[name]
+        )
 
     def reached(self, nodes: Iterable[Any]) -> list[str]:
         """Return the affine layers that lead to nodes with no other between."""
@@ -456,7 +464,7 @@ class _Finder:
                 return plain(why)
             side = "encoder" if self.part == "encoder" else "decoder"
             return Site(name, kind, place, "gate", why, {"side": side, **rows})
-        options = {"scale": scale, "shift": shift, **rows}
+        options = {"scale": scale, "shift": shift, "in_place": self.trace.kept(name), **rows}
         if hyper:
             return Site(name, kind, place, "hyper", why, {"gain": place == "stem", **options})
         return Site(name, kind, place, "film", why, options)
