@@ -78,7 +78,8 @@ def oracle_runs() -> dict[str, Run]:
     one = Run(
         "sigma_oracle_one",
         (*common, "--model.betas=0.05:4", "--model.likelihood=OptimalGaussian",
-         "--model.likelihood.over=batch", "--model.draws.per=batch", "--model.draws.betas_per_example=1"),
+         "--model.likelihood.over=batch", "--model.draws.per=batch",
+         "--model.draws.betas_per_example=1"),
         {},
     )  # fmt: skip
     return {**dedicated, "one": one}

@@ -35,8 +35,8 @@ from multibeta.betas import parse_betas
 from multibeta.cli import main as command_line
 from multibeta.data import BinarizedMNIST
 from multibeta.multibeta_vae import MultiBetaVAE
-from multibeta.noise import evaluation_noise
 from multibeta.networks import MLP, Conv, Network, ResNet
+from multibeta.noise import evaluation_noise
 from multibeta.vae import images_of
 
 COMMAND = "python -m benchmarks.speed DATA_ROOT"

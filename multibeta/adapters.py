@@ -203,4 +203,6 @@ def check_form(form: Posterior) -> None:
 
 
 def _has(out: Any, *names: str) -> bool:
+    if isinstance(out, Tensor):  # whose own mean and std torch.compile would ask for
+        return False
     return all(isinstance(getattr(out, name, None), Tensor) for name in names)

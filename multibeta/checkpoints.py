@@ -77,9 +77,7 @@ def load(
     return model.eval()
 
 
-def load_data(
-    path: str | os.PathLike[str], overrides: dict[str, Any] | None = None
-) -> Any:
+def load_data(path: str | os.PathLike[str], overrides: dict[str, Any] | None = None) -> Any:
     """Return the data that a checkpoint's model was trained on.
 
     Args:

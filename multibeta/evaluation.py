@@ -471,8 +471,8 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
     likelihood = model.likelihood.at(model.pinned)
     sigma = likelihood.sigma if isinstance(likelihood, Gaussian) else None
     optimum = getattr(data, "optimum", None)
-    known = optimum and sigma and len(model.latent_shape) == 1 and model.scale is None
-    found = optimum(row["beta"], sigma, model.latent_dim) if known else None
+    known = bool(sigma) and len(model.latent_shape) == 1 and model.scale is None
+    found = optimum(row["beta"], sigma, model.latent_dim) if optimum and known else None
     if found is None:
         return {}
     rate, distortion = found

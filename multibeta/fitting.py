@@ -121,7 +121,8 @@ def fit(
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers", r"The number of training batches \(\d+\) is smaller",
-            r"`isinstance\(treespec, LeafSpec\)` is deprecated", "Trying to infer the `batch_size`",
+            r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+            "Trying to infer the `batch_size`",
         ):  # fmt: skip
             warnings.filterwarnings("ignore", message)
         made.fit(MultiBetaModule(vae, lr, warmup), datamodule=data)

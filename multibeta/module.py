@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -272,7 +272,7 @@ class FromSettings(MultiBetaModule):
         compile: bool = False,
         standard: list[list[Any]] | None = None,
     ) -> None:
-        settings = {
+        settings: dict[str, Any] = {
             "shape": shape, "betas": betas, "draws": draws, "conditioning": conditioning,
             "network": network, "encoder": encoder, "decoder": decoder, "latent_dim": latent_dim,
             "likelihood": likelihood, "objective": objective, "posterior": posterior,
@@ -290,8 +290,8 @@ class FromSettings(MultiBetaModule):
         vae = self.vae
         if vae.settings["standardise"] and vae.likelihood.whole:
             raise ValueError(
-                f"standardise=true would make numbers of counts that {type(vae.likelihood).__name__} "
-                "does not take; leave it out, or choose model.likelihood Gaussian"
+                f"standardise=true would make of counts what {type(vae.likelihood).__name__} does "
+                "not take; leave it out, or choose model.likelihood Gaussian"
             )
         if vae.settings["standardise"] and vae.settings["standard"] is None:
             found = moments_of(_datamodule(self._trainer))

@@ -22,7 +22,7 @@ from multibeta.conditioning import (
     Site,
     Source,
     condition,
-    conditions_of,
+    evaluating,
     fold,
     may_checkpoint,
     places,
@@ -141,7 +141,9 @@ class MultiBetaVAE(Networks):
         if likelihood is not None and distortion is not None:
             raise ValueError("likelihood and distortion are both given; D is one of them")
         if distortion is not None:
-            likelihood = distortion if isinstance(distortion, Distortion) else Distortion(distortion)
+            likelihood = (
+                distortion if isinstance(distortion, Distortion) else Distortion(distortion)
+            )
         check_form(posterior)
         self.likelihood = copy.deepcopy(likelihood or Gaussian(math.sqrt(0.5)))
         self.objective = copy.deepcopy(objective or BetaELBO())
@@ -221,20 +223,20 @@ class MultiBetaVAE(Networks):
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim} is too small; it is at least 1")
         shape = tuple(int(n) for n in shape)
-        network = built(network or MLP(), Network)
-        likelihood = built(likelihood or Bernoulli(), Likelihood)
+        made: Network = built(network or MLP(), Network)
+        p: Likelihood = built(likelihood or Bernoulli(), Likelihood)
         vae = cls(
-            network.encoder(shape, latent_dim),
-            network.decoder(shape, latent_dim, likelihood.outputs),
+            made.encoder(shape, latent_dim),
+            made.decoder(shape, latent_dim, p.outputs),
             betas,
-            likelihood=likelihood,
+            likelihood=p,
             objective=built(objective or BetaELBO(), Objective),
             conditioning=conditioning,
             draws=Draws(**draws) if isinstance(draws, dict) else draws,
             posterior="curvature",
             standard=standard,
         )
-        vae.settings |= {"network": describe(network), "latent_dim": latent_dim}
+        vae.settings |= {"network": describe(made), "latent_dim": latent_dim}
         vae.place(torch.rand(3, *shape, generator=torch.Generator().manual_seed(0)))
         if len(shape) == 3:  # Convolutions are faster so (on CPU by a tenth).
             vae.to(memory_format=torch.channels_last)
@@ -277,12 +279,8 @@ class MultiBetaVAE(Networks):
 
         of_encoder, of_decoder = (self.named_inputs(p, inputs) for p in ("encoder", "decoder"))
         self._refuse_unknown(inputs, of_encoder, of_decoder)
-        with torch.no_grad():
-            modes = [(m, m.training) for m in self.modules()]
-            self.eval()
+        with torch.no_grad(), evaluating(self):
             mean = codes(x, **of_encoder)[0]
-            for module, mode in modes:
-                module.training = mode
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(mean.shape, generator=generator).to(mean)
         ids = {
@@ -355,7 +353,7 @@ class MultiBetaVAE(Networks):
         if not self.latent_shape:
             raise ValueError(
                 "where β enters is found by running the model once, and its parameters are not "
-                "there yet: give wrap(…, example=x), or call vae.loss(x) before the optimiser is made"
+                "there yet: give wrap(…, example=x), or call vae.loss(x) before the optimiser"
             )
         return super().named_parameters(*args, **kwargs)
 
@@ -367,7 +365,7 @@ class MultiBetaVAE(Networks):
         norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms and self.conditioning.kind != "none":
             parts.append(
-                "BatchNorm: all β's share its running statistics; measure them again at one β with "
+                "BatchNorm: all β's share its running statistics; measure them at one β with "
                 "at_beta(b).recalibrated(batches), or use GroupNorm"
             )
         head = f"β in {self.beta_range}, x {self.shape}, z {self.latent_shape}"
@@ -428,12 +426,13 @@ class MultiBetaVAE(Networks):
         if "autoencoder" in self._modules:
             pair: tuple[Any, Any] = (fold(self.autoencoder, c), None)
         else:
-            pair = tuple(fold(nn.ModuleList([self.encoder, self.decoder]), c))  # type: ignore[arg-type]
+            folded: Any = fold(nn.ModuleList([self.encoder, self.decoder]), c)
+            pair = (folded[0], folded[1])
         posterior, unit = self.posterior, self.beta_range.unit
         if self.settings.get("network") and posterior == "curvature":
             pair[0].append(MeanStd(beta / unit))
             posterior = "std"
-        standard = None if self.scale is None else (self.shift, self.scale)
+        standard: Any = None if self.scale is None else (self.shift, self.scale)
         vae = BetaVAE(
             *pair, copy.deepcopy(self.likelihood.at(self.pinned)), self.latent_shape, beta,
             posterior, unit, copy.deepcopy(standard),
@@ -678,15 +677,13 @@ class MultiBetaVAE(Networks):
     def _run(self, part: str, call: Call, x: Tensor, inputs: Mapping[str, Any]) -> Any:
         _, network = self.network(part)
         hooked = self._hooked.get(part, True)
-        return self._source.run(
-            call, network, hooked, x, **self.named_inputs(part, dict(inputs))
-        )
+        return self._source.run(call, network, hooked, x, **self.named_inputs(part, dict(inputs)))
 
     def _q(
         self, x: Tensor, values: Mapping[str, Tensor], call: Call, inputs: Mapping[str, Any]
     ) -> Independent:
         """Return q(z|x), a row for each of c where there are several for each example."""
-        m, n = len(call.c), len(x)
+        m, n = call.c.shape[0], x.shape[0]  # len() would make export think of one size
         times = _times(m, n)
         if times > 1 and self.shares:
             call = replace(call, times=times)
@@ -715,8 +712,8 @@ class MultiBetaVAE(Networks):
         )
         call = self._call(s)
         posterior = self._q(x, values, call, inputs)
-        times = _times(len(s), len(x))
-        each, of_each = _repeated(x, times), _repeated_inputs(inputs, len(x), times)
+        times = _times(s.shape[0], x.shape[0])
+        each, of_each = _repeated(x, times), _repeated_inputs(inputs, x.shape[0], times)
         return elbo_terms_of(each, posterior, lambda z: self._p(z, values, call, of_each), noise)
 
     def _refuse_unknown(self, inputs: Mapping[str, Any], *taken: Mapping[str, Any]) -> None:
@@ -764,7 +761,7 @@ def _repeated_inputs(inputs: Mapping[str, Any], n: int, times: int) -> dict[str,
     """Return further inputs with their rows, where they have one an example, so many times."""
     return {
         name: _repeated(value, times)
-        if isinstance(value, Tensor) and value.ndim and len(value) == n
+        if isinstance(value, Tensor) and value.ndim and value.shape[0] == n
         else value
         for name, value in inputs.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -44,7 +44,7 @@ def make(
     likelihood = built(likelihood or Bernoulli(), Likelihood)
     objective = built(objective or BetaELBO(), Objective)
     draws = Draws(**draws) if isinstance(draws, dict) else draws
-    scale = None if standard is None else tuple(torch.tensor(value) for value in standard)
+    scale: Any = None if standard is None else tuple(torch.tensor(v) for v in standard)
     common: dict[str, Any] = {
         "likelihood": likelihood, "objective": objective, "conditioning": conditioning,
         "draws": draws, "standard": scale,
@@ -64,8 +64,8 @@ def make(
             example = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
         given = {"shape": shape, "latent_dim": latent_dim, "outputs": likelihood.outputs}
         vae = MultiBetaVAE(
-            _of_class(encoder, given), _of_class(decoder, given), betas, posterior=posterior,
-            example=example, **common,
+            _of_class(encoder, given), _of_class(decoder, given), betas,
+            posterior=cast(Any, posterior), example=example, **common,
         )  # fmt: skip
     vae.settings = {
         "shape": list(shape),
@@ -159,11 +159,11 @@ def rebuild(
         if wrapped["posterior"] is None:
             raise ValueError(f"{where} has a posterior function of your own; pass posterior=…")
         options["posterior"] = wrapped["posterior"]
-    scale = wrapped["standard"]
+    scale: Any = wrapped["standard"]
     vae = MultiBetaVAE(
         encoder, decoder, wrapped["betas"], conditioning=wrapped["conditioning"],
         draws=Draws(**wrapped["draws"]),
-        standard=None if scale is None else tuple(torch.tensor(v) for v in scale), **options,
+        standard=scale and (torch.tensor(scale[0]), torch.tensor(scale[1])), **options,
     )  # fmt: skip
     vae.restore(wrapped["placed"])
     return vae
@@ -189,4 +189,3 @@ def _of_class(spec: Any, given: dict[str, Any]) -> nn.Module:
     known = inspect.signature(cls).parameters
     filled = {k: v for k, v in given.items() if k in known and k not in init_args}
     return build(spec, nn.Module, **filled)
-

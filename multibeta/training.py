@@ -36,7 +36,6 @@ from multibeta.callbacks import (
 from multibeta.checkpoints import find_checkpoint, read_checkpoint
 from multibeta.data import Digits, ImageData
 from multibeta.files import replacing
-from multibeta.distortions import Distortion
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.module import FromSettings
 from multibeta.networks import MLP, Network

@@ -98,7 +98,7 @@ class Networks(nn.Module):
 
     def standard(self, x: Tensor) -> Tensor:
         """Return x as the encoder sees it."""
-        return x if self.scale is None else (x - self.shift) / self.scale
+        return x if self.scale is None else (x - cast(Tensor, self.shift)) / self.scale
 
     def likelihood_of(
         self, out: Any, likelihood: Likelihood, inputs: dict[str, Any]
@@ -107,7 +107,9 @@ class Networks(nn.Module):
         if self.scale is None:
             return p_of(out, likelihood, inputs)
         if not likelihood.unit:  # D is in units of its own
-            return p_of(_tensor_of(out) * self.scale + self.shift, likelihood, inputs)
+            return p_of(
+                _tensor_of(out) * self.scale + cast(Tensor, self.shift), likelihood, inputs
+            )
         return _Rescaled(p_of(out, likelihood, inputs), cast(Tensor, self.shift), self.scale)
 
 
@@ -330,7 +332,7 @@ class _Standardised(BetaVAE):
 
     def __init__(self, vae: BetaVAE, mean: Tensor, std: Tensor) -> None:
         one = vae._modules.get("autoencoder")
-        pair = (one, None) if one is not None else (vae.encoder, vae.decoder)
+        pair: tuple[Any, Any] = (one, None) if one is not None else (vae.encoder, vae.decoder)
         standard = None if vae.scale is None else (cast(Tensor, vae.shift), vae.scale)
         super().__init__(
             *pair, vae.likelihood, vae.latent_shape, vae.beta, vae.posterior, vae.unit, standard

@@ -8,7 +8,7 @@ example is the examples one by one. Layers for which that does not hold stay pla
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multibeta.conditioning import conditions_of
+from multibeta.conditioning import FiLM, Site, condition
 
 if TYPE_CHECKING:
     from multibeta.multibeta_vae import MultiBetaVAE
@@ -45,32 +45,49 @@ def check(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> None:
 
 
 def _drop(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> None:
+    """Add one layer after the other to those that hold together; where one breaks that, less."""
+    kept: list[str] = []
+    names = {layer: name for name, layer in vae.named_modules()}
     for part, sites in vae.sites.items():
-        layers = dict(vae.network(part)[0].named_modules())
+        root = vae.network(part)[0]
+        layers = dict(root.named_modules())
         for i, site in enumerate(sites):
-            if site.does == "plain" or "condition" not in layers[site.name]._modules:
+            layer: Any = layers[site.name]
+            if site.does == "plain" or names[layer] in kept:
                 continue
-            if not _holds(vae, x, inputs, (part, site.name)):
-                layers[site.name]._modules["condition"].remove(layers[site.name])  # type: ignore[operator,union-attr]
-                why = "at one β it would not fold to the same function"
-                sites[i] = replace(site, does="plain", why=why, options=None)
+            for sites[i] in (site, *_less(site)):
+                if (there := layer._modules.get("condition")) is not None:
+                    there.remove(layer)
+                condition(root, [sites[i]], vae.conditioning, vae._source)
+                if sites[i].does == "plain":
+                    break
+                if _holds(vae, x, inputs, [*kept, names[layer]]):
+                    kept.append(names[layer])
+                    break
         if all(site.does == "plain" for site in sites):
             raise ValueError(
-                f"β reaches no layer of the {part}: what was found does not give the same function "
+                f"β reaches no layer of the {part}: what was found is not the same function "
                 "when folded, or mixes the examples of a batch (is it random in evaluation mode?)"
             )
-    if not _holds(vae, x, inputs, None):
-        raise ValueError(
-            "the model at one β is not the conditioned one, and no single layer is why; please "
-            "report this network"
-        )
+
+
+def _less(site: Site) -> Iterator[Site]:
+    """Yield what else may be done to a layer."""
+    options = dict(site.options or {})
+    if site.does != "gate" and options.get("scale") and options.get("shift"):
+        why = "at one β a scale would not fold to the same function: shift alone"
+        options = {**options, "scale": False}
+        options.pop("gain", None)
+        yield replace(site, does="film", why=why, options=options)
+    why = "at one β it would not fold to the same function"
+    yield replace(site, does="plain", why=why, options=None)
 
 
 def _holds(
-    vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any], alone: tuple[str, str] | None
+    vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any], among: Collection[str] | None
 ) -> bool:
-    """Return whether folding, and one by one, give the same; of one layer's condition, or all."""
-    trial, allowed = _trial(vae, alone), _tolerance(vae)
+    """Return whether folding, and one by one, give the same, with those layers' conditions."""
+    trial, allowed = _trial(vae, among), _tolerance(vae)
     betas = torch.tensor([vae.beta_range.low, vae.beta_range.middle, vae.beta_range.high])
     betas = betas.to(vae.device)
     generator = torch.Generator().manual_seed(1)
@@ -80,17 +97,19 @@ def _holds(
         z = z.to(mixed[0])
         mixed.append(trial.decode(z, betas, **inputs).mean)
         for i, beta in enumerate(betas.tolist()):
-            one = {k: v[i : i + 1] if _has_rows(v, len(x)) else v for k, v in inputs.items()}
-            single = [
-                *_both(trial.encode(x[i : i + 1], beta, **one)),
-                trial.decode(z[i : i + 1], beta, **one).mean,
+            twice = [i, i]  # a network may squeeze a batch of one
+            of_one = {k: v[twice] if _has_rows(v, len(x)) else v for k, v in inputs.items()}
+            one = [
+                *_both(trial.encode(x[twice], beta, **of_one)),
+                trial.decode(z[twice], beta, **of_one).mean,
             ]
             plain = trial.at_beta(beta, extrapolate=True)
             folded = [
-                *_both(plain.encode(x[i : i + 1], **one)), plain.decode(z[i : i + 1], **one).mean
-            ]  # fmt: skip
-            for a, b, c in zip(mixed, single, folded, strict=True):
-                if not (_near(a[i : i + 1], b, allowed) and _near(b, c, allowed)):
+                *_both(plain.encode(x[twice], **of_one)),
+                plain.decode(z[twice], **of_one).mean,
+            ]
+            for a, b, c in zip(mixed, one, folded, strict=True):
+                if not (_near(a[twice], b, allowed) and _near(b, c, allowed)):
                     return False
     except (RuntimeError, ValueError):
         return False
@@ -112,8 +131,8 @@ def _shares(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> bool:
     return all(a.shape == b.shape and _near(a, b, allowed) for a, b in zip(*found, strict=True))
 
 
-def _trial(vae: MultiBetaVAE, alone: tuple[str, str] | None) -> MultiBetaVAE:
-    """Return a copy in evaluation mode with conditions, or one layer's, at random values."""
+def _trial(vae: MultiBetaVAE, among: Collection[str] | None) -> MultiBetaVAE:
+    """Return a copy in evaluation mode with conditions, all or some, at random values."""
     memo = {
         id(value): value.detach().clone()
         for module in vae.modules()
@@ -122,17 +141,12 @@ def _trial(vae: MultiBetaVAE, alone: tuple[str, str] | None) -> MultiBetaVAE:
     }
     trial = copy.deepcopy(vae, memo).eval()
     generator = torch.Generator().manual_seed(0)
-    layers = {
-        layer: (part, name)
-        for part in ("encoder", "decoder")
-        for name, layer in trial.network(part)[0].named_modules()
-    }
-    for part in ("encoder", "decoder"):
-        for layer, found in conditions_of(trial.network(part)[0]):
+    for name, layer in list(trial.named_modules()):
+        found = layer._modules.get("condition")
+        if isinstance(found, FiLM) and (among is None or name in among):
             for parameter in found.parameters():
                 noise = torch.randn(parameter.shape, generator=generator)
-                if alone is None or layers[layer] == alone:
-                    parameter.copy_(_SPREAD * noise.to(parameter))
+                parameter.copy_(_SPREAD * noise.to(parameter))
     return trial
 
 

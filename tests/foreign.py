@@ -115,7 +115,6 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.net = nn.Sequential(
             wn(nn.Conv1d(1, 8, 7, padding=3)),
-            Residual1d(wn, 8, 1),
             nn.LeakyReLU(0.2),
             wn(nn.Conv1d(8, 8, 8, stride=4, padding=2)),
             Residual1d(wn, 8, 3),
@@ -135,7 +134,6 @@ class AudioDecoder(nn.Module):
             wn(nn.Conv1d(2, 8, 3, padding=1)),
             nn.LeakyReLU(0.2),
             wn(nn.ConvTranspose1d(8, 8, 8, stride=4, padding=2)),
-            Residual1d(wn, 8, 1),
             Residual1d(wn, 8, 3),
             nn.LeakyReLU(0.2),
         )
@@ -170,7 +168,7 @@ class ActionEncoder(nn.Module):
         self.position = nn.Embedding(8, 16)
         self.state, self.action = nn.Linear(5, 16), nn.Linear(4, 16)
         layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=batch_first)
-        self.transformer = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.transformer = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
         self.latent = nn.Linear(16, 6)
 
     def forward(self, x, context):
@@ -189,7 +187,7 @@ class ActionDecoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(6, 16))
         self.latent, self.state = nn.Linear(3, 16), nn.Linear(5, 16)
         layer = nn.TransformerDecoderLayer(16, 2, 32, batch_first=batch_first)
-        self.transformer = nn.TransformerDecoder(layer, 2, norm=nn.LayerNorm(16))
+        self.transformer = nn.TransformerDecoder(layer, 1, norm=nn.LayerNorm(16))
         self.action = nn.Linear(16, 4)
 
     def forward(self, z, context):
@@ -399,8 +397,23 @@ def tied_parameter():
     return Foreign(encoder, SquareDecoder(encoder[2]), torch.randn(N, 12))
 
 
+class TransposedDecoder(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.bias = inner, nn.Parameter(torch.zeros(12))
+        self.first, self.last = nn.Linear(3, 16), nn.Linear(12, 12)
+
+    def forward(self, z):
+        return self.last(F.linear(F.relu(self.first(z)), self.inner.weight.t(), self.bias))
+
+
+def tied_functional():
+    encoder = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 6))
+    return Foreign(encoder, TransposedDecoder(encoder[0]), torch.randn(N, 12))
+
+
 class TiedVAE(nn.Module):
-    """One module whose decoder is the encoder transposed."""
+    """One module whose decoder is the encoder transposed, the layer that makes the code too."""
 
     def __init__(self):
         super().__init__()
@@ -417,7 +430,7 @@ class TiedVAE(nn.Module):
         return self.gain(F.linear(h, self.inner.weight.t(), self.bias2))
 
 
-def tied_functional():
+def tied_code():
     return Foreign(TiedVAE(), None, torch.randn(N, 12))
 
 
@@ -650,7 +663,7 @@ ARCHITECTURES = {
         mlp, conv1d_batchnorm_two_heads, conv3d, convtranspose_spectral_norm, audio_weight_norm,
         audio_old_weight_norm, transformer_cls, transformer_time_first,
         transformer_decoder_of_encoder_layers, gru_sequence, resnet_groupnorm, timm_resnet18,
-        diffusers_autoencoder_kl, scvi_counts, tied_parameter, tied_functional, layer_used_twice,
+        diffusers_autoencoder_kl, scvi_counts, tied_parameter, tied_functional, tied_code, layer_used_twice,
         conditional_labels, encode_decode_module, time_in_batch_interleaved,
         time_in_batch_repeated, normal_encoder, independent_encoder_normal_decoder,
         decoder_distribution, padding_groups_dilation, nested_inplace_relu,

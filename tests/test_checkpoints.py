@@ -66,9 +66,7 @@ def test_marks_of_torch_compile_are_removed(checkpoint, tmp_path):
 
     compiled = rewritten(checkpoint, tmp_path / "compiled.ckpt", mark)
     x = torch.rand(2, 1, 8, 8)
-    assert torch.equal(
-        load(compiled).reconstruct(x, 0.3), load(checkpoint).reconstruct(x, 0.3)
-    )
+    assert torch.equal(load(compiled).reconstruct(x, 0.3), load(checkpoint).reconstruct(x, 0.3))
 
 
 def refuses(path, message):
@@ -148,7 +146,10 @@ def test_an_older_format(checkpoint, tmp_path):
     def change(content):
         content["multibeta"]["format"] = 1
 
-    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "format 1, which multibeta 0.1.0 reads.*or fit the model again")
+    refuses(
+        rewritten(checkpoint, tmp_path / "x.ckpt", change),
+        "format 1, which multibeta 0.1.0 reads.*or fit the model again",
+    )
 
 
 def test_a_newer_format(checkpoint, tmp_path):

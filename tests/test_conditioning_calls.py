@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from multibeta.betas import Draws
-from multibeta.conditioning import Call, Conditioning, Source, condition, places
+from multibeta.conditioning import Call
 from multibeta.multibeta_vae import MultiBetaVAE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:None of the inputs have requires_grad",  # of reentrant checkpoints under no_grad
+    "ignore:The .grad attribute of a Tensor that is not a leaf",  # dynamo's own, of any input
+    "ignore:A saved_tensors_hooks context .* is active around a selective",  # ours do nothing
 )
 
 LOW, HIGH = 0.02, 5.0
@@ -52,6 +53,10 @@ class Block(nn.Module):
             return checkpoint(self.mixed, x, use_reentrant=True)
         if self.way == "as nested":
             return self.inner(x.sin()).cos()
+        if self.way == "selective":
+            kept = [torch.ops.aten.addmm.default, torch.ops.aten.mm.default]
+            given = {"context_fn": partial(create_selective_checkpoint_contexts, kept)}
+            return checkpoint(self.inner, x, use_reentrant=False, **given)
         return checkpoint(self.inner, x, use_reentrant=self.way == "reentrant")
 
 
@@ -122,7 +127,9 @@ def gradients(vae, loss):
 def same(a, b, **tolerance):
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
+        torch.testing.assert_close(
+            a[name], b[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance
+        )
 
 
 def one_by_one(vae, x, z, betas):
@@ -205,7 +212,9 @@ class FoldsTime(nn.Module):
 
 
 @pytest.mark.parametrize("order", ["interleaved", "repeated"])
-@pytest.mark.parametrize("norm", [nn.Identity, lambda: nn.LayerNorm(8), lambda: nn.GroupNorm(2, 8)])
+@pytest.mark.parametrize(
+    "norm", [nn.Identity, lambda: nn.LayerNorm(8), lambda: nn.GroupNorm(2, 8)]
+)
 def test_rows_folded_into_the_batch(order, norm):
     def inner():
         return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), norm())
@@ -259,7 +268,7 @@ def test_two_models_in_one_call_one_inside_the_other():
         def forward(self, z):
             return self.last(self.inside[0].decode(self.first(z), HIGH).mean)
 
-    outside, (x, z) = make(decoder=Around()), data()
+    outside, (_, z) = make(decoder=Around()), data()
     folded = outside.at_beta(LOW)
     torch.testing.assert_close(outside.decode(z, LOW).mean, folded.decode(z).mean)
     last, first = folded.decoder.last, folded.decoder.first
@@ -268,7 +277,7 @@ def test_two_models_in_one_call_one_inside_the_other():
 
 
 def test_a_model_that_calls_itself_at_another_beta():
-    vae, (x, z) = make(), data()
+    vae, (_, z) = make(), data()
     inside, plain = [], vae.decode(z, LOW).mean
     hook = lambda *_: inside or inside.append(1) or inside.append(vae.decode(z, HIGH).mean)  # noqa: E731
     handle = vae.decoder.blocks[0].register_forward_hook(lambda *a: hook(*a) and None)
@@ -277,7 +286,10 @@ def test_a_model_that_calls_itself_at_another_beta():
     assert torch.equal(inside[1], vae.decode(z, HIGH).mean)
 
 
-WAYS = ["plain", "reentrant", "not reentrant", "closure", "nested reentrant", "nested", "mixed"]
+WAYS = [
+    "plain", "reentrant", "not reentrant", "closure", "selective", "nested reentrant", "nested",
+    "mixed",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +342,57 @@ def test_a_checkpoint_around_whole_calls(way, separate):
         same(gradients(vae, loss), of_way(separate, way)[1])
 
 
+@pytest.mark.parametrize("way", WAYS[1:5])
+def test_a_loss_of_features_enters_a_call_in_its_middle(way):
+    (_, z), found = data(), []
+    for of in ("plain", way):
+        vae, features = make(of), []
+        vae.decoder.blocks[1].register_forward_hook(lambda m, args, y, to=features: to.append(y))
+        vae.decode(z, LOW)
+        loss = features[0].square().sum() + vae.decode(z, HIGH).mean.sum()
+        found.append(gradients(vae, loss))
+    same(*found)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_backward_in_the_middle_of_a_call(way, separate):
+    vae, (x, noise), found = make(way), data(), []
+    wanted = vae.encode(x, HIGH).mean
+    loss = loss_of(vae, x, noise, LOW)
+    handle = vae.encoder.block.register_forward_hook(
+        lambda *_: found or found.append(1) or found.append(gradients(vae, loss))
+    )
+    assert torch.equal(vae.encode(x, HIGH).mean, wanted)
+    handle.remove()
+    same(found[1], of_way(separate, way)[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_a_model_that_calls_itself_at_another_beta(way):
+    """Layers run again after the inner call, and before it, are at the outer β."""
+    (_, z), found = data(), []
+    reference = "as nested" if way.startswith("nested") or way == "mixed" else "plain"
+    for of in (reference, way):
+        vae, inside = make(of), []
+
+        def hook(module, args, y, vae=vae, inside=inside):
+            if inside:
+                return None
+            inside.append(1)
+            return y + vae.decoder.stem.out_features * vae.decode(z, HIGH).mean.mean()
+
+        vae.decoder.blocks[1].register_forward_hook(hook)
+        found.append(gradients(vae, vae.decode(z, LOW).mean.square().sum()))
+    same(*found)
+
+
+def test_hooks_of_the_user_see_what_a_call_saves():
+    vae, (_, z), seen = make("not reentrant"), data(), []
+    with saved_tensors_hooks(lambda t: seen.append(t.data_ptr()) or t, lambda t: t):
+        vae.decode(z, LOW)
+    assert z.data_ptr() in seen
+
+
 def test_checkpoints_put_on_afterwards(separate):
     """As Fabric and FSDP do it, also on networks that had no code that could checkpoint."""
     wrapper = pytest.importorskip(
@@ -379,13 +442,80 @@ def test_no_graph_is_kept_alive():
     assert alive[0] == alive[-1]
 
 
+# Networks that write over what a layer returned -------------------------------------------------
+
+
+class Overwrites(nn.Module):
+    def __init__(self, inplace):
+        super().__init__()
+        self.one, self.two, self.inplace = nn.Linear(2, 8), nn.Linear(8, 8), inplace
+        self.last, self.relu = nn.Linear(8, 6), nn.ReLU(inplace)
+
+    def forward(self, z):
+        h = self.relu(self.one(z))
+        out = self.two(h)
+        if self.inplace:
+            out += h
+        else:
+            out = out + h
+        return self.last(out)
+
+
+def in_place(vae):
+    return [site.options["in_place"] for site in vae.sites["decoder"] if site.does != "plain"]
+
+
+def test_a_network_that_writes_over_its_layers_outputs():
+    (x, noise), found = data(), []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        vae = make(decoder=Overwrites(inplace))
+        found.append(gradients(vae, loss_of(vae, x, noise, LOW)))
+        assert in_place(vae) == [not inplace, not inplace, True]
+    same(*found)
+
+
+def test_a_tensor_that_was_needed_is_written_over():
+    """Torch's own error: hooks for saved tensors would switch it off."""
+
+    class Wrong(Decoder):
+        def forward(self, z):
+            h = torch.tanh(self.stem(z))
+            y = self.output(h)
+            h.mul_(self.training + 1)  # in training alone
+            return y
+
+    vae, (_, z) = make(decoder=Wrong()).train(), data()
+    with pytest.raises(RuntimeError, match="has been modified by an inplace operation"):
+        vae.decode(z, LOW).mean.sum().backward()
+
+
+def test_a_network_that_drops_in_place():
+    decoder = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5, inplace=True), nn.Linear(8, 6))
+    vae, (x, noise) = make(decoder=decoder).train(), data()
+    gradients(vae, loss_of(vae, x, noise, LOW))
+    assert in_place(vae) == [False, False]
+
+
+def test_a_hook_that_keeps_a_layers_output():
+    kept, decoder = [], Decoder()
+    decoder.stem.register_forward_hook(lambda module, args, y: kept.append(y.square().sum()))
+    vae, (_, z) = make(decoder=decoder), data()
+    kept.clear()
+    (vae.decode(z, LOW).mean.sum() + sum(kept)).backward()
+
+
+def test_our_own_networks_keep_no_more_maps_than_plain_ones():
+    assert all(in_place(MultiBetaVAE.of((1, 8, 8), latent_dim=2)))
+
+
 # Second derivatives, transforms, threads --------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["plain", "not reentrant"])
 def test_second_derivatives(way):
     """A gradient penalty: against the folded network's, and plain operations'."""
-    vae, (x, z) = make(way), data()
+    vae, (_, z) = make(way), data()
     z.requires_grad_()
 
     def penalty(network):
@@ -412,7 +542,7 @@ def vae_conditions(vae):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by jacfwd itself
 def test_torch_func():
-    vae, (x, z) = make(), data()
+    vae, (_, z) = make(), data()
     plain, betas = vae.at_beta(LOW), torch.tensor([0.02, 0.1, 1.0, 5.0]).double()
 
     def decode(z, beta):
@@ -525,13 +655,15 @@ def test_copies_follow_their_own_source(copied, separate):
 
 
 def test_an_exception_in_the_middle_of_a_forward():
-    vae, (x, z) = make(), data()
+    vae, (_, z) = make(), data()
     wanted = vae.decode(z, LOW).mean
     handle = vae.decoder.blocks[1].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         vae.decode(z, HIGH)
     handle.remove()
-    with pytest.raises(RuntimeError, match="a layer that follows β was called without one") as info:
+    with pytest.raises(
+        RuntimeError, match="a layer that follows β was called without one"
+    ) as info:
         vae.decoder(z)
     assert "\n" not in str(info.value)
     assert torch.equal(vae.decode(z, LOW).mean, wanted)
@@ -568,7 +700,8 @@ def test_autocast_with_checkpoints(way):
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(vae, x, noise, LOW) + loss_of(vae, x, noise, HIGH)
         found.append(gradients(vae, loss))
-    same(*found, rtol=0.05, atol=0.05)
+    for name, wanted in found[0].items():
+        assert (found[1][name] - wanted).norm() <= 0.02 * wanted.norm(), name
 
 
 def test_networks_in_double():
@@ -615,8 +748,9 @@ def check_compiled(counters, call):
     return betas, found
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("part", "backend"), [("encoder", "eager"), ("decoder", "eager"), ("decoder", "aot_eager")]
+)
 def test_compiled_networks(dynamo, part, backend):
     """vae.encoder.compile(): the networks alone."""
     vae, (x, z) = make(), data()
@@ -633,8 +767,7 @@ def test_compiled_networks(dynamo, part, backend):
          gradients(plain, call(plain, betas[1]).sin().sum()))  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_a_compiled_call_of_the_model(dynamo, backend):
+def test_a_compiled_call_of_the_model(dynamo):
     """torch.compile around the model's own call, embedding and all."""
     vae, (x, noise) = make(), data()
 
@@ -642,7 +775,7 @@ def test_a_compiled_call_of_the_model(dynamo, backend):
         q = vae.encode(x, beta)
         return vae.decode(q.mean + noise * q.stddev, beta).mean
 
-    betas, found = check_compiled(dynamo, torch.compile(both, backend=backend, fullgraph=True))
+    betas, found = check_compiled(dynamo, torch.compile(both, backend="eager", fullgraph=True))
     for beta, mine in zip(betas, found, strict=True):
         torch.testing.assert_close(mine, both(beta))
 
@@ -674,26 +807,180 @@ class ExportedPlain(Exported):
         return q.mean, q.stddev, self.vae.decode(q.mean).mean
 
 
+def exported(module, x, log_beta=None, each=False, strict=False):
+    batch = torch.export.Dim("batch", min=2, max=64)
+    given = (x,) if log_beta is None else (x, log_beta)
+    shapes = ({0: batch}, {0: batch} if each else None)[: len(given)]
+    return torch.export.export(module, given, dynamic_shapes=shapes, strict=strict).module()
+
+
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")  # strict
 @pytest.mark.parametrize("strict", [False, True])
-def test_export(strict):
-    vae, batch = make().eval(), torch.export.Dim("batch", min=2, max=64)
-    x, log_beta = data(3)[0], torch.tensor([0.02, 0.3, 5.0]).double().log()
-    one = torch.export.export(
-        Exported(vae), (x, log_beta[:1]), dynamic_shapes=({0: batch}, None), strict=strict
-    ).module()
-    each = torch.export.export(
-        Exported(vae), (x, log_beta), dynamic_shapes=({0: batch}, {0: batch}), strict=strict
-    ).module()
-    x = torch.randn(7, 6).double()
-    log_betas = torch.logspace(-1, 0.5, 7).double().log()
-    torch.testing.assert_close(each(x, log_betas), Exported(vae)(x, log_betas))
+def test_export_with_log_beta_as_an_input(strict):
+    vae, log_betas = make().eval(), torch.logspace(-1, 0.5, 7).double().log()
+    module, x = Exported(vae), torch.randn(7, 6).double()
+    one = exported(module, x[:3], log_betas[:1], strict=strict)
     for log_beta in log_betas[:3]:
-        wanted = Exported(vae)(x, log_beta[None])
-        torch.testing.assert_close(one(x, log_beta[None]), wanted)
-        plain = ExportedPlain(vae.at_beta(log_beta.exp().item()))
-        torch.testing.assert_close(plain(x), wanted)
-        if log_beta is log_betas[0]:
-            folded = torch.export.export(plain, (x,), dynamic_shapes=({0: batch},), strict=strict)
-        torch.testing.assert_close(plain(x), wanted)
-    wanted = Exported(vae)(x, log_betas[:1])
-    torch.testing.assert_close(folded.module()(x), wanted)
+        torch.testing.assert_close(one(x, log_beta[None]), module(x, log_beta[None]))
+    if not strict:
+        each = exported(module, x[:3], log_betas[:3], each=True)
+        torch.testing.assert_close(each(x, log_betas), module(x, log_betas))
+
+
+def test_export_at_one_beta():
+    vae, x = make().eval(), torch.randn(7, 6).double()
+    folded = exported(ExportedPlain(vae.at_beta(0.3)), x[:3])
+    wanted = Exported(vae)(x, torch.tensor([0.3]).double().log())
+    torch.testing.assert_close(folded(x), wanted)
+
+
+# Loops of other libraries -----------------------------------------------------------------------
+
+
+def loop_of_ours(steps=3):
+    """Train a little without any library; return the losses."""
+    vae, x = make(dtype=torch.float32), data(8, torch.float32)[0]
+    optimizer, losses = torch.optim.SGD(vae.parameters(), 0.01), []
+    torch.manual_seed(5)
+    for step in range(steps):
+        loss = vae.loss(x, step / steps)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_loop_with_accelerate():
+    accelerate = pytest.importorskip("accelerate")
+    vae, x = make(dtype=torch.float32), data(8, torch.float32)[0]
+    accelerator, losses = accelerate.Accelerator(cpu=True), []
+    vae, optimizer = accelerator.prepare(vae, torch.optim.SGD(vae.parameters(), 0.01))
+    torch.manual_seed(5)
+    for step in range(3):
+        with accelerator.accumulate(vae):
+            loss = vae(x, step / 3)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses == loop_of_ours()
+    assert accelerator.unwrap_model(vae).at_beta(LOW).encode(x).mean.shape == (8, 2)
+
+
+def test_a_loop_with_fabric():
+    fabric = pytest.importorskip("lightning").Fabric(accelerator="cpu", devices=1)
+    vae, x, losses = make(dtype=torch.float32), data(8, torch.float32)[0], []
+    vae, optimizer = fabric.setup(vae, torch.optim.SGD(vae.parameters(), 0.01))
+    torch.manual_seed(5)
+    for step in range(3):
+        loss = vae(x, step / 3)
+        fabric.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses == loop_of_ours()
+    assert vae.at_beta(LOW).encode(x).mean.shape == (8, 2)
+
+
+# Several processes ------------------------------------------------------------------------------
+
+
+def loss_of_rank(vae, rank, of=None):
+    torch.manual_seed(10 + rank)
+    return (of or vae)(torch.randn(6, 6).double())
+
+
+def in_processes(work, folder, *args):
+    """Run work(rank, *args) in two gloo processes; return what each returned."""
+    import torch.multiprocessing as mp
+
+    mp.start_processes(_enter, (work, str(folder), args), nprocs=2, start_method="fork")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def _enter(rank, work, folder, args):
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    try:
+        torch.save(work(rank, *args), f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_ranks():
+    """What two processes should find, in one: the mean of their gradients."""
+    vae = make()
+    each = [gradients(vae, loss_of_rank(vae, rank)) for rank in range(2)]
+    return {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+
+
+def with_ddp(rank, way):
+    vae = make(way)
+    wrapped = nn.parallel.DistributedDataParallel(vae)
+    return gradients(vae, loss_of_rank(vae, rank, wrapped))
+
+
+@pytest.mark.parametrize("way", ["plain", "not reentrant"])
+def test_ddp(tmp_path, way, two_ranks):
+    for found in in_processes(with_ddp, tmp_path, way):
+        same(found, two_ranks)
+
+
+def with_fsdp(rank, way, parts):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    vae, mesh = make(way), init_device_mesh("cpu", (2,))
+    sharded = {
+        "the whole": [],
+        "the networks": [vae.encoder, vae.decoder],
+        "each layer": [m for m in vae.modules() if isinstance(m, nn.Linear)],
+    }[parts]
+    for module in [*sharded, vae]:
+        fully_shard(module, mesh=mesh)
+    vae.zero_grad()
+    loss_of_rank(vae, rank).backward()
+    found = {name: p.grad.full_tensor() for name, p in vae.named_parameters()}
+    with torch.no_grad():
+        torch.manual_seed(0)
+        again = vae(torch.randn(6, 6).double())
+    return {"found": found, "again": again}
+
+
+@pytest.mark.parametrize(
+    ("parts", "way"),
+    [("the whole", "plain"), ("the networks", "not reentrant"), ("each layer", "plain")],
+)
+def test_fsdp2(tmp_path, parts, way, two_ranks):
+    vae = make()
+    with torch.no_grad():
+        torch.manual_seed(0)
+        again = vae(torch.randn(6, 6).double())
+    for found in in_processes(with_fsdp, tmp_path, way, parts):
+        same(found["found"], two_ranks)
+        torch.testing.assert_close(found["again"], again)
+
+
+def with_fsdp_in_half_precision(rank, whole):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    vae, mesh = make(dtype=torch.float32), init_device_mesh("cpu", (2,))
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for module in [vae.encoder, vae.decoder]:
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+    fully_shard(vae, mesh=mesh, **({"mp_policy": policy} if whole else {}))
+    torch.manual_seed(10 + rank)
+    vae(torch.randn(6, 6)).backward()
+    return {name: p.grad.full_tensor() for name, p in vae.named_parameters()}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_fsdp2_in_half_precision(tmp_path, whole, two_ranks):
+    for found in in_processes(with_fsdp_in_half_precision, tmp_path, whole):
+        for name in two_ranks:
+            assert found[name].dtype == torch.float and found[name].isfinite().all(), name

@@ -314,7 +314,7 @@ def test_rows_that_are_a_multiple_of_the_examples(kind, order):
     layer, _ = conditioned(kind, lambda: nn.Linear(6, 5), order=order, name="a.b")
     x, c = torch.randn(6, 6), torch.randn(2, F)
     if order is None:
-        with pytest.raises(ValueError, match="2 β's do not go with 6 rows in layer a.b; .*could"):
+        with pytest.raises(ValueError, match=r"2 β's do not go with 6 rows in layer a.b; .*could"):
             at(layer, c, x)
         return
     rows = [0, 0, 0, 1, 1, 1] if order == "interleaved" else [0, 1, 0, 1, 0, 1]

@@ -15,7 +15,7 @@ def evaluated(mean, std):
 
 
 def metric(latents):
-    return ActiveUnits(BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, latents, 1.0))
+    return ActiveUnits(BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, (latents,), 1.0))
 
 
 def test_counts_latents_whose_mean_varies():

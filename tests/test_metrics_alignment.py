@@ -103,7 +103,7 @@ def test_sliced_w1_sees_what_marginals_do_not():
 def metric(theta):
     from multibeta.vae import BetaVAE
 
-    alignment = Alignment(BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, 4, 1.0), 500)
+    alignment = Alignment(BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, (4,), 1.0), 500)
     mean, std = (v[:500] for v in linear_codes(theta))
     alignment.update(evaluated(mean + std, mean, std))
     return alignment

@@ -225,7 +225,7 @@ def evaluated(mean, factors):
 
 
 def metric(**settings):
-    vae = BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, 4, 1.0)
+    vae = BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, (4,), 1.0)
     return Disentanglement(vae, **settings)
 
 

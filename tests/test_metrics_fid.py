@@ -255,7 +255,7 @@ def collapsed(vae, to):
 
     def at_beta(beta, **kwargs):
         made = original(beta, **kwargs)
-        made.encoder = Constant(to)
+        made.encoder, made.posterior = Constant(to), "curvature"
         return made
 
     vae.at_beta = at_beta

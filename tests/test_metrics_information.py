@@ -15,7 +15,7 @@ def evaluated(z, mean, std):
 
 
 def metric(most=10_000):
-    return Information(BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, 3, 1.0), most)
+    return Information(BetaVAE(torch.nn.Identity(), torch.nn.Identity(), None, (3,), 1.0), most)
 
 
 def codes(n):

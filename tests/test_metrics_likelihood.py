@@ -34,7 +34,7 @@ def linear():
     vae = BetaVAE(
         nn.Sequential(nn.Flatten(), encoder),
         nn.Sequential(decoder, nn.Unflatten(1, shape)),
-        Gaussian(SIGMA), LATENTS, 1.0,
+        Gaussian(SIGMA), (LATENTS,), 1.0, "curvature",
     )  # fmt: skip
     covariance = w @ w.T + SIGMA**2 * torch.eye(PIXELS)
     return vae, MultivariateNormal(decoder.bias.detach(), covariance)
@@ -93,7 +93,7 @@ def test_the_right_posterior_needs_one_sample_only():
     vae = BetaVAE(
         nn.Sequential(nn.Flatten(), encoder),
         nn.Sequential(decoder, nn.Unflatten(1, (1, 1, PIXELS))),
-        Gaussian(SIGMA), LATENTS, 1.0,
+        Gaussian(SIGMA), (LATENTS,), 1.0, "curvature",
     )  # fmt: skip
     x = torch.randn(50, 1, 1, PIXELS)
     found = measured(vae, x, 8)

@@ -10,9 +10,8 @@ from multibeta.betas import Draws
 from multibeta.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from multibeta.module import FromSettings, MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
-from multibeta.noise import evaluation_noise
 from multibeta.networks import MLP, Conv, Linear, ResNet
-from multibeta.objectives import IWAE
+from multibeta.noise import evaluation_noise
 from multibeta.vae import images_of
 
 NETWORKS = {
@@ -382,7 +381,10 @@ def test_evaluation_noise_depends_on_the_place_alone():
 
 
 def test_further_noise_is_other_noise():
-    noise, further = evaluation_noise([], 3, 512, (2,)), evaluation_noise([], 3, 512, (2,), samples=4)
+    noise, further = (
+        evaluation_noise([], 3, 512, (2,)),
+        evaluation_noise([], 3, 512, (2,), samples=4),
+    )
     assert not (further == noise).any()
 
 

@@ -1,6 +1,6 @@
 import pytest
-from torch import nn
 import torch
+from torch import nn
 
 from multibeta.networks import MLP, Conv, Linear, ResNet
 

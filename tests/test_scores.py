@@ -46,7 +46,7 @@ def test_the_scores_of_an_exact_model():
     shape = (1, 2, 2)
     vae = BetaVAE(
         nn.Sequential(nn.Flatten(), zero), nn.Sequential(decoder, nn.Unflatten(1, shape)),
-        Gaussian(0.5), 2, 1.0,
+        Gaussian(0.5), (2,), 1.0, "curvature",
     )  # fmt: skip
     x = torch.randn(600, *shape)
     with torch.no_grad():

@@ -1,8 +1,7 @@
 """An encoder and a decoder of one's own: convolutions with SiLU and a skip connection."""
 
-from torch import Tensor, nn
-
 from multibeta.film import Chain, Conditional, Conditioning
+from torch import Tensor, nn
 
 
 class Block(Conditional):

@@ -14,20 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from multibeta.conditioning.source import Source, transforming
+from multibeta.conditioning.source import Source, transforming, watched
 
-__all__ = ["AFFINE", "NORMS", "FiLM", "Gate", "Hyper", "channels_of", "put"]
+__all__ = [
+    "AFFINE", "NORMS", "PER_CHANNEL", "FiLM", "Gate", "Hyper", "channels_of", "put", "weight_of",
+]  # fmt: skip
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 AFFINE = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
 """The layers that make something new, and can follow β."""
 
-NORMS = (
-    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-)  # fmt: skip
-"""The layers that cancel a scale in front of them."""
+PER_CHANNEL = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+"""The layers that cancel a scale of each channel in front of them."""
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *PER_CHANNEL)
+"""The layers that cancel a scale in front of them: of each channel, or of several together."""
 
 _RANK = 64
 
@@ -132,7 +134,7 @@ class FiLM(nn.Module):
         if log_scale is None or shift is None:
             y = y if log_scale is None else y * log_scale.exp().to(y.dtype)
             return y if shift is None else y + shift.to(y.dtype)
-        if self.in_place and torch.is_grad_enabled() and not transforming():
+        if self.in_place and torch.is_grad_enabled() and not (transforming() or watched()):
             return cast(Tensor, _ScaleShift.apply(y, log_scale, shift))
         return y * log_scale.exp().to(y.dtype) + shift.to(y.dtype)
 
@@ -147,7 +149,7 @@ class FiLM(nn.Module):
         Raises:
             ValueError: If the rows of y are neither M nor a known multiple of it.
         """
-        n, m = y.shape[self.axis], len(c)
+        n, m = y.shape[self.axis], c.shape[0]
         if m == 1:
             return y, c
         if self.expands and times > 1:
@@ -173,8 +175,8 @@ class FiLM(nn.Module):
             return None
         shape = [1] * y.ndim
         shape[1 if self.last is None else y.ndim - self.last] = value.shape[1]
-        if len(value) > 1:
-            shape[self.axis] = len(value)
+        if value.shape[0] > 1:
+            shape[self.axis] = value.shape[0]
         return value.view(shape)
 
     @torch.no_grad()
@@ -189,13 +191,14 @@ class FiLM(nn.Module):
 
     def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return weight and bias at c, None where they stay."""
-        return self._scaled(layer, layer.weight, *self.affine_of(c))
+        weight = weight_of(layer) if self.scale else None
+        return self._scaled(layer, weight, *self.affine_of(c))
 
     def _scaled(
-        self, layer: Any, weight: Tensor, log_scale: Tensor | None, shift: Tensor | None
+        self, layer: Any, weight: Tensor | None, log_scale: Tensor | None, shift: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        bias = layer.bias if getattr(layer, "bias", None) is not None else None
-        if log_scale is not None:
+        bias = getattr(layer, "bias", None)
+        if weight is not None and log_scale is not None:
             scale = log_scale.exp().to(weight.dtype).squeeze(0)
             tail = (1,) * (weight.ndim - 1)
             if isinstance(layer, _TRANSPOSED):  # (in, out / groups, …)
@@ -294,7 +297,7 @@ class Hyper(FiLM):
 
     def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return weight and bias at c: (1, F)."""
-        weight, mixed = layer.weight, self.up * _linear(c, self.mix)
+        weight, mixed = weight_of(layer), self.up * _linear(c, self.mix)
         pattern = "or,ir...->io..." if isinstance(layer, _TRANSPOSED) else "or,ri...->oi..."
         weight = weight + torch.einsum(pattern, mixed, self.down).to(weight.dtype)
         if self.gain is not None:
@@ -364,7 +367,7 @@ class Gate(FiLM):
 
     def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return weight and bias at c: (1, K)."""
-        return self._scaled(layer, layer.weight, self.open(c).log(), None)
+        return self._scaled(layer, weight_of(layer), self.open(c).log(), None)
 
 
 class _ScaleShift(torch.autograd.Function):
@@ -392,7 +395,7 @@ class _ScaleShift(torch.autograd.Function):
         return of_y, of_scale.to(log_scale.dtype), of_shift.to(shift.dtype)
 
 
-def channels_of(layer: Any) -> tuple[int, int | None]:
+def channels_of(layer: Any) -> tuple[Any, int | None]:
     """Return the number of output channels, and where they are.
 
     Returns:
@@ -405,7 +408,15 @@ def channels_of(layer: Any) -> tuple[int, int | None]:
         return layer.out_channels, None
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
         return layer.normalized_shape[0], len(layer.normalized_shape)
-    return layer.weight.shape[0], None
+    return len(layer.weight), None
+
+
+def weight_of(layer: Any) -> Tensor:
+    """Return a layer's weight of now: what old ``weight_norm`` keeps is that of its last call."""
+    if "weight_g" in layer._parameters:
+        hook = next(h for h in layer._forward_pre_hooks.values() if hasattr(h, "compute_weight"))
+        return cast(Tensor, hook.compute_weight(layer))
+    return cast(Tensor, layer.weight)
 
 
 def put(layer: Any, name: str, value: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch.autograd import Variable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Call", "Source", "may_checkpoint", "transforming"]
+__all__ = ["Call", "Source", "may_checkpoint", "transforming", "watched"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class _Again:
     task: int
 
 
+class _Place(threading.local):
+    """A place for each thread, that is empty at first."""
+
+    def __init__(self) -> None:
+        self.call: Call | _Again | None = None
+
+
 class Source:
     """Where the layers of one model find the call that is under way, a place for each thread.
 
@@ -54,7 +61,7 @@ class Source:
     """
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self._local = _Place()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Source:
         """Return a new place: that of the copied model."""
@@ -76,7 +83,7 @@ class Source:
             args: Its arguments.
             kwargs: Its arguments by name.
         """
-        outer = getattr(self._local, "call", None)
+        outer = self._local.call
         self._local.call = call
         noted = torch.is_grad_enabled() and not transforming()
         try:
@@ -96,7 +103,7 @@ class Source:
         Raises:
             RuntimeError: If there is none.
         """
-        found = getattr(self._local, "call", None)
+        found = self._local.call
         if isinstance(found, Call):
             return found
         if found is None or torch._C._current_graph_task_id() == -1:
@@ -112,11 +119,24 @@ class Source:
 
     def _hooks(self, call: Call) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
         """Return hooks that note the call when they unpack, around those that are there."""
-        pack, inner = _hooks_there() or (_same, _same)
+        there = _hooks_there()
+        inner_pack, inner_unpack = there or (_same, _same)
 
-        def unpack(saved: Any) -> Tensor:
-            self._note(call)
-            return inner(saved)
+        def pack(tensor: Tensor) -> tuple[Call, int, Any]:
+            found = self._local.call  # of a backward pass in the middle of the call: another
+            now = found.call if isinstance(found, _Again) else call
+            return now, tensor._version, inner_pack(tensor)
+
+        def unpack(saved: tuple[Call, int, Any]) -> Tensor:
+            now, version, packed = saved
+            tensor = inner_unpack(packed)
+            if there is None and tensor._version != version:  # torch checks it where no hooks are
+                raise RuntimeError(
+                    "one of the variables needed for gradient computation has been modified by an "
+                    "inplace operation"
+                )
+            self._note(now)
+            return tensor
 
         return pack, unpack
 
@@ -143,6 +163,11 @@ def _same(tensor: Tensor) -> Tensor:
 def transforming() -> bool:
     """Return whether torch.compile, torch.export or torch.func is at work."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def watched() -> bool:
+    """Return whether a mode sees each operation, such as a selective checkpoint, which keeps y."""
+    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def may_checkpoint(network: nn.Module) -> bool:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from multibeta.conditioning.embedding import Conditioning
-from multibeta.conditioning.layers import AFFINE, NORMS, FiLM, Gate, Hyper, put
+from multibeta.conditioning.layers import AFFINE, NORMS, PER_CHANNEL, FiLM, Gate, Hyper, put
 from multibeta.conditioning.source import Call, Source
 
-__all__ = ["Site", "condition", "conditions_of", "fold", "places", "table", "under", "unwrap"]
+__all__ = [
+    "Site", "condition", "conditions_of", "evaluating", "fold", "places", "table", "under",
+    "unwrap",
+]  # fmt: skip
 
 Part = Literal["encoder", "decoder"]
 
 _SHAPES = (
     "View", "Reshape", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Split", "Slice", "Alias",
-    "Clone", "Expand", "Contiguous", "Unbind", "Select", "Chunk", "ToCopy", "AsStrided", "TBackward",
+    "Clone", "Expand", "Contiguous", "Unbind", "Select", "Chunk", "ToCopy", "AsStrided",
+    "TBackward",
 )  # fmt: skip
 """Nodes of the autograd graph that only move numbers."""
 
@@ -124,8 +130,9 @@ def fold(network: nn.Module, c: Tensor) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf
     }
     plain = copy.deepcopy(network, memo)
-    for layer, found in conditions_of(plain):
-        found.fold(layer, c)
+    with evaluating(plain):
+        for layer, found in conditions_of(plain):
+            found.fold(layer, c)
     return plain
 
 
@@ -133,6 +140,22 @@ def unwrap(network: nn.Module) -> None:
     """Take the condition off, in place: the network is what it was, with its weights of now."""
     for layer, found in conditions_of(network):
         found.remove(layer)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Hold a network in evaluation mode, then put each module back into its own.
+
+    Dropout is off and running statistics stay; so does spectral norm's vector, which in training
+    mode changes when its weight is only looked at.
+    """
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def table(sites: Iterable[Site]) -> str:
@@ -152,7 +175,9 @@ def table(sites: Iterable[Site]) -> str:
         rows.append((site.name or "(itself)", site.layer, site.place, does, site.why))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
+        "  ".join(
+            [*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]
+        ).rstrip()
         for row in rows
     ]
     return "\n".join(lines)
@@ -192,8 +217,9 @@ def places(
     Raises:
         ValueError: If a name is no layer's, or β reaches no layer.
     """
-    trace = _Trace(network, run, x, dict(inputs or {}))
-    found = _Finder(trace, part, conditioning, tuple(named), taken).sites()
+    with evaluating(network):
+        trace = _Trace(network, run, x, dict(inputs or {}))
+        found = _Finder(trace, part, conditioning, tuple(named), taken).sites()
     if conditioning.kind != "none" and all(site.does == "plain" for site in found):
         what, cure = ("heads", "heads=") if part == "encoder" else ("layers", "stems=")
         raise ValueError(
@@ -255,9 +281,7 @@ class _Trace:
         handles = []
         for name, layer in self.layers.items():
 
-            def seen(
-                module: nn.Module, args: Any, kwargs: Any, y: Any, name: str = name
-            ) -> None:
+            def seen(module: nn.Module, args: Any, kwargs: Any, y: Any, name: str = name) -> None:
                 given = args[0] if args else next(iter(kwargs.values()))
                 origin = given.grad_fn if given.grad_fn is not None else given
                 calls.setdefault(name, []).append(
@@ -265,7 +289,6 @@ class _Trace:
                 )
 
             handles.append(layer.register_forward_hook(seen, with_kwargs=True))
-        modes = {m: m.training for m in self.network.modules()}
         frozen = [p for p in self.network.parameters() if not p.requires_grad]
         state = torch.random.get_rng_state()
         leaf = x.detach().clone()
@@ -273,8 +296,6 @@ class _Trace:
             for parameter in frozen:
                 if parameter.is_floating_point():
                     parameter.requires_grad_(True)
-            for module in modes:
-                module.training = False
             with torch.enable_grad():
                 leaf.requires_grad_(leaf.is_floating_point())
                 torch.random.default_generator.manual_seed(0)
@@ -283,8 +304,6 @@ class _Trace:
             torch.random.set_rng_state(state)
             for parameter in frozen:
                 parameter.requires_grad_(False)
-            for module, mode in modes.items():
-                module.training = mode
             for handle in handles:
                 handle.remove()
 
@@ -337,6 +356,11 @@ class _Trace:
                 return None
             node = ahead[0]
         return None
+
+    def differs(self, name: str) -> bool:
+        """Return whether a layer's input depends on the examples."""
+        pairs = zip(self.calls[name], self.again.get(name, []), strict=False)
+        return any(not torch.equal(first.x, second.x) for first, second in pairs)
 
     def rows(self, name: str) -> dict[str, Any] | None:
         """Return how the examples lie in a layer's input; None if they do not."""
@@ -408,7 +432,9 @@ class _Finder:
             if isinstance(trace.layers[name], NORMS):
                 for seen in calls:
                     before_norm = trace.straight(seen.origin)
-                    if before_norm is not None and isinstance(trace.layers[before_norm], AFFINE):
+                    if before_norm is None or not isinstance(trace.layers[before_norm], AFFINE):
+                        continue
+                    if self._follows(name) or isinstance(trace.layers[name], PER_CHANNEL):
                         self.behind[before_norm] = name
 
     def sites(self) -> list[Site]:
@@ -417,8 +443,10 @@ class _Finder:
         for name, module in self.trace.network.named_modules():
             if name in self.trace.layers:
                 sites.append(self._site(name, module))
-            elif list(module.parameters(recurse=False)):
-                why = f"a {type(module).__name__} is no affine layer"
+            elif not isinstance(module, ParametrizationList) and list(
+                module.parameters(recurse=False)
+            ):
+                why = "no affine layer and no normalisation"
                 sites.append(Site(name, type(module).__name__, "", "plain", why))
         if self.gates and not any(site.does == "gate" for site in sites):
             # The published gates stand on the inner layer, whatever they leave out elsewhere.
@@ -427,7 +455,7 @@ class _Finder:
         return self._first(sites)
 
     def _site(self, name: str, layer: Any, inner: bool = False) -> Site:
-        kind, norm = type(layer).__name__, isinstance(layer, NORMS)
+        kind, norm = type(layer).__name__.removeprefix("Parametrized"), isinstance(layer, NORMS)
         if name not in self.trace.calls:
             return Site(name, kind, "", "plain", f"the {self.part} did not call it")
         before = {n for n, by in self.behind.items() if by == name}
@@ -447,6 +475,8 @@ class _Finder:
         if not self.gates and place == "encoder":
             return plain("inside the encoder, which is the same for every β")
         rows = self.trace.rows(name)
+        if rows is None and not self.trace.differs(name):
+            return plain("its input is the same for all examples")
         if rows is None:
             return plain("its rows are not examples")
         scale, shift, why = self._abilities(name, layer)
@@ -454,9 +484,14 @@ class _Finder:
         hyper = hyper and scale and getattr(layer, "groups", 1) == 1
         if name in self.behind:
             by = self.behind[name]
+            if not hyper and not self._follows(by):
+                return plain(f"{by} cancels scale and shift, and cannot follow β itself")
             if not hyper:
                 return plain(f"{by} would cancel a scale; its own weight follows β")
-            scale, shift, why = False, False, f"scale and shift are {by}'s"
+            scale, shift, why = False, False, (
+                f"scale and shift are {by}'s" if self._follows(by)
+                else f"{by} would cancel scale and shift"
+            )  # fmt: skip
         if not (scale or shift or hyper):
             return plain(why)
         if self.gates:
@@ -469,11 +504,17 @@ class _Finder:
             return Site(name, kind, place, "hyper", why, {"gain": place == "stem", **options})
         return Site(name, kind, place, "film", why, options)
 
+    def _follows(self, norm: str) -> bool:
+        """Return whether a normalisation's own weight can follow β."""
+        return self.trace.rows(norm) is not None and any(
+            self._abilities(norm, self.trace.layers[norm])[:2]
+        )
+
     def _abilities(self, name: str, layer: Any) -> tuple[bool, bool, str]:
         """Return whether a layer's weight and bias can take a scale and a shift, and why not."""
         has_bias = getattr(layer, "bias", None) is not None
         if getattr(layer, "weight", None) is None:
-            return False, False, f"it has no weight of its own (affine=False)"
+            return False, False, "it has no weight of its own (affine=False)"
         if type(layer).forward is not _plain_forward(layer):
             return False, False, f"its class {type(layer).__name__} has a forward of its own"
         calls = len(self.trace.calls[name])
@@ -525,7 +566,9 @@ class _Finder:
 
 def _plain_forward(layer: nn.Module) -> Any:
     """Return the forward of the torch class that a layer is made from."""
-    torchs = (cls for cls in type(layer).__mro__ if cls.__module__.startswith("torch.nn.modules"))
+    torchs: Iterator[Any] = (
+        cls for cls in type(layer).__mro__ if cls.__module__.startswith("torch.nn.modules")
+    )
     return next(torchs).forward
 
 
@@ -548,4 +591,8 @@ def _can_be_set(layer: Any) -> bool:
 
 
 def _flip(value: Any, batch: int) -> Any:
-    return value.flip(0) if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
+    return (
+        value.flip(0)
+        if isinstance(value, Tensor) and value.ndim and len(value) == batch
+        else value
+    )

@@ -88,10 +88,12 @@ class NLL(CurveMetric):
             self._kept.append((batch.x[here], q.mean[here], q.stddev[here]))
             self._noise.append((batch.noise, rows))
             n = len(batch.x)
-            self._inputs.append({
-                k: v[here] if isinstance(v, Tensor) and v.ndim and len(v) == n else v
-                for k, v in batch.inputs.items()
-            })
+            self._inputs.append(
+                {
+                    k: v[here] if isinstance(v, Tensor) and v.ndim and len(v) == n else v
+                    for k, v in batch.inputs.items()
+                }
+            )
 
     def finish(self) -> None:
         """Decode the samples, many examples at a time."""
@@ -116,9 +118,7 @@ class NLL(CurveMetric):
             }
             of_posterior, of_prior = noise.to(mean).split(self.samples)
             log_w = importance_weights(self.vae, x, mean, std, of_posterior, given)
-            from_prior = torch.stack(
-                [self.vae.decode(z, **given).log_prob(x) for z in of_prior]
-            )
+            from_prior = torch.stack([self.vae.decode(z, **given).log_prob(x) for z in of_prior])
             values = torch.stack(
                 [
                     -log_mean_exp(log_w),
