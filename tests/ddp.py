@@ -10,7 +10,7 @@ class WriteBetas(Callback):
     """Writes the β's that this process drew at its first step."""
 
     def on_train_start(self, trainer, pl_module):
-        objective = pl_module.objective
+        objective = pl_module.vae.objective
 
         def spy(module, given):
             _, weights = given

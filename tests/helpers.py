@@ -1,5 +1,6 @@
 """What several tests use: small runs of the command line."""
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -44,6 +45,31 @@ def refused(data, error=ValueError):
     return message
 
 
+class OwnEncoder(torch.nn.Sequential):
+    """An encoder as a user writes one."""
+
+    def __init__(self, shape, latent_dim, width) -> None:
+        super().__init__(
+            torch.nn.Flatten(), torch.nn.Linear(math.prod(shape), width), torch.nn.Tanh(),
+            torch.nn.Linear(width, 2 * latent_dim),
+        )  # fmt: skip
+
+
+class OwnDecoder(torch.nn.Sequential):
+    """Its decoder."""
+
+    def __init__(self, shape, latent_dim, outputs) -> None:
+        super().__init__(
+            torch.nn.Linear(latent_dim, outputs * math.prod(shape)),
+            torch.nn.Unflatten(1, (outputs * shape[0], *shape[1:])),
+        )
+
+
+def l1(x_hat, x):
+    """A distortion as a user writes one."""
+    return (x_hat - x).abs().flatten(1).sum(1)
+
+
 class Noise(LightningDataModule):
     """A data module that is not one of the package's."""
 
@@ -81,4 +107,4 @@ class DivergeAt(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step:
-            next(pl_module.encoder.parameters()).data.fill_(torch.nan)
+            next(pl_module.vae.encoder.parameters()).data.fill_(torch.nan)

@@ -30,6 +30,11 @@ COMPROMISE = {
     "independent_encoder_normal_decoder": "its σ is one parameter, the same for every β",
 }
 """Where the high end of the range pays for the low one, by the architecture."""
+TRAINS_AS = {
+    "audio_old_weight_norm": "audio_weight_norm",
+    "transformer_time_first": "transformer_cls",
+    "time_in_batch_repeated": "time_in_batch_interleaved",
+}
 
 
 def make(name):
@@ -59,9 +64,11 @@ def built(request):
 @pytest.fixture
 def case(built):
     """The model as it was wrapped, in evaluation mode; what a test does to it is undone."""
-    both = (built.vae, built.plain)
+    both, placed = (built.vae, built.plain), built.vae.placed()
     states = [copy.deepcopy(model.state_dict()) for model in both]
     yield SimpleNamespace(**{**vars(built), "vae": built.vae.eval(), "plain": built.plain.eval()})
+    if not built.vae.sites:  # unwrapped
+        built.vae.restore(placed)
     for model, state in zip(both, states, strict=True):
         model.to(torch.float32).load_state_dict(state)
         model.zero_grad()
@@ -169,6 +176,8 @@ def test_every_condition_receives_a_gradient(case):
 
 
 def test_training_lowers_the_objective_at_both_ends(case):
+    if case.name in TRAINS_AS:
+        pytest.skip(f"it trains as {TRAINS_AS[case.name]}")
     vae, x, inputs = case.vae, case.x, case.given.inputs
     noise = torch.randn(len(x), *vae.latent_shape)
 
@@ -210,13 +219,11 @@ def test_the_table_names_every_layer_and_why_it_is_plain(case):
         assert {n for n, s in listed.items() if s.does != "plain"} <= names
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_unwrapped_is_as_before(name):
-    case = make(name)
+def test_unwrapped_is_as_before(case):
     back = case.vae.unwrap()
     given = case.given
     assert back is given.encoder if given.decoder is None else back == tuple(given[:2])
-    for mine, users in zip(given[:2], ARCHITECTURES[name]()[:2], strict=True):
+    for mine, users in zip(given[:2], ARCHITECTURES[case.name]()[:2], strict=True):
         assert mine is None or repr(mine) == repr(users)
     again = BetaVAE(given.encoder, given.decoder, case.vae.likelihood, case.vae.latent_shape, 1.0)
     assert list(again.state_dict()) == list(case.plain.state_dict())

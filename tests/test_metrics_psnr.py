@@ -10,7 +10,7 @@ from multibeta.vae import BetaVAE, ELBOTerms
 
 def test_against_torchmetrics():
     decoder = torch.nn.Sequential(torch.nn.Linear(2, 12), torch.nn.Unflatten(1, (1, 3, 4)))
-    vae = BetaVAE(torch.nn.Identity(), decoder, Bernoulli(), 2, 1.0)
+    vae = BetaVAE(torch.nn.Identity(), decoder, Bernoulli(), (2,), 1.0)
     x, mean = torch.rand(20, 1, 3, 4), torch.randn(20, 2)
     q = Independent(Normal(mean, torch.ones(20, 2)), 1)
     metric = PSNR(vae)

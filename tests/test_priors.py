@@ -67,7 +67,7 @@ def test_the_same_generator_gives_the_same_codes(known):
 
 def test_pictures_from_it():
     z = torch.randn(50, 2)
-    vae = BetaVAE(nn.Identity(), nn.Unflatten(1, (1, 1, 2)), Bernoulli(), 2, 1.0)
+    vae = BetaVAE(nn.Identity(), nn.Unflatten(1, (1, 1, 2)), Bernoulli(), (2,), 1.0)
     vae.nothing = nn.Parameter(torch.zeros(1))
     assert vae.sample(5, prior=fit_gmm(z, 3)).shape == (5, 1, 1, 2)
     assert fit_gmm(z.bfloat16(), 2).sample((3,)).dtype == torch.bfloat16

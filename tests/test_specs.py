@@ -2,12 +2,12 @@ import pytest
 from torch import nn
 
 from multibeta.likelihoods import Gaussian, Likelihood
-from multibeta.networks import MLP, Conv, Custom, Linear, Network, ResNet
+from multibeta.networks import MLP, Conv, Linear, Network, ResNet
 from multibeta.specs import build, describe
 
 
 @pytest.mark.parametrize(
-    "value", [MLP(width=7, depth=3), Conv(), ResNet(blocks=1), Linear(), Custom("a.B", "a.C")]
+    "value", [MLP(width=7, depth=3), Conv(), ResNet(blocks=1), Linear()]
 )
 def test_round_trip(value):
     again = build(describe(value), Network)
@@ -35,7 +35,7 @@ def test_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match=r"MLP has no argument widht \(did you mean width\?\)"):
         build({"class_path": "multibeta.networks.MLP", "init_args": {"widht": 3}}, Network)
     with pytest.raises(ValueError, match="does not take these arguments"):
-        build("multibeta.networks.Custom", Network)
+        build("multibeta.likelihoods.Categorical", Likelihood)
 
 
 def test_what_cannot_be_described():

@@ -203,9 +203,8 @@ def test_values_outside_the_likelihoods_support(tmp_path, capsys):
         ["--optimizer=SGD", "--optimizer.lr=0.1"],
         ["--model.likelihood=bernoulli", "--trainer.gradient_clip_val=0.5"],
         [
-            "--model.network=Custom",
-            "--model.network.encoder_class={class_path: tests.test_networks.OwnEncoder, init_args: {width: 6}}",  # noqa: E501
-            "--model.network.decoder_class=tests.test_networks.OwnDecoder",
+            "--model.encoder={class_path: tests.helpers.OwnEncoder, init_args: {width: 6}}",
+            "--model.decoder=tests.helpers.OwnDecoder",
         ],
     ],
     ids=lambda options: options[0].removeprefix("--"),

@@ -468,6 +468,8 @@ class _Finder:
 
         if self.conditioning.kind == "none":
             return plain("conditioning=none")
+        if norm and getattr(layer, "weight", None) is None:
+            return plain("it has no weight of its own (affine=False)")
         if norm and not before:
             return plain("no layer that follows β is right in front of it")
         if self.gates and place not in ("encoder", "decoder") and not inner:
