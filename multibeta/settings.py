@@ -91,8 +91,14 @@ def plain_settings(vae: MultiBetaVAE) -> dict[str, Any]:
     Raises:
         TypeError: If something cannot be described in plain values.
     """
-    if "standardise" in vae.settings:
-        return {"settings": vae.settings}
+    if vae.settings.get("network") or vae.settings.get("encoder"):
+        made = {
+            "shape": list(vae.shape),
+            "draws": asdict(vae.draws),
+            "likelihood": describe(vae.likelihood),
+            "objective": describe(vae.objective),
+        }
+        return {"settings": {**made, **vae.settings}}
     standard = None if vae.scale is None or vae.shift is None else (vae.shift, vae.scale)
     return {
         "wrapped": {

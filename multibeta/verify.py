@@ -1,22 +1,22 @@
 """Whether β does in a network what it should: a trial with conditions at random values.
 
 A network may use a layer in a way that cannot be seen: its weight in another place, its rows in an
-order of its own. So, on a copy: the folded model is the conditioned one, and a batch with a β an
-example is the examples one by one. Layers for which that does not hold stay plain.
+order of its own. So, on a copy: the folded model is the conditioned one, and in a batch with a β
+an example each has the result that it has where all have its β. Layers for which that does not
+hold stay plain.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from multibeta.conditioning import FiLM, Site, condition
+from multibeta.conditioning import FiLM, Site, condition, still
 
 if TYPE_CHECKING:
     from multibeta.multibeta_vae import MultiBetaVAE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _SPREAD, _TOLERANCE = 0.05, 1e-3
+_WHY = "it would be another function at one β, folded, or among others"
 
 
 @torch.no_grad()
@@ -38,8 +39,13 @@ def check(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> None:
     Raises:
         ValueError: If β then reaches no layer of the encoder or of the decoder.
     """
-    with _quiet():
+    with still():
         if not _holds(vae, x, inputs, None):
+            if part := _differs(vae, x, inputs, []):
+                raise ValueError(
+                    f"the {part} gives another result each time that it is called; in evaluation "
+                    "mode it should not"
+                )
             _drop(vae, x, inputs)
         vae.shares = _shares(vae, x, inputs)
 
@@ -66,8 +72,7 @@ def _drop(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> None:
                     break
         if all(site.does == "plain" for site in sites):
             raise ValueError(
-                f"β reaches no layer of the {part}: what was found is not the same function "
-                "when folded, or mixes the examples of a batch (is it random in evaluation mode?)"
+                f"β reaches no layer of the {part}: {'; '.join(f'{s.name}: {s.why}' for s in sites)}"
             )
 
 
@@ -75,45 +80,46 @@ def _less(site: Site) -> Iterator[Site]:
     """Yield what else may be done to a layer."""
     options = dict(site.options or {})
     if site.does != "gate" and options.get("scale") and options.get("shift"):
-        why = "at one β a scale would not fold to the same function: shift alone"
+        why = f"with a scale, {_WHY}: shift alone"
         options = {**options, "scale": False}
         options.pop("gain", None)
         yield replace(site, does="film", why=why, options=options)
-    why = "at one β it would not fold to the same function"
-    yield replace(site, does="plain", why=why, options=None)
+    yield replace(site, does="plain", why=_WHY, options=None)
 
 
 def _holds(
     vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any], among: Collection[str] | None
 ) -> bool:
-    """Return whether folding, and one by one, give the same, with those layers' conditions."""
+    """Return whether folding, and β's side by side, change nothing, with those conditions."""
+    try:
+        return _differs(vae, x, inputs, among) is None
+    except (RuntimeError, ValueError):
+        return False
+
+
+def _differs(
+    vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any], among: Collection[str] | None
+) -> str | None:
+    """Return the part whose results are not the same, None if all are."""
     trial, allowed = _trial(vae, among), _tolerance(vae)
     betas = torch.tensor([vae.beta_range.low, vae.beta_range.middle, vae.beta_range.high])
     betas = betas.to(vae.device)
     generator = torch.Generator().manual_seed(1)
     z = torch.randn(len(x), *vae.latent_shape, generator=generator)
-    try:
-        mixed = _both(trial.encode(x, betas, **inputs))
-        z = z.to(mixed[0])
-        mixed.append(trial.decode(z, betas, **inputs).mean)
-        for i, beta in enumerate(betas.tolist()):
-            twice = [i, i]  # a network may squeeze a batch of one
-            of_one = {k: v[twice] if _has_rows(v, len(x)) else v for k, v in inputs.items()}
-            one = [
-                *_both(trial.encode(x[twice], beta, **of_one)),
-                trial.decode(z[twice], beta, **of_one).mean,
-            ]
-            plain = trial.at_beta(beta, extrapolate=True)
-            folded = [
-                *_both(plain.encode(x[twice], **of_one)),
-                plain.decode(z[twice], **of_one).mean,
-            ]
-            for a, b, c in zip(mixed, one, folded, strict=True):
-                if not (_near(a[twice], b, allowed) and _near(b, c, allowed)):
-                    return False
-    except (RuntimeError, ValueError):
-        return False
-    return True
+
+    def results(model: Any, *beta: Any) -> list[Tensor]:
+        mean, std = _both(model.encode(x, *beta, **inputs))
+        return [mean, std, model.decode(z.to(mean), *beta, **inputs).mean]
+
+    mixed = results(trial, betas)
+    for i, beta in enumerate(betas.tolist()):
+        one = results(trial, beta)
+        folded = results(trial.at_beta(beta, extrapolate=True))
+        parts = ("encoder", "encoder", "decoder")
+        for part, a, b, c in zip(parts, mixed, one, folded, strict=True):
+            if not (_near(a[i], b[i], allowed) and _near(b, c, allowed)):
+                return part
+    return None
 
 
 def _shares(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> bool:
@@ -164,17 +170,3 @@ def _near(a: Tensor, b: Tensor, allowed: float) -> bool:
     if a.shape != b.shape:
         return False
     return bool((a - b).norm() <= allowed * (1e-6 + b.norm()))
-
-
-def _has_rows(value: Any, n: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == n
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave torch's random numbers as they were."""
-    state = torch.random.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.random.set_rng_state(state)

@@ -12,14 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from multibeta.conditioning.embedding import Conditioning
 from multibeta.conditioning.layers import AFFINE, NORMS, PER_CHANNEL, FiLM, Gate, Hyper, put
 from multibeta.conditioning.source import Call, Source
 
 __all__ = [
-    "Site", "condition", "conditions_of", "evaluating", "fold", "places", "table", "under",
-    "unwrap",
+    "Site", "condition", "conditions_of", "evaluating", "fold", "places", "still", "table",
+    "under", "unwrap",
 ]  # fmt: skip
 
 Part = Literal["encoder", "decoder"]
@@ -158,6 +159,19 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+class still(TorchDispatchMode):  # noqa: N801
+    """A context in which nothing is random: a network's own noise is ½ everywhere.
+
+    What a decoder with noise makes of two batches can then be compared.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation; fill what it has drawn."""
+        out = func(*args, **(kwargs or {}))
+        drawn = torch.Tag.nondeterministic_seeded in func.tags and isinstance(out, Tensor)
+        return out.fill_(0.5) if drawn and out.is_floating_point() else out
+
+
 def table(sites: Iterable[Site]) -> str:
     """Return the sites as text: layer, place, what is done to it, and why not."""
     said = {
@@ -290,18 +304,15 @@ class _Trace:
 
             handles.append(layer.register_forward_hook(seen, with_kwargs=True))
         frozen = [p for p in self.network.parameters() if not p.requires_grad]
-        state = torch.random.get_rng_state()
         leaf = x.detach().clone()
         try:
             for parameter in frozen:
                 if parameter.is_floating_point():
                     parameter.requires_grad_(True)
-            with torch.enable_grad():
+            with torch.enable_grad(), still():
                 leaf.requires_grad_(leaf.is_floating_point())
-                torch.random.default_generator.manual_seed(0)
                 return calls, run(leaf, **inputs), leaf
         finally:
-            torch.random.set_rng_state(state)
             for parameter in frozen:
                 parameter.requires_grad_(False)
             for handle in handles:
