@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -16,3 +18,16 @@ def test_the_tables_are_those_of_the_result_files(page):
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def test_the_readmes_own_vae_runs_with_torch_alone():
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.S)
+    code = next(block for block in blocks if "multibeta.wrap" in block)
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) <= 12
+    heavy = ["lightning", "torchvision", "matplotlib", "torchmetrics"]
+    check = f"import sys\nprint(type(plain.encoder), [m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "<class 'torch.nn.modules.container.Sequential'> []"
