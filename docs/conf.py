@@ -1,5 +1,8 @@
 """Sphinx configuration: MyST pages, executed while they are built, and the API from docstrings."""
 
+import re
+from typing import Any
+
 import multibeta
 
 project = "multibeta"
@@ -38,3 +41,14 @@ nb_merge_streams = True
 
 html_theme = "furo"
 html_title = f"multibeta {version}"
+
+
+def _escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let docstrings write shapes such as (B, *shape): reST takes the star for emphasis."""
+    star = re.compile(r"(?<![\w`*\\])\*(?=(?:shape|latent)\b)")
+    lines[:] = [star.sub(r"\\*", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Prepare Sphinx."""
+    app.connect("autodoc-process-docstring", _escape)

@@ -190,7 +190,7 @@ class BetaRange:
 class Draws:
     r"""What a training draws for a batch, and how it weighs it.
 
-    .. math:: \frac1d \, \mathrm{mean}_b \, \frac{(D_b + β_b R_b) / u}{(1 + β_b / u)^a}
+    .. math:: \frac1d \, \mathrm{mean}_b \, \frac{D_b + β_b R_b}{(1 + β_b / u)^a}
 
     with d the number of values in x, u the :attr:`BetaRange.unit` and a the ``balance``. Neither
     factor moves the optimum at any β: d makes one clipping threshold fit every data set, a shares
@@ -306,7 +306,7 @@ class Draws:
             unit: u.
         """
         weights = 1 + torch.stack(list(values.values())).sum(0) / unit
-        return objective / unit / weights**self.balance
+        return objective / weights**self.balance
 
 
 def parse_betas(betas: str | float | Iterable[float]) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from multibeta.conditioning import (
     Site,
     Source,
     condition,
+    conditions_of,
     evaluating,
     fold,
     may_checkpoint,
@@ -138,6 +139,12 @@ class MultiBetaVAE(Networks):
         axes: Axes | None = None,
     ) -> None:
         super().__init__(encoder, decoder)
+        for part in ("encoder", "decoder"):
+            if any(True for _ in conditions_of(self.network(part)[0])):
+                raise ValueError(
+                    f"the {part} belongs to another model already; give a copy of it, or call "
+                    "unwrap() of that model first"
+                )
         if likelihood is not None and distortion is not None:
             raise ValueError("likelihood and distortion are both given; D is one of them")
         if distortion is not None:
@@ -309,7 +316,12 @@ class MultiBetaVAE(Networks):
         if self.settings.get("network"):
             self.shares = True
         elif self.conditioning.kind != "none":
-            check(self, x, inputs)
+            try:
+                check(self, x, inputs)
+            except Exception:
+                self.unwrap()
+                self.latent_shape = ()
+                raise
 
     def _settle(self, shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> None:
         """Put the conditions where the sites say."""
@@ -361,7 +373,13 @@ class MultiBetaVAE(Networks):
         """Return a table: layer, its place, what is done to it and, where nothing is, why."""
         if not self.sites:
             return f"β in {self.beta_range}; where it enters is found at the first example"
-        parts = [f"{part}\n{table(sites)}" for part, sites in self.sites.items()]
+        shown = self.sites
+        if "autoencoder" in self._modules:  # each part has called some of its layers
+            shown = {
+                part: [site for site in of if "did not call it" not in site.why]
+                for part, of in shown.items()
+            }
+        parts = [f"{part}\n{table(sites)}" for part, sites in shown.items()]
         norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms and self.conditioning.kind != "none":
             parts.append(
@@ -586,11 +604,9 @@ class MultiBetaVAE(Networks):
     def step(self, x: Tensor, progress: float = 1.0, **inputs: Any) -> Step:
         """Return the loss with what it was made from; see :meth:`loss`."""
         self._placed(x, inputs)
-        samples = self.objective.samples
-        values = self.draws.draw(
-            self.ranges, len(x), progress, self.objective.together, self.device
-        )
-        values = {name: value.to(self._dtype) for name, value in values.items()}
+        samples, dtype = self.objective.samples, self._dtype
+        values = self.draws.draw(self.ranges, len(x), progress, self.objective.together, x.device)
+        values = {name: value.to(dtype) for name, value in values.items()}
         noise = self.draws.noise(x, self.latent_shape, samples)
         terms, objective, own = self.objective_of(
             x, values, noise, inputs, draws=self.draws.betas_per_example, progress=progress

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multibeta.conditioning import FiLM, Site, condition, still
+from multibeta.conditioning import FiLM, Site, condition, reasons, still
 
 if TYPE_CHECKING:
     from multibeta.multibeta_vae import MultiBetaVAE
@@ -71,9 +71,7 @@ def _drop(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> None:
                     kept.append(names[layer])
                     break
         if all(site.does == "plain" for site in sites):
-            raise ValueError(
-                f"β reaches no layer of the {part}: {'; '.join(f'{s.name}: {s.why}' for s in sites)}"
-            )
+            raise ValueError(f"β reaches no layer of the {part}: {reasons(sites)}")
 
 
 def _less(site: Site) -> Iterator[Site]:

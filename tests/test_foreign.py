@@ -491,6 +491,68 @@ def test_spectral_norms_vectors_are_left_alone():
     assert all(torch.equal(value, before[k]) for k, value in case.vae.state_dict().items())
 
 
+class Noisy(nn.Module):
+    """A decoder with noise of its own, in evaluation mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 12)
+
+    def forward(self, z):
+        h = self.inner(self.first(z).relu())
+        return self.last((h + 0.1 * torch.randn_like(h)).relu())
+
+
+def test_noise_in_a_decoder_is_no_hindrance():
+    encoder, _, x = vector()
+    vae = wrap(encoder, Noisy(), "0.01:10", example=x)
+    assert [site.does for site in vae.sites["decoder"]] == ["hyper", "film", "film"]
+    randomise(vae)
+    z, found = torch.randn(8, 3), []
+    for decode in (lambda: vae.decode(z, 0.1), lambda: vae.at_beta(0.1).decode(z)):
+        torch.manual_seed(0)
+        found.append(decode().mean)
+    assert error(*found) < 1e-6
+
+
+class Mixing(nn.Module):
+    """Takes the batch's mean: what an example gives depends on the others' β."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 16), nn.Linear(16, 12)
+
+    def forward(self, z):
+        h = self.first(z).relu()
+        return self.last(h - h.mean(0))
+
+
+def test_a_layer_whose_examples_are_mixed_stays_plain():
+    encoder, _, x = vector()
+    found = sites(wrap(encoder, Mixing(), "0.01:10", example=x))
+    assert (found["first"].does, found["last"].does) == ("plain", "film")
+    assert "another function at one β, folded, or among others" in found["first"].why
+
+
+class Pair(nn.Linear):
+    def forward(self, z):
+        return super().forward(z).chunk(2, -1)
+
+
+class First(nn.Module):
+    def forward(self, pair):
+        return pair[0]
+
+
+def test_a_decoder_that_returns_a_pair_is_refused_and_one_inside_is_plain():
+    encoder, _, x = vector()
+    decoder = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), Pair(16, 24))
+    assert "the decoder returned a tuple" in refused(encoder, decoder, x)
+    found = sites(wrap(encoder, decoder.append(First()), "0.01:10", example=x))
+    assert found["0"].does == "hyper"
+    assert found["2"].why == "its class Pair has a forward of its own"
+
+
 class Squeezing(nn.Module):
     """A bug that many networks have: a batch of one loses its axis."""
 

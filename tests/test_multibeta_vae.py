@@ -12,6 +12,7 @@ from multibeta.module import FromSettings, MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP, Conv, Linear, ResNet
 from multibeta.noise import evaluation_noise
+from multibeta.settings import plain_settings, rebuild
 from multibeta.vae import images_of
 
 NETWORKS = {
@@ -208,7 +209,7 @@ def test_units_of_the_distortion_change_nothing(k):
             SHAPE, f"{0.01 * unit}:{10 * unit}", network=MLP(16), latent_dim=4,
             likelihood=Gaussian(0.3 / math.sqrt(unit)),
         ).double()  # fmt: skip
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01 / unit)
         x = torch.rand(16, *SHAPE, dtype=torch.float64)
         losses = []
         for step in range(20):
@@ -409,3 +410,48 @@ def test_compiled_is_eager(mode):
     torch.testing.assert_close(mine.distortion, eager.distortion)
     torch.testing.assert_close(mine.rate_nats, eager.rate_nats)
     assert not [name for name in model.at_beta(1.0).state_dict() if "_orig_mod" in name]
+
+
+def test_a_network_belongs_to_one_model():
+    model = make()
+    with pytest.raises(ValueError, match="the encoder belongs to another model already; give a c"):
+        MultiBetaVAE(model.encoder, model.decoder)
+    encoder, decoder = model.unwrap()
+    x = torch.rand(3, *SHAPE)
+    assert MultiBetaVAE(encoder, decoder, example=x).shape == SHAPE
+
+
+def test_of_can_be_saved_and_made_again():
+    model = make("conv", likelihood=Gaussian(0.2))
+    again = rebuild(plain_settings(model), "here")
+    again.load_state_dict(model.state_dict())
+    x = torch.rand(2, *SHAPE)
+    assert torch.equal(again.reconstruct(x, 0.5), model.reconstruct(x, 0.5))
+
+
+def test_the_optimiser_needs_an_example():
+    model = MultiBetaVAE(torch.nn.Linear(6, 4), torch.nn.Linear(2, 6))
+    with pytest.raises(ValueError, match="where β enters is found by running the model once"):
+        torch.optim.Adam(model.parameters())
+    model.loss(torch.randn(5, 6))
+    assert list(model.parameters())
+
+
+@torch.no_grad()
+def test_batch_norms_are_measured_again_at_one_beta():
+    decoder = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.BatchNorm1d(8), torch.nn.SiLU(),
+                                  torch.nn.Linear(8, 6))  # fmt: skip
+    x = torch.randn(64, 6)
+    model = MultiBetaVAE(torch.nn.Linear(6, 4), decoder, example=x)
+    assert "BatchNorm: all β's share" in str(model)
+    plain = model.at_beta(0.1)
+    again = plain.recalibrated([x])
+    assert plain.decoder[1].running_mean.abs().max() == 0
+    assert again.decoder[1].num_batches_tracked == 1
+    assert not again.training
+    assert again.decoder[1].momentum == plain.decoder[1].momentum
+    z = again.encode(x).mean
+    mean = again.decoder[0](z).mean(0)
+    torch.testing.assert_close(again.decoder[1].running_mean, mean, atol=0.5, rtol=0)
+    with pytest.raises(ValueError, match="no BatchNorm"):
+        make().at_beta(1.0).recalibrated([torch.rand(2, *SHAPE)])

@@ -6,9 +6,7 @@ from multibeta.networks import MLP, Conv, Linear, Network, ResNet
 from multibeta.specs import build, describe
 
 
-@pytest.mark.parametrize(
-    "value", [MLP(width=7, depth=3), Conv(), ResNet(blocks=1), Linear()]
-)
+@pytest.mark.parametrize("value", [MLP(width=7, depth=3), Conv(), ResNet(blocks=1), Linear()])
 def test_round_trip(value):
     again = build(describe(value), Network)
     assert type(again) is type(value)

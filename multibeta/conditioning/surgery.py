@@ -19,8 +19,8 @@ from multibeta.conditioning.layers import AFFINE, NORMS, PER_CHANNEL, FiLM, Gate
 from multibeta.conditioning.source import Call, Source
 
 __all__ = [
-    "Site", "condition", "conditions_of", "evaluating", "fold", "places", "still", "table",
-    "under", "unwrap",
+    "Site", "condition", "conditions_of", "evaluating", "fold", "places", "reasons", "still",
+    "table", "under", "unwrap",
 ]  # fmt: skip
 
 Part = Literal["encoder", "decoder"]
@@ -159,7 +159,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-class still(TorchDispatchMode):  # noqa: N801
+class still(TorchDispatchMode):
     """A context in which nothing is random: a network's own noise is ½ everywhere.
 
     What a decoder with noise makes of two batches can then be compared.
@@ -195,6 +195,12 @@ def table(sites: Iterable[Site]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def reasons(sites: Sequence[Site]) -> str:
+    """Return why the first few are as they are, in one line."""
+    said = [f"{site.name or '(itself)'}: {site.why}" for site in sites[:4]]
+    return "; ".join([*said, *(["…"] if len(sites) > 4 else [])])
 
 
 # Finding the places --------------------------------------------------------------------------
@@ -238,8 +244,7 @@ def places(
         what, cure = ("heads", "heads=") if part == "encoder" else ("layers", "stems=")
         raise ValueError(
             f"β reaches no layer of the {part}'s {what}: none is a Linear or a convolution that "
-            f"can follow it ({'; '.join(f'{s.name}: {s.why}' for s in found[:4]) or 'it has none'}"
-            f"{'; …' if len(found) > 4 else ''}); add one, or name it with {cure}"
+            f"can follow it ({reasons(found) or 'it has none'}); add one, or name it with {cure}"
         )
     return found
 
@@ -296,7 +301,9 @@ class _Trace:
         for name, layer in self.layers.items():
 
             def seen(module: nn.Module, args: Any, kwargs: Any, y: Any, name: str = name) -> None:
-                given = args[0] if args else next(iter(kwargs.values()))
+                given = next(iter([*args, *kwargs.values()]), None)
+                if not (isinstance(given, Tensor) and isinstance(y, Tensor)):
+                    return  # a layer with a forward of its own
                 origin = given.grad_fn if given.grad_fn is not None else given
                 calls.setdefault(name, []).append(
                     _Seen(given.detach().clone(), y.detach(), y._version, y.grad_fn, origin)
@@ -468,7 +475,8 @@ class _Finder:
     def _site(self, name: str, layer: Any, inner: bool = False) -> Site:
         kind, norm = type(layer).__name__.removeprefix("Parametrized"), isinstance(layer, NORMS)
         if name not in self.trace.calls:
-            return Site(name, kind, "", "plain", f"the {self.part} did not call it")
+            why = _own_forward(layer) or f"the {self.part} did not call it"
+            return Site(name, kind, "", "plain", why)
         before = {n for n, by in self.behind.items() if by == name}
         place = self.marked.get(name, self.part)
         if norm:
@@ -528,8 +536,8 @@ class _Finder:
         has_bias = getattr(layer, "bias", None) is not None
         if getattr(layer, "weight", None) is None:
             return False, False, "it has no weight of its own (affine=False)"
-        if type(layer).forward is not _plain_forward(layer):
-            return False, False, f"its class {type(layer).__name__} has a forward of its own"
+        if why := _own_forward(layer):
+            return False, False, why
         calls = len(self.trace.calls[name])
 
         def shared(parameter: Any) -> bool:
@@ -577,12 +585,14 @@ class _Finder:
         return False
 
 
-def _plain_forward(layer: nn.Module) -> Any:
-    """Return the forward of the torch class that a layer is made from."""
+def _own_forward(layer: nn.Module) -> str:
+    """Say so if a layer's forward is not that of the torch class that it is made from."""
+    kind = type(layer)
     torchs: Iterator[Any] = (
-        cls for cls in type(layer).__mro__ if cls.__module__.startswith("torch.nn.modules")
+        cls for cls in kind.__mro__ if cls.__module__.startswith("torch.nn.modules")
     )
-    return next(torchs).forward
+    own = kind.forward is not next(torchs).forward
+    return f"its class {kind.__name__} has a forward of its own" if own else ""
 
 
 def _can_be_set(layer: Any) -> bool:

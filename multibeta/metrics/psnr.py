@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -15,20 +16,24 @@ __all__ = ["PSNR"]
 class PSNR(CurveMetric):
     r"""Peak signal-to-noise ratio of reconstructions, the mean over examples.
 
-    .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{1}{\mathrm{MSE}(x, \hat x)} \text{ dB}
+    .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{P^2}{\mathrm{MSE}(x, \hat x)} \text{ dB}
 
-    with the peak of 1 and x̂ the mean of p(x|z) at the mean of q(z|x).
+    with P the peak and x̂ the mean of p(x|z) at the mean of q(z|x).
 
     Args:
         vae: The model at the β that is measured.
+        peak: P, the width of the range of x; 1, for x in [0, 1] alone, where it is not given.
     """
 
     n: Tensor
     total: Tensor
     squares: Tensor
 
-    def __init__(self, vae: BetaVAE) -> None:
+    def __init__(self, vae: BetaVAE, peak: float | None = None) -> None:
         super().__init__(vae)
+        if peak is not None and not peak > 0:
+            raise ValueError(f"peak={peak:g} is not above 0")
+        self.peak = peak
         self.add_sums(n=(), total=(), squares=())
 
     @classmethod
@@ -38,11 +43,27 @@ class PSNR(CurveMetric):
             return None
         return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
 
+    @classmethod
+    def in_all(cls, data: object) -> bool:
+        """Return whether the data is in [0, 1]."""
+        low, high = getattr(data, "value_range", (0.0, 1.0))
+        return low >= 0 and high <= 1
+
     def update(self, batch: Evaluated) -> None:
-        """Add a batch."""
+        """Add a batch.
+
+        Raises:
+            ValueError: If x leaves [0, 1] and no peak is given.
+        """
+        low, high = batch.x.min().item(), batch.x.max().item()
+        if self.peak is None and (low < 0 or high > 1):
+            raise ValueError(
+                f"psnr has a peak of 1, and x has values in [{low:g}, {high:g}]; set its peak, "
+                "the width of the range of x: 2 for [-1, 1]"
+            )
         reconstruction = self.vae.decode(batch.terms.posterior.mean, **batch.inputs).mean
         error = (reconstruction - batch.x).to(self.total.device).double().square().flatten(1)
-        psnr = -10 * error.mean(1).log10()
+        psnr = 20 * math.log10(self.peak or 1) - 10 * error.mean(1).log10()
         self.n += len(psnr)
         self.total += psnr.sum()
         self.squares += psnr.square().sum()
