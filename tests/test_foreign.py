@@ -207,6 +207,8 @@ def test_the_table_names_every_layer_and_why_it_is_plain(case):
         network = case.vae.network(part)[0]
         listed = {site.name: site for site in case.vae.sites[part]}
         for site in listed.values():
+            if case.given.decoder is None and "did not call it" in site.why:
+                continue  # the other part did
             line = rf"^{re.escape(site.name or '(itself)')} .*{re.escape(site.why)}$"
             assert re.search(line, text, re.MULTILINE)
             assert site.why or site.does != "plain"
@@ -303,10 +305,12 @@ def vector(*decoder):
 
 
 def refused(encoder, decoder, x, **options):
-    """Return the message, of one line, with which wrapping is refused."""
+    """Return the message, of one line, with which wrapping is refused; it leaves no trace."""
+    before = repr((encoder, decoder))
     with pytest.raises(ValueError) as info:
         wrap(encoder, decoder, "0.01:10", example=x, **options)
     assert "\n" not in str(info.value)
+    assert repr((encoder, decoder)) == before
     return str(info.value)
 
 
