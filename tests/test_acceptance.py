@@ -22,13 +22,14 @@ def fitted(root, *options):
 
 
 def test_digits_rate_falls_and_distortion_rises_at_every_step(tmp_path):
-    """At half of the config's training; the result file has the whole."""
-    curve = fitted(tmp_path, "--config=digits.yaml", "--trainer.max_epochs=300")
+    """At a quarter of the config's training; the result file has the whole."""
+    curve = fitted(tmp_path, "--config=digits.yaml", "--trainer.max_epochs=150")
     assert len(curve.rows) == 16
     assert all(a > b for a, b in pairwise(curve["rate_nats"]))
     assert all(a < b for a, b in pairwise(curve["distortion_nats"]))
 
 
+@pytest.mark.slow
 def test_gaussian_is_close_to_its_optimum_and_never_below(tmp_path):
     """The oracle benchmark at half of its training."""
     curve = fitted(tmp_path, "--config=gaussian.yaml", "--trainer.max_epochs=30")
@@ -38,6 +39,7 @@ def test_gaussian_is_close_to_its_optimum_and_never_below(tmp_path):
     assert all(e >= -s for e, s in zip(excess, se, strict=True))
 
 
+@pytest.mark.slow
 def test_one_model_keeps_up_with_dedicated_ones(tmp_path):
     """The gap benchmark on the digits, at a quarter of their training."""
     common = "--config=digits.yaml", "--trainer.max_epochs=150"
