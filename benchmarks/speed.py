@@ -31,7 +31,7 @@ from torch.optim import Adam
 import multibeta
 from benchmarks.clock import Clock
 from benchmarks.record import is_done, save
-from multibeta.betas import parse_betas
+from multibeta.betas import Draws, parse_betas
 from multibeta.cli import main as command_line
 from multibeta.data import BinarizedMNIST
 from multibeta.multibeta_vae import MultiBetaVAE
@@ -71,7 +71,7 @@ def made(network: Network, shape: tuple[int, int, int], kind: str) -> MultiBetaV
         network=network,
         conditioning=conditioning,
         betas="1" if conditioning == "none" else "0.01:10",
-        betas_per_example=betas_per_example,
+        draws=Draws(betas_per_example=betas_per_example),
     )
 
 
@@ -82,13 +82,10 @@ def in_torchs_layout(model: MultiBetaVAE) -> MultiBetaVAE:
 
 def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
     """Return a function that makes one training step on x (B, C, H, W)."""
-    optimizer = Adam(model.parameters(), lr=model.lr, fused=True)
+    optimizer = Adam(model.parameters(), lr=2e-3, fused=True)
 
     def step(x: Tensor) -> None:
-        beta = model.draw_weights(len(x))["beta"]
-        terms = model.elbo_terms(x, beta)
-        objective = terms.distortion + beta * terms.rate_nats
-        loss = (objective / (1 + beta) ** model.balance).mean() / x[0].numel()
+        loss = model.loss(x)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -44,7 +44,7 @@ RANGE = "0.01:10"
 EPOCHS, BATCH, RATE = 3, 128, 2e-3
 TESTED, TURNED = 2000, 4000
 FORMS: tuple[Form, ...] = ("log_variance", "curvature")
-SEEDS = (0,)
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
