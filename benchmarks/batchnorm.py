@@ -1,11 +1,11 @@
-"""What it costs that all β's share BatchNorm's running statistics, and what measuring them again brings.
+"""What it costs that all β's share BatchNorm's statistics, and what measuring them again brings.
 
     python -m benchmarks.batchnorm DATA_ROOT
 
-A convolutional VAE of a user's making, its decoder with BatchNorm or GroupNorm, on clothes (DATA_ROOT
-holds fashion_mnist/): one model for β in 0.01:10, then J on the test set at each β, with the
-statistics of the training, with those measured again at that β, and with GroupNorm. A result file
-each, and batchnorm.json; finished ones are skipped.
+A convolutional VAE of a user's making, its decoder with BatchNorm or GroupNorm, on clothes
+(DATA_ROOT holds fashion_mnist/): one model for β in 0.01:10, then J on the test set at each β,
+with the statistics of the training, with those measured again at that β, and with GroupNorm. A
+result file each, and batchnorm.json; finished ones are skipped.
 """
 
 from __future__ import annotations
