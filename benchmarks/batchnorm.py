@@ -27,7 +27,7 @@ from multibeta.vae import BetaVAE
 
 COMMAND = "python -m benchmarks.batchnorm DATA_ROOT"
 BETAS = (0.01, 0.1, 1.0, 10.0)
-EPOCHS, BATCH, LR, SEEDS = 3, 128, 2e-3, (0, 1, 2)
+EPOCHS, BATCH, LR, SEEDS = 3, 128, 2e-3, (0, 1)
 
 
 def norm(kind: str, channels: int) -> nn.Module:
