@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -23,7 +24,7 @@ from torch import Tensor
 import multibeta
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
-from multibeta.data.batches import Batches
+from multibeta.data.batches import Batches, tensor_of
 from multibeta.files import replacing
 from multibeta.likelihoods import Gaussian
 from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
@@ -63,8 +64,8 @@ def sweep(
 
     Args:
         model: The model; it is measured on the device it is on.
-        data: A datamodule, or batches: x (B, *shape), tuples or lists that begin with x, or dicts
-            with x and further inputs.
+        data: A datamodule; x as an array or tensor (N, *shape); or batches: x (B, *shape), tuples
+            or lists that begin with x, or dicts with x and further inputs.
         betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
             range by default, or the β's of ``against``.
         at: Name → value of other weights that are ranges; those left out are where
@@ -453,6 +454,8 @@ def _array(x: Tensor) -> Any:
 
 def batches_of(data: Any, split: Split) -> Iterable[Any]:
     """Return the batches of a part of the data, in order."""
+    if isinstance(data, np.ndarray | Tensor):
+        return Batches(tensor_of(data), 256)
     if not hasattr(data, "prepare_data"):
         return data
     if split not in ("train", "val", "test"):

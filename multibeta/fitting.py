@@ -28,7 +28,7 @@ from multibeta.callbacks import (
     RunLogger,
 )
 from multibeta.curve import Curve
-from multibeta.data.batches import Batches
+from multibeta.data.batches import Batches, tensor_of
 from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
@@ -174,7 +174,7 @@ def _data(train: Any, val: Any, batch_size: int) -> LightningDataModule:
         return train
     note = ""
     if isinstance(train, np.ndarray | Tensor):
-        x = torch.as_tensor(train)
+        x = tensor_of(train)
         if val is None:
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
             held_out = max(1, len(x) // 10)
@@ -197,5 +197,5 @@ def _data(train: Any, val: Any, batch_size: int) -> LightningDataModule:
                 "batches that can be iterated again, such as a DataLoader"
             )
     if isinstance(val, np.ndarray | Tensor):
-        val = Batches(torch.as_tensor(val), batch_size)
+        val = Batches(tensor_of(val), batch_size)
     return OwnData(train, val, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,11 @@ class MultiBetaVAE(Networks):
         check_form(posterior)
         self.likelihood = copy.deepcopy(likelihood or Gaussian(math.sqrt(0.5)))
         self.objective = copy.deepcopy(objective or BetaELBO())
+        if self.objective.needs_density and not self.likelihood.is_density:
+            raise ValueError(
+                f"{self.objective.name} weighs samples by p(x|z), and exp(−D) of "
+                f"{self.likelihood} is no density; give another likelihood or objective"
+            )
         given = BetaRange.parse(betas)
         self.beta_range = given if self.objective.takes_beta else BetaRange(1.0, 1.0)
         others = {**self.objective.ranges, **self.likelihood.ranges}
@@ -288,6 +294,10 @@ class MultiBetaVAE(Networks):
         self._refuse_unknown(inputs, of_encoder, of_decoder)
         with torch.no_grad(), evaluating(self):
             mean = codes(x, **of_encoder)[0]
+            p = self.likelihood_of(
+                decode(mean, **of_decoder), self.likelihood.at(self.pinned), inputs
+            )
+        self._refuse_shape(tuple(p.event_shape), tuple(x.shape[1:]))
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(mean.shape, generator=generator).to(mean)
         ids = {
@@ -731,6 +741,24 @@ class MultiBetaVAE(Networks):
         times = _times(s.shape[0], x.shape[0])
         each, of_each = _repeated(x, times), _repeated_inputs(inputs, x.shape[0], times)
         return elbo_terms_of(each, posterior, lambda z: self._p(z, values, call, of_each), noise)
+
+    def _refuse_shape(self, made: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        """Refuse a decoder whose result would be broadcast to x; a distortion may want another."""
+        if made == wanted:
+            return
+        kinds, kind = self.likelihood.outputs, type(self.likelihood).__name__
+        if isinstance(self.likelihood, Distortion):
+            warnings.warn(
+                f"the decoder makes {made} for x of shape {wanted}; {self.likelihood.name} is "
+                "given both as they are",
+                stacklevel=3,
+            )
+            return
+        several = f" ({kinds} entries along dimension 1 for each of x)" if kinds > 1 else ""
+        raise ValueError(
+            f"the decoder makes {kind} of shape {made} for x of shape {wanted}{several}; give a "
+            "decoder that makes the shape of x"
+        )
 
     def _refuse_unknown(self, inputs: Mapping[str, Any], *taken: Mapping[str, Any]) -> None:
         if not inputs:

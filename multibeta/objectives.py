@@ -163,6 +163,9 @@ class Objective(nn.Module, ABC):
     together: ClassVar[bool] = False
     """Whether it looks at the codes of several examples together: they then share their β."""
 
+    needs_density: ClassVar[bool] = False
+    """Whether D has to be −log p(x|z), and not any distortion."""
+
     samples: int = 1
     """The number K of posterior samples that it takes for each example."""
 
@@ -486,6 +489,7 @@ class IWAE(Objective):
     name = "IWAE"
     formula = "−log mean_k exp(−D_k − β log q(z_k|x)/p(z_k))"
     paper = "Burda et al. 2016, arXiv 1509.00519, equation 8"
+    needs_density = True
 
     def __init__(self, samples: int = 3) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Anybody's encoder and decoder: each of foreign.py works, or stays plain and says why."""
 
 import copy
+import math
 import re
 import subprocess
 import sys
@@ -15,9 +16,21 @@ from multibeta import wrap
 from multibeta.betas import Draws
 from multibeta.conditioning import conditions_of
 from multibeta.distortions import MultiScaleSTFT
-from multibeta.likelihoods import NegativeBinomial
+from multibeta.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Laplace,
+    LearnedGaussian,
+    NegativeBinomial,
+    OptimalGaussian,
+    PixelGaussian,
+    Poisson,
+)  # fmt: skip
+from multibeta.metrics import METRICS
 from multibeta.vae import BetaVAE
 from tests.foreign import ARCHITECTURES, NEEDS
+from tests.test_objectives import ROWS
 
 BETAS = (0.01, 0.5, 10.0)
 OPTIONS = {
@@ -235,6 +248,72 @@ def test_unwrapped_is_as_before(case):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+# What our own networks have ---------------------------------------------------------------------
+
+OURS = ("conv1d_batchnorm_two_heads", "conv3d", "conditional_labels")  # a vector, a map, an input
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("objective", ROWS, ids=lambda cls: cls.__name__)
+def test_every_objective_trains_it(name, objective):
+    given = ARCHITECTURES[name]()
+    vae = wrap(
+        given.encoder, given.decoder, "0.1:4", example=given.x, inputs=given.inputs,
+        likelihood=Gaussian(1.0), objective=objective(),
+    )  # fmt: skip
+    before = {n: p.clone() for n, p in vae.named_parameters()}
+    optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
+    for step in range(3):  # conditions are 0 at first: what is behind them moves one step later
+        vae.loss(given.x, step / 3, **given.inputs).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert [n for n, p in vae.named_parameters() if torch.equal(p, before[n])] == []
+    beta = 0.3 if vae.objective.takes_beta else 1.0
+    batch = {"x": given.x, **given.inputs}
+    (row,) = vae.eval().sweep([batch], [beta]).rows
+    torch.manual_seed(0)
+    noise = torch.randn(len(given.x), *vae.latent_shape)
+    terms = vae.at_beta(beta).elbo_terms(given.x, noise, **given.inputs)
+    assert row["rate_nats"] == pytest.approx(terms.rate_nats.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("likelihood", [
+    Gaussian("0.5:2"), LearnedGaussian(), OptimalGaussian(), Laplace(0.5),
+])  # fmt: skip
+def test_every_sigma_fits_it(name, likelihood):
+    given = ARCHITECTURES[name]()
+    vae = wrap(
+        given.encoder, given.decoder, "0.1:4", example=given.x, inputs=given.inputs,
+        likelihood=likelihood,
+    )  # fmt: skip
+    vae.loss(given.x, **given.inputs).backward()
+    assert all(p.grad is not None for p in vae.parameters())
+    betas = torch.logspace(-1, 0.5, len(given.x))
+    noise = torch.zeros(len(given.x), *vae.latent_shape)
+    together = vae.eval().elbo_terms(given.x, betas, noise, given.inputs)
+    plain = vae.at_beta(betas[0].item()).elbo_terms(given.x, noise, **given.inputs)
+    torch.testing.assert_close(together.distortion[0], plain.distortion[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", OURS)
+def test_every_metric_measures_it_or_says_why_not(name, metric):
+    given = ARCHITECTURES[name]()
+    vae = wrap(
+        given.encoder, given.decoder, "0.1:4", example=given.x, inputs=given.inputs,
+        likelihood=Gaussian(1.0),
+    )  # fmt: skip
+    batches = [{"x": 10 * given.x, **given.inputs}] * 8  # so that latents are active
+    try:
+        row = vae.eval().sweep(batches, [0.3, 1.0], metrics=[metric]).rows[0]
+    except ValueError as error:
+        assert f"{metric} cannot be measured: " in str(error) and "\n" not in str(error)
+    else:
+        found = set(row) - set(vae.sweep(batches, [0.3]).rows[0])
+        assert found and all(math.isfinite(row[name]) for name in found)
+
+
 # In a process that has no multibeta ------------------------------------------------------------
 
 GUARD = """
@@ -316,6 +395,24 @@ def refused(encoder, decoder, x, **options):
 
 def sites(vae, part="decoder"):
     return {site.name: site for site in vae.sites[part]}
+
+
+@pytest.mark.parametrize("likelihood", [
+    Gaussian(1.0), Bernoulli(), OptimalGaussian(), PixelGaussian(), Poisson(), Categorical(2),
+])  # fmt: skip
+def test_what_would_be_broadcast_to_x_is_refused(likelihood):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(8, 6))
+    decoder = nn.Sequential(nn.Linear(3, 4 * likelihood.outputs), nn.Unflatten(1, (-1, 4)))
+    x = torch.randint(2, (8, 2, 4)).float()
+    x[:3] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[..., None]
+    said = refused(encoder, decoder, x, likelihood=likelihood)
+    assert f"the decoder makes {type(likelihood).__name__} of shape (1, 4) for x of" in said
+
+
+def test_a_distortion_of_another_shape_is_said():
+    encoder, decoder, x = vector(nn.Linear(3, 1))
+    with pytest.warns(UserWarning, match=r"the decoder makes \(1,\) for x of shape \(12,\)"):
+        wrap(encoder, decoder, example=x, distortion=lambda a, b: (a - b).abs().sum(1))
 
 
 class OwnForward(nn.Linear):

@@ -1,6 +1,6 @@
 """Batches: an array, in memory or memory-mapped, cut into shuffled or ordered batches."""
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "tensor_of"]
 
 from collections.abc import Iterator
 
@@ -126,3 +126,10 @@ def rank_and_world() -> tuple[int, int]:
 def _rng(seed: int, epoch: int, stream: int) -> np.random.Generator:
     """A generator that is a function of its arguments; stream 0 orders, 1 + g flips batch g."""
     return np.random.default_rng((seed, epoch, stream))
+
+
+def tensor_of(array: Tensor | np.ndarray) -> Tensor:
+    """Return an array as a tensor; NumPy's default precision becomes torch's."""
+    found = torch.as_tensor(array)
+    of_numpy = isinstance(array, np.ndarray) and array.dtype == np.float64
+    return found.to(torch.get_default_dtype()) if of_numpy else found
