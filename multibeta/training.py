@@ -141,6 +141,9 @@ class _Training(LightningCLI):
     def __init__(self, argv: list[str], name: str | None, run: Path | None) -> None:
         self._name, self._run = name, run
         self._subparsers: list[LightningArgumentParser] = []
+        # Of the parsers of the four commands, the one that is asked for: each takes a while.
+        of_command = {argv[0]: LightningCLI.subcommands()[argv[0]]}
+        self.subcommands = lambda: of_command  # type: ignore[method-assign]
         super().__init__(
             FromSettings,
             LightningDataModule,
