@@ -110,11 +110,11 @@ def main() -> None:
             run(kind, seed, given.root)
     found = {}
     for name, kind, column in (
-        ("batchnorm, shared statistics", "batch", "objective_nats"),
-        ("batchnorm, measured again", "batch", "recalibrated_nats"),
-        ("batchnorm, one β a batch, shared statistics", "batch_apart", "objective_nats"),
-        ("batchnorm, one β a batch, measured again", "batch_apart", "recalibrated_nats"),
-        ("groupnorm", "group", "objective_nats"),
+        ("BatchNorm, β's mixed in a batch", "batch", "objective_nats"),
+        ("…, statistics measured again at β", "batch", "recalibrated_nats"),
+        ("BatchNorm, one β a batch", "batch_apart", "objective_nats"),
+        ("…, measured again at β", "batch_apart", "recalibrated_nats"),
+        ("GroupNorm, β's mixed", "group", "objective_nats"),
     ):
         of = [result_of(f"batchnorm_{kind}_seed{seed}")["rows"] for seed in SEEDS]
         values = np.array([[row[column] for row in rows] for rows in of])

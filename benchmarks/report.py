@@ -24,7 +24,7 @@ from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
-_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "which-beta")
+_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "which-beta", "wrap")
 PAGES = (
     TOP / "README.md",
     *(TOP / "docs" / f"{name}.md" for name in _DOCS),
@@ -415,6 +415,14 @@ _AXES = {
 }
 
 
+def batchnorm() -> str:
+    """Return J with the running statistics of the training, and with others."""
+    found = result_of("batchnorm")["objective_nats"]
+    lines = [[name, *map(number, of.values())] for name, of in found.items()]
+    (first, *_) = found.values()
+    return table(["D + βR on the test set", *(f"β = {beta}" for beta in first)], lines)
+
+
 def metrics_cost() -> str:
     """Return the cost of the metrics over the numbers of β's and of examples."""
     found = result_of("metrics_cost")
@@ -449,6 +457,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
         digits,
+        batchnorm,
         objectives,
         one_and_dedicated,
         each_seed,

@@ -281,8 +281,10 @@ class BetaVAE(Networks):
     def recalibrated(self, batches: Iterable[Any]) -> BetaVAE:
         """Return this VAE with the statistics of its BatchNorms measured at its β.
 
-        In training all β's share the running mean and variance, which suit none exactly. Here they
-        are those of examples and of samples of their codes, at this β.
+        In training all β's share the running mean and variance. Here they are those of examples
+        and of samples of their codes, at this β. That is for data that has changed: on the data of
+        the training nothing was gained, and where the β's of a batch differ something was lost
+        (benchmarks/batchnorm.py).
 
         Args:
             batches: As for :meth:`standardised`.

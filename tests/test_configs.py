@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,11 @@ MAKE = {
 OBJECTIVES = sorted((Path(__file__).parent.parent / "configs" / "objectives").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("data", ["digits", "binarized_mnist"])
-@pytest.mark.parametrize("config", OBJECTIVES, ids=lambda c: c.stem)
+@pytest.mark.parametrize(
+    ("config", "data"),
+    list(zip(OBJECTIVES, cycle(["digits", "binarized_mnist"]), strict=False)),
+    ids=lambda given: getattr(given, "stem", given),
+)
 def test_the_config_of_an_objective_beside_that_of_data(config, data, tmp_path):
     options = ["--model.network=MLP", "--model.network.width=8"]
     if data == "binarized_mnist":
@@ -118,8 +122,10 @@ def test_config(config, tmp_path, monkeypatch):
         options = [f"--data.root={root}"]
     elif config.stem == "sprites":
         options = ["--data.size=30"]
+    elif config.stem == "gaussian":
+        options = ["--data.batch_size=500"]
     arguments = [
-        "--config", config.name, *options, "--data.batch_size=3", "--trainer.max_steps=1",
+        "--config", config.name, "--data.batch_size=3", *options, "--trainer.max_steps=1",
         "--trainer.accelerator=cpu", "--trainer.check_val_every_n_epoch=1",
         "--trainer.limit_val_batches=1", "--curve.betas=0.01,10",
         f"--trainer.default_root_dir={tmp_path / 'runs'}",

@@ -17,7 +17,7 @@ from tests.test_evaluation import model
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    run = fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=30")
+    run = fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=12")
     return run, sweep(multibeta.load(run), load_data(run), "0.01:10:4")
 
 

@@ -87,17 +87,17 @@ def test_w1_between_two_sets():
 
 def test_sliced_w1_sees_what_marginals_do_not():
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(20_000, 2, dtype=torch.float64, generator=generator)
-    assert sliced_w1(z) == pytest.approx(0, abs=0.015)
+    z = torch.randn(8_000, 2, dtype=torch.float64, generator=generator)
+    assert sliced_w1(z) == pytest.approx(0, abs=0.02)
     # Two latents that are copies of each other: each is still N(0, 1).
     copies = z[:, :1].expand(-1, 2)
-    assert w1_to_prior(copies).max() < 0.02
+    assert w1_to_prior(copies).max() < 0.03
     # Along (cos a, sin a) it has the standard deviation |cos a + sin a|: W₁ is |s − 1| √(2/π).
     angles = torch.linspace(0, 2 * math.pi, 100_001, dtype=torch.float64)
     spreads = (angles.cos() + angles.sin()).abs()
     expected = ((spreads - 1).abs().mean() * math.sqrt(2 / math.pi)).item()
-    assert sliced_w1(copies, directions=600) == pytest.approx(expected, abs=0.02)
-    assert sliced_w1(copies, z, directions=600) == pytest.approx(expected, abs=0.02)
+    assert sliced_w1(copies, directions=200) == pytest.approx(expected, abs=0.02)
+    assert sliced_w1(copies, z, directions=200) == pytest.approx(expected, abs=0.02)
 
 
 def metric(theta):

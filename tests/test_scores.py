@@ -74,7 +74,7 @@ class Dark(Digits):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=20")
+    return fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=8")
 
 
 def test_the_score_command(run, tmp_path, capsys):
