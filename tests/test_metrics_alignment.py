@@ -88,7 +88,7 @@ def test_w1_between_two_sets():
 def test_sliced_w1_sees_what_marginals_do_not():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(8_000, 2, dtype=torch.float64, generator=generator)
-    assert sliced_w1(z) == pytest.approx(0, abs=0.02)
+    assert sliced_w1(z) == pytest.approx(0, abs=0.03)
     # Two latents that are copies of each other: each is still N(0, 1).
     copies = z[:, :1].expand(-1, 2)
     assert w1_to_prior(copies).max() < 0.03
