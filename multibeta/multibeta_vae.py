@@ -392,7 +392,7 @@ class MultiBetaVAE(Networks):
         parts = [f"{part}\n{table(sites)}" for part, sites in shown.items()]
         norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms and self.conditioning.kind != "none":
-            parts.append("BatchNorm: all β's share its running statistics, as its batches in training")
+            parts.append("BatchNorm: all β's share its running statistics")
         head = f"β in {self.beta_range}, x {self.shape}, z {self.latent_shape}"
         return "\n\n".join([head, *parts])
 
