@@ -28,6 +28,7 @@ from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.files import replacing
 from multibeta.module import MONITOR, MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.specs import untrusted
 
 __all__ = [
     "Announce",
@@ -218,9 +219,12 @@ class Interrupt(Callback):
             if isinstance(trainer.logger, RunLogger):
                 trainer.logger.discard()
         elif isinstance(exception, KeyboardInterrupt):
+            named = untrusted(cast(MultiBetaModule, pl_module).content())
+            modules = ",".join(dict.fromkeys(path.partition(".")[0] for path in named))
+            allow = f" --allow {modules}" if modules else ""
             print(
                 f"stopped at step {trainer.global_step}; go on with\n"
-                f"  multibeta fit --ckpt_path {shown(last)}",
+                f"  multibeta fit --ckpt_path {shown(last)}{allow}",
                 file=sys.stderr,
             )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,30 @@ from torch import nn
 
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.settings import FORMAT, rebuild
-from multibeta.specs import build
+from multibeta.specs import build, check_trusted
 
-__all__ = ["find_checkpoint", "load", "load_data", "read_checkpoint"]
+__all__ = ["find_checkpoint", "load", "load_data", "misfits", "modules_of", "read_checkpoint"]
 
 
 def load(
     path: str | os.PathLike[str],
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
+    *,
+    allow: str | Sequence[str] = (),
     **given: Any,
 ) -> MultiBetaVAE:
     """Load a trained model from a checkpoint.
 
-    Only tensors and plain values are read: no code from the file is executed.
+    Only tensors and plain values are read: no code from the file is executed, and a class that it
+    names is imported only if it is multibeta's or allowed.
 
     Args:
         path: A checkpoint file, or a run's folder (its last checkpoint).
         encoder: The encoder of a wrapped model, of the architecture that was trained (the weights
             are the file's); or its one module with ``encode`` and ``decode``.
         decoder: Its decoder.
+        allow: Modules of yours, a list or a text with commas, whose classes the file may name.
         given: ``likelihood``, ``distortion``, ``objective`` or ``posterior`` of a wrapped model,
             where they are code of yours.
 
@@ -41,8 +47,9 @@ def load(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is truncated, not a checkpoint of multibeta, holds more than tensors
-            and plain values, does not fit the model it describes, or needs the user's modules.
+        ValueError: If it is damaged, not a checkpoint of multibeta, holds more than tensors
+            and plain values, does not fit the model it describes, names code that is not allowed,
+            or needs the user's modules.
 
     Example:
         >>> model = load("runs/digits/2026-01-31-1")  # doctest: +SKIP
@@ -50,24 +57,14 @@ def load(
     """
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
+    model_of = {k: v for k, v in checkpoint["multibeta"].items() if k in ("settings", "wrapped")}
+    check_trusted(_without(model_of, given), modules_of(allow), path)
     try:
         model = rebuild(checkpoint["multibeta"], str(path), encoder, decoder, **given)
     except TypeError as error:
         raise ValueError(f"{path} describes another model: {error}; fit it anew") from None
-    # torch.compile leaves a mark in the names of the weights.
-    weights = {
-        k.replace("_orig_mod.", "").removeprefix("vae."): v
-        for k, v in checkpoint["state_dict"].items()
-    }
-    own = model.state_dict()
-    wrong = [f"{k} is missing in the file" for k in sorted(own.keys() - weights.keys())]
-    wrong += [f"{k} of the file is unknown" for k in sorted(weights.keys() - own.keys())]
-    wrong += [
-        f"{k} is {tuple(weights[k].shape)} in the file and {tuple(own[k].shape)} in the model"
-        for k in own
-        if k in weights and own[k].shape != weights[k].shape
-    ]
-    if wrong:
+    weights = {k.removeprefix("vae."): v for k, v in checkpoint["state_dict"].items()}
+    if wrong := misfits(model.state_dict(), weights):
         raise ValueError(
             f"{path} does not fit the model: {wrong[0]} ({len(wrong)} such); give the networks "
             "that were trained, or fit anew"
@@ -77,12 +74,44 @@ def load(
     return model.eval()
 
 
-def load_data(path: str | os.PathLike[str], overrides: dict[str, Any] | None = None) -> Any:
+def misfits(own: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
+    """Return, in words, which weights of a file and of a model do not go together."""
+    return [
+        *(f"{k} is missing in the file" for k in sorted(own.keys() - weights.keys())),
+        *(f"{k} of the file is unknown" for k in sorted(weights.keys() - own.keys())),
+        *(
+            f"{k} is {tuple(weights[k].shape)} in the file and {tuple(own[k].shape)} in the model"
+            for k in own
+            if k in weights and own[k].shape != weights[k].shape
+        ),
+    ]
+
+
+def _without(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the caller gives in its place."""
+    replaced = {*given, *(["likelihood"] if "distortion" in given else [])}
+    return {
+        part: {k: v for k, v in of.items() if k not in replaced} for part, of in content.items()
+    }
+
+
+def modules_of(allow: str | Sequence[str] | None) -> list[str]:
+    """Return the modules that are allowed, given as a list or as a text with commas."""
+    names = allow.split(",") if isinstance(allow, str) else list(allow or ())
+    return [name.strip() for name in names if name.strip()]
+
+
+def load_data(
+    path: str | os.PathLike[str],
+    overrides: dict[str, Any] | None = None,
+    allow: str | Sequence[str] = (),
+) -> Any:
     """Return the data that a checkpoint's model was trained on.
 
     Args:
         path: A checkpoint file, or a run's folder.
         overrides: Arguments of the data to change, such as ``{"root": "/data"}``.
+        allow: Modules of yours whose classes the file may name.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -95,6 +124,7 @@ def load_data(path: str | os.PathLike[str], overrides: dict[str, Any] | None = N
             f"{path} does not say what data it was trained on; measure it in Python with "
             "multibeta.sweep(model, data)"
         )
+    check_trusted(spec, modules_of(allow), path)
     from lightning.pytorch import LightningDataModule
 
     init_args = {**spec["init_args"], **(overrides or {})}
@@ -124,32 +154,46 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: If it is something else.
     """
+    with open(path, "rb"):  # what may not be read is not truncated
+        pass
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is truncated or no checkpoint; give another, such as the last.ckpt or "
             "best.ckpt beside it"
         )
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed, and could be of any size")
+            damaged = archive.testzip()  # torch.load looks at no checksum
+        if damaged is not None:
+            raise ValueError(f"{damaged} does not have its checksum")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path} holds more than tensors and plain values, and was not opened, because it "
             "could run code; give a checkpoint made by multibeta fit"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (
+        RuntimeError, EOFError, OSError, ValueError, KeyError, NotImplementedError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         first = str(error).strip().split("\n")[0]
         raise ValueError(f"{path} is damaged or no checkpoint ({first}); give another") from None
     own = checkpoint.get("multibeta") if isinstance(checkpoint, dict) else None
     if not isinstance(own, dict):
         raise ValueError(f"{path} is not a checkpoint made by multibeta fit; give one that is")
-    if own["format"] > FORMAT:
+    found, version = own.get("format"), own.get("version", "0.1.0")
+    if found != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
+        # In formats below 4 networks knew of β, and their weights had other names.
+        cure = "update multibeta" if newer else "install that version, or fit the model again"
         raise ValueError(
-            f"{path} has format {own['format']}, and this multibeta reads format {FORMAT}; "
-            "update multibeta"
+            f"{path} has format {found}, which multibeta {version} reads, and this multibeta "
+            f"reads format {FORMAT}; {cure}"
         )
-    if own["format"] < FORMAT:  # networks knew of β, and their weights had other names
-        raise ValueError(
-            f"{path} has format {own['format']}, which multibeta 0.1.0 reads, and this multibeta "
-            f"reads format {FORMAT}; install that version, or fit the model again"
-        )
+    # torch.compile leaves a mark in the names of the weights.
+    checkpoint["state_dict"] = {
+        name.replace("_orig_mod.", ""): value for name, value in checkpoint["state_dict"].items()
+    }
     return checkpoint

@@ -26,6 +26,15 @@ _TRAINING = {
     "predict": "keep the posterior means of the test set, on a small grid of β, in codes.npz",
 }
 
+_FIT = """\
+Beside the options below:
+
+  --ckpt_path RUN    go on with a run, or with the copy of a checkpoint
+  --init_from RUN    start a new run from the weights that fit
+  --name NAME        the run's name: runs/NAME/DATE-N
+  --allow MODULE     let the checkpoint name classes of yours; several with commas
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
@@ -51,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         if show:
             traceback.print_exc()
         said = _one_line(error).replace("pass extrapolate=True", "pass --extrapolate")
+        said = re.sub(r"pass allow='([\w,]+)'", r"pass --allow \1", said)
         print(f"multibeta: {said}", file=sys.stderr)
         return 2
 
@@ -68,6 +78,7 @@ def curve(
     extrapolate: bool = False,
     json: bool = False,
     data: dict[str, Any] | None = None,
+    allow: str | None = None,
 ) -> None:
     """Measure the rate-distortion curve of a checkpoint.
 
@@ -95,13 +106,14 @@ def curve(
         json: Print the curve as JSON instead of a table.
         data: Settings of the data to change, such as --data.root FOLDER; the others travel inside
             the checkpoint.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from multibeta.callbacks import save_curve, shown
     from multibeta.checkpoints import load
     from multibeta.evaluation import sweep
     from multibeta.files import check_writable
 
-    path, model, datamodule = _opened(checkpoint, device, data)
+    path, model, datamodule = _opened(checkpoint, device, data, allow)
     folder = Path(out) if out else _folder_of(path, split) / (at or "").replace(":", "-")
     if metrics is None:
         metrics = model.objective.metrics
@@ -111,7 +123,7 @@ def curve(
         measured = sweep(
             model, datamodule, betas, at=_weights(at),
             metrics=_with_settings(metrics, settings, datamodule),
-            against=[load(other) for other in against or ()], split=split,
+            against=[load(other, allow=allow or ()) for other in against or ()], split=split,
             extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -127,6 +139,7 @@ def _opened(
     checkpoint: str,
     device: str,
     data: dict[str, Any] | None,
+    allow: str | None,
     at: str | None = None,
     extrapolate: bool = False,
 ) -> tuple[Path, Any, Any]:
@@ -136,7 +149,7 @@ def _opened(
     from multibeta.checkpoints import find_checkpoint, load, load_data
 
     path = find_checkpoint(checkpoint).absolute()
-    model = load(path)
+    model = load(path, allow=allow or ())
     if device == "auto":
         at_hand = torch.accelerator.is_available()
         device = str(torch.accelerator.current_accelerator()) if at_hand else "cpu"
@@ -149,7 +162,7 @@ def _opened(
     if len(weights) < len(_weights(at)):
         raise ValueError(f"--at {at} has a range; give one value of each weight")
     model = model.pin(extrapolate=extrapolate, **weights)
-    return path, model, load_data(path, _read(data or {}))
+    return path, model, load_data(path, _read(data or {}), allow or ())
 
 
 def _weights(at: str | None) -> dict[str, str]:
@@ -241,6 +254,7 @@ def rate(
     device: str = "auto",
     json: bool = False,
     data: dict[str, Any] | None = None,
+    allow: str | None = None,
 ) -> None:
     """Find the β that has a wanted rate, distortion or PSNR.
 
@@ -259,12 +273,13 @@ def rate(
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         json: Print the row as JSON.
         data: Settings of the data to change, such as --data.root FOLDER.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from multibeta.evaluation import sweep
 
     if sum(value is not None for value in (bits, nats, distortion, psnr)) != 1:
         raise ValueError("give one of --bits, --nats, --distortion, --psnr")
-    _, model, datamodule = _opened(checkpoint, device, data, at)
+    _, model, datamodule = _opened(checkpoint, device, data, allow, at)
     ends = (model.beta_range.low, model.beta_range.high)
     measured = sweep(model, datamodule, ends, split=split)
     beta = measured.beta_for(
@@ -294,6 +309,7 @@ def score(
     json: bool = False,
     data: dict[str, Any] | None = None,
     other_data: dict[str, Any] | None = None,
+    allow: str | None = None,
 ) -> None:
     """Tell another data set from the model's own by anomaly scores, at each β.
 
@@ -316,6 +332,7 @@ def score(
         json: Print the AUROCs as JSON instead of a table.
         data: Settings of the model's data to change, such as --data.root FOLDER.
         other_data: Settings of the other data, such as --other_data.root FOLDER.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from lightning.pytorch import LightningDataModule
 
@@ -325,7 +342,7 @@ def score(
     from multibeta.scores import score as scored
     from multibeta.specs import build
 
-    path, model, datamodule = _opened(checkpoint, device, data, at, extrapolate)
+    path, model, datamodule = _opened(checkpoint, device, data, allow, at, extrapolate)
     folder = Path(out) if out else _folder_of(path, split) / (at or "")
     check_writable(folder)
     sets = [name for name in own_sets.__all__ if name not in ("Batches", "ImageData")]
@@ -438,6 +455,8 @@ multibeta: one variational autoencoder, conditioned on log β, in place of a swe
 
   multibeta fit --config digits.yaml            a path, or the name of a shipped config
   multibeta curve runs/digits/DATE-N --betas 0.01:10
+  multibeta fit --ckpt_path RUN                 goes on with a run
+  multibeta fit --init_from RUN                 starts a new one from its weights
 
 commands:
 {lines}
@@ -450,7 +469,8 @@ beside one of them, for another objective: {", ".join(by_kind[True])}."""
 def _train(argv: list[str]) -> None:
     """Run fit, validate, test or predict by LightningCLI."""
     given = {argument.partition("=")[0] for argument in argv}
-    if argv[0] == "fit" and not given & {"--config", "-c", "--ckpt_path", "--data"}:
+    chosen = {"--config", "-c", "--ckpt_path", "--init_from", "--data"}
+    if argv[0] == "fit" and not given & chosen:
         argv[1:1] = ["--config", "digits"]
     if argv[0] != "fit" and not given & {"--ckpt_path", "--help", "-h", "--print_config"}:
         raise ValueError(f"{argv[0]} needs a trained model; give --ckpt_path RUN, a run's folder")
@@ -464,6 +484,8 @@ def _train(argv: list[str]) -> None:
 
     from multibeta.training import train
 
+    if argv[0] == "fit" and given & {"--help", "-h"}:
+        print(_FIT)
     train(argv)
 
 

@@ -32,6 +32,7 @@ from multibeta.data.batches import Batches, tensor_of
 from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.resume import Origin
 from multibeta.settings import plain_settings
 from multibeta.vae import images_of
 
@@ -67,6 +68,7 @@ def fit(
     name: str = "python",
     root: str | os.PathLike[str] = "runs",
     seed: int = 0,
+    ckpt_path: str | os.PathLike[str] | None = None,
     **trainer: Any,
 ) -> Run:
     """Train a model by Lightning, measure its curve, and keep both in a run's folder.
@@ -86,6 +88,7 @@ def fit(
         name: The run's: ``ROOT/NAME/DATE-N``.
         root: The folder of all runs.
         seed: That of weights drawn from now on, batches, β's and noise.
+        ckpt_path: A checkpoint of such a training, or its run's folder, to go on with.
         trainer: Further arguments of ``lightning.pytorch.Trainer``.
 
     Raises:
@@ -100,32 +103,53 @@ def fit(
         vae.place(images_of(first), **inputs)
     vae.check(images_of(first))
     plain_settings(vae)  # what cannot be kept is said now
-    logger = RunLogger(str(root), name)
+    origin = None if ckpt_path is None else Origin(ckpt_path)
+    if origin is not None and origin.folder is not None:
+        folder = origin.folder
+        logger = RunLogger(str(folder.parent.parent), folder.parent.name, folder.name)
+    else:
+        logger = RunLogger(str(root), name)
+    others = trainer.pop("logger", None) or []
+    loggers = [logger, *(others if isinstance(others, list) else [others])]
+    callbacks = trainer.pop("callbacks", None) or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     on_terminal = sys.stderr.isatty()
     measured = MeasureCurve(betas, metrics, "val" if isinstance(data, OwnData) else "test")
     for named in ("lightning.pytorch", "lightning.fabric"):  # advertisements
         logging.getLogger(named).setLevel(logging.WARNING)
+    settings = {
+        "max_epochs": epochs, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0,
+        "enable_model_summary": False, "enable_progress_bar": on_terminal,
+        "log_every_n_steps": 10, **trainer,
+    }  # fmt: skip
     made = Trainer(
-        max_epochs=epochs,
-        logger=logger,
+        logger=loggers,
         callbacks=[
-            Announce(), Interrupt(), Checkpoints(), measured,
+            *callbacks, Announce(), Interrupt(), Checkpoints(), measured,
             ProgressBar() if on_terminal else ProgressLines(),
         ],
         plugins=[AtomicCheckpointIO()],
-        **{
-            "gradient_clip_val": 1.0, "num_sanity_val_steps": 0, "enable_model_summary": False,
-            "enable_progress_bar": on_terminal, "log_every_n_steps": 10, **trainer,
-        },
+        **settings,
     )  # fmt: skip
+    module = MultiBetaModule(vae, lr, warmup)
+    module.record = {
+        "name": logger.name, "folder": logger.version, "seed_everything": seed,
+        "trainer": {k: v for k, v in settings.items() if isinstance(v, int | float | str)},
+        "curve": {"betas": betas, "metrics": metrics, "split": measured.split},
+    }  # fmt: skip
+    if origin is not None:
+        origin.check_fit(module)
+        origin.check_steps(made)
+        origin.check_data(data)
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers", r"The number of training batches \(\d+\) is smaller",
             r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-            "Trying to infer the `batch_size`",
+            "Trying to infer the `batch_size`", "Checkpoint directory .* exists and is not empty",
+            "The dirpath has changed from",
         ):  # fmt: skip
             warnings.filterwarnings("ignore", message)
-        made.fit(MultiBetaModule(vae, lr, warmup), datamodule=data)
+        made.fit(module, datamodule=data, ckpt_path=str(origin.path) if origin else None)
     folder = Path(logger.log_dir)
     with replacing(folder / "config.yaml") as temporary:
         record = {"epochs": epochs, "lr": lr, "warmup": warmup, "seed": seed}

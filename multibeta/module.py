@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
+import pickle
+import re
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -13,6 +19,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
+import multibeta
 from multibeta.betas import Draws
 from multibeta.conditioning import Kind
 from multibeta.likelihoods import Likelihood
@@ -22,10 +29,10 @@ from multibeta.networks import Network
 from multibeta.noise import evaluation_noise
 from multibeta.objectives import Objective
 from multibeta.settings import FORMAT, make, plain_settings
-from multibeta.specs import describe
+from multibeta.specs import describe, plain
 from multibeta.vae import images_of
 
-__all__ = ["MONITOR", "FromSettings", "MultiBetaModule"]
+__all__ = ["MONITOR", "FromSettings", "MultiBetaModule", "fingerprint"]
 
 MONITOR = "val/objective_nats"
 """What the best checkpoint is best at: the objective, averaged over the validation grid of β."""
@@ -43,6 +50,12 @@ class MultiBetaModule(LightningModule):
             along a cosine to 0.
         compile: Compile encoder and decoder with torch.compile.
 
+    Attributes:
+        record: How the run was started, as plain values: the command line's sections ``trainer``,
+            ``curve``, ``seed_everything`` and so on, the run's name and folder. Checkpoints hold
+            it, so that the run can go on from any of them. Where nobody has set it, it is what the
+            trainer says of itself.
+
     Raises:
         ValueError: If an argument is out of its domain.
     """
@@ -57,7 +70,9 @@ class MultiBetaModule(LightningModule):
             raise ValueError(f"warmup={warmup:g} is outside [0, 1]")
         self.vae = vae
         self.lr, self.warmup = lr, warmup
+        self.record: dict[str, Any] | None = None
         self._steps = math.inf
+        self._schedule: LambdaLR | None = None
         if compile:
             for part in ("encoder", "decoder"):
                 vae.network(part)[0].compile()
@@ -88,6 +103,16 @@ class MultiBetaModule(LightningModule):
         """Fix the seed that each step's randomness derives from."""
         if self.vae.run_seed is None:
             self.vae.run_seed = torch.initial_seed()
+        self._check_plain()
+
+    def on_train_start(self) -> None:
+        """Let the schedule have the learning rate of now: a finder's, or another than before."""
+        schedule = self._schedule
+        if schedule is None or schedule.optimizer not in cast(Any, self.trainer).optimizers:
+            return
+        schedule.base_lrs[0] = self.lr
+        factor = schedule.lr_lambdas[0](schedule.last_epoch)
+        schedule.optimizer.param_groups[0]["lr"] = self.lr * factor
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the batch's randomness a function of seed, batch and process.
@@ -164,7 +189,7 @@ class MultiBetaModule(LightningModule):
             groups.append({"params": [named[name] for name in own], **adam})
             factors.append(lambda step: 1.0)
         optimizer = Adam(groups, lr=self.lr, fused=fused)
-        schedule = LambdaLR(optimizer, factors)
+        self._schedule = schedule = LambdaLR(optimizer, factors)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -172,17 +197,52 @@ class MultiBetaModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what resuming and ``multibeta.load`` need beside the weights."""
+        checkpoint["multibeta"] = self.content()
+
+    def content(self) -> dict[str, Any]:
+        """Return what a checkpoint says of the run: plain values."""
         data = _datamodule(self._trainer)
         try:
             description = None if data is None else describe(data)
         except TypeError:  # A datamodule of the user's own that cannot be described.
             description = None
-        checkpoint["multibeta"] = {
+        return {
             "format": FORMAT,
+            "version": multibeta.__version__,
             "data": description,
+            "fingerprint": fingerprint(data),
             "run_seed": self.vae.run_seed,
+            "training": {"lr": self.lr, "warmup": self.warmup},
+            "run": self.record or {"trainer": _settings_of(self.trainer)},
             **plain_settings(self.vae),
         }
+
+    def _check_plain(self) -> None:
+        """Refuse, before the first step, what no checkpoint could be read with again."""
+        trainer, data = self.trainer, _datamodule(self._trainer)
+        parts: dict[str, Any] = {"the model": self.content()}
+        if data is not None:
+            parts[f"the data module {type(data).__name__}"] = data.state_dict()
+        for callback in cast(Any, trainer).callbacks:
+            parts[f"the callback {type(callback).__name__}"] = callback.state_dict()
+        for name, state in parts.items():
+            with io.BytesIO() as file:
+                torch.save(state, file)
+                file.seek(0)
+                try:
+                    torch.load(file, weights_only=True)
+                except pickle.UnpicklingError as error:
+                    kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+                    raise ValueError(
+                        f"{name} keeps {kind[1] if kind else 'something'} in its state, and a "
+                        "checkpoint with it could never be opened: keep tensors and plain values"
+                    ) from None
+        if data is not None and parts["the model"]["data"] is None and trainer.is_global_zero:
+            print(
+                f"checkpoints will not say what data this is, for {type(data).__name__} cannot be "
+                "described in plain values: to measure one of them, give the data in Python",
+                file=sys.stderr,
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the seed of the interrupted run."""
@@ -322,6 +382,28 @@ def moments_of(data: Any) -> tuple[Tensor, Tensor]:
 def inputs_of(batch: Any) -> dict[str, Any]:
     """Return the further inputs of a batch: what a dict has beside x."""
     return {k: v for k, v in batch.items() if k != "x"} if isinstance(batch, dict) else {}
+
+
+def fingerprint(data: Any) -> str | None:
+    """Return a digest of the training examples: how many, their shape, and some of them."""
+    x = getattr(data, "splits", {}).get("train")
+    if x is None or not len(x):
+        return None
+    digest = hashlib.sha256(f"{len(x)} {tuple(x.shape[1:])}".encode())
+    for i in range(0, len(x), max(1, len(x) // 16)):
+        row = np.asarray(x[i : i + 1])
+        digest.update(str(row.dtype).encode() + row.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings_of(trainer: Trainer) -> dict[str, Any]:
+    """Return a trainer's settings, those that decide what a training is."""
+    names = (
+        "max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val",
+        "gradient_clip_algorithm", "precision", "check_val_every_n_epoch", "limit_train_batches",
+        "limit_val_batches", "log_every_n_steps",
+    )  # fmt: skip
+    return {name: plain(getattr(trainer, name), f"trainer.{name}") for name in names}
 
 
 def _datamodule(trainer: Trainer | None) -> Any:

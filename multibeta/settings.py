@@ -91,6 +91,9 @@ def plain_settings(vae: MultiBetaVAE) -> dict[str, Any]:
     Raises:
         TypeError: If something cannot be described in plain values.
     """
+    standard = None
+    if vae.scale is not None and vae.shift is not None:
+        standard = [vae.shift.tolist(), vae.scale.tolist()]
     if vae.settings.get("network") or vae.settings.get("encoder"):
         made = {
             "shape": list(vae.shape),
@@ -98,8 +101,7 @@ def plain_settings(vae: MultiBetaVAE) -> dict[str, Any]:
             "likelihood": describe(vae.likelihood),
             "objective": describe(vae.objective),
         }
-        return {"settings": {**made, **vae.settings}}
-    standard = None if vae.scale is None or vae.shift is None else (vae.shift, vae.scale)
+        return {"settings": {**made, **vae.settings, "standard": standard}}
     return {
         "wrapped": {
             "betas": str(vae.beta_range),
@@ -108,7 +110,7 @@ def plain_settings(vae: MultiBetaVAE) -> dict[str, Any]:
             "likelihood": _described(vae.likelihood),
             "objective": _described(vae.objective),
             "posterior": vae.posterior if isinstance(vae.posterior, str) else None,
-            "standard": None if standard is None else [v.tolist() for v in standard],
+            "standard": standard,
             "classes": {
                 part: _name(vae.network(part)[0]) for part in ("encoder", "decoder")
             },

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import PurePath
 from typing import Any, TypeVar
+
+import numpy as np
 
 from multibeta.options import nearest
 
-__all__ = ["build", "class_of", "describe"]
+__all__ = ["build", "check_trusted", "class_of", "describe", "paths_in", "plain", "untrusted"]
 
 T = TypeVar("T")
+
+_DATA = (
+    "base", "binarized_mnist", "celeba", "cifar10", "digits", "fashion_mnist", "folder",
+    "gaussian", "mnist", "npz", "omniglot", "sprites",
+)  # fmt: skip
+_OURS = {
+    *(f"multibeta.{name}" for name in ("distortions", "likelihoods", "networks", "objectives")),
+    *(f"multibeta.data.{name}" for name in _DATA),
+}
+"""The modules whose classes a file may name; importing them does nothing else."""
 
 
 def describe(value: object) -> dict[str, Any]:
@@ -33,7 +48,7 @@ def describe(value: object) -> dict[str, Any]:
             continue
         if not hasattr(value, name):
             raise TypeError(f"{path} does not keep its argument {name} as an attribute")
-        init_args[name] = _plain(getattr(value, name), f"{path}.{name}")
+        init_args[name] = plain(getattr(value, name), f"{path}.{name}")
     return {"class_path": path, "init_args": init_args}
 
 
@@ -86,11 +101,66 @@ def class_of(path: str, base: type[T]) -> type[T]:
     return cls
 
 
-def _plain(value: object, name: str) -> object:
+def paths_in(content: Any) -> Iterator[str]:
+    """Yield the class paths, and the paths of functions, in plain values."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if isinstance(value, str):
+                if key == "class_path" or (key in ("encoder", "decoder", "fn") and "." in value):
+                    yield value
+            elif key != "classes":  # names for messages
+                yield from paths_in(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from paths_in(value)
+
+
+def untrusted(content: Any, allow: Iterable[str] = ()) -> list[str]:
+    """Return the class paths in plain values that are neither ours nor allowed.
+
+    Args:
+        content: What a file holds. Nothing in it is imported.
+        allow: Modules that may be named, with all that is in them.
+    """
+    found = []
+    for path in paths_in(content):
+        module = path.rpartition(".")[0]
+        ours = module in _OURS or f"{module}.".startswith("torch.optim.")
+        if not ours and not any(f"{module}.".startswith(f"{name}.") for name in allow):
+            found.append(path)
+    return found
+
+
+def check_trusted(content: Any, allow: Iterable[str], where: object) -> None:
+    """Refuse a file that names code which is neither ours nor allowed, before it is imported.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if paths := untrusted(content, allow):
+        modules = dict.fromkeys(path.partition(".")[0] for path in paths)
+        raise ValueError(
+            f"{where} names {paths[0]}, code that is not multibeta's, and was not imported; if "
+            f"you trust it, pass allow={','.join(modules)!r}"
+        )
+
+
+def plain(value: object, name: str) -> object:
+    """Return a value as plain values: numbers, text, lists and dicts.
+
+    Raises:
+        TypeError: If it is something else; ``name`` says what.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, PurePath):
+        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(item, name) for item in value]
+        return [plain(item, name) for item in value]
     if isinstance(value, dict):
-        return {str(key): _plain(item, name) for key, item in value.items()}
+        return {str(key): plain(item, name) for key, item in value.items()}
     raise TypeError(f"{name} is a {type(value).__name__}, not a plain value")

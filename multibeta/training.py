@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.loggers import Logger
 
 from multibeta.callbacks import (
     Announce,
@@ -33,7 +34,7 @@ from multibeta.callbacks import (
     RunLogger,
     shown,
 )
-from multibeta.checkpoints import find_checkpoint, read_checkpoint
+from multibeta.checkpoints import modules_of
 from multibeta.data import Digits, ImageData
 from multibeta.files import replacing
 from multibeta.likelihoods import Bernoulli, Likelihood
@@ -41,6 +42,7 @@ from multibeta.module import FromSettings
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.options import explain, nearest, read_yaml
+from multibeta.resume import Origin
 
 __all__ = ["train"]
 
@@ -68,6 +70,15 @@ _DEFAULTS = {
     "trainer.num_sanity_val_steps": 0,
 }
 
+_RECORDED = ("seed_everything", "trainer", "curve", "optimizer", "lr_scheduler")
+"""Sections of the settings that a checkpoint holds beside model and data."""
+
+_OF_THE_PLACE = ("default_root_dir", "accelerator", "devices", "num_nodes", "strategy")
+"""Settings of the trainer that are the machine's, not the training's."""
+
+_MAY_CHANGE = ("lr", "warmup", "compile", "betas", "draws", "objective")
+"""Settings of a model that another value of can train on."""
+
 _NOISE = (
     "LightningCLI's args parameter is intended",  # it is used from within Python
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
@@ -75,6 +86,7 @@ _NOISE = (
     r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
     "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
     ".*configure_optimizers` will be overridden",  # that is what --optimizer asks for
+    "The dirpath has changed from",  # a run goes on from a copy in a folder of its own
     "`max_epochs` was not set",  # the progress shows the epochs
     r"The number of training batches \(\d+\) is smaller than the logging interval",
 )
@@ -96,20 +108,24 @@ def train(argv: list[str]) -> None:
         warnings.filterwarnings("ignore", message)
     warnings.formatwarning = _said
     argv = list(argv)
-    config, checkpoint = _option(argv, "--config", "-c"), _option(argv, "--ckpt_path")
-    name, run = Path(config).stem if config else None, None
-    if checkpoint is not None:
-        path = find_checkpoint(checkpoint).absolute()
-        read_checkpoint(path)
-        folder = path.parent.parent
-        if config is None and (folder / "config.yaml").is_file():
-            # Without a config the checkpoint's run goes on: its settings, its folder.
-            name, run = folder.parent.name, folder
-            argv[1:1] = ["--config", str(run / "config.yaml")]
-            argv += [f"--trainer.default_root_dir={run.parent.parent}"]
-        argv += [f"--ckpt_path={path}"]
+    given = {name: _taken(argv, f"--{name}") for name in ("name", "init_from", "allow")}
+    checkpoint, start = _option(argv, "--ckpt_path"), given["init_from"]
+    if start is not None and (argv[0] != "fit" or checkpoint is not None):
+        raise ValueError(
+            "--init_from starts a new training, of fit alone; --ckpt_path goes on with one or "
+            "measures it: give one of them"
+        )
+    origin = None
+    if found := checkpoint or start:
+        origin = Origin(found, modules_of(given["allow"]))
+    if origin is not None and checkpoint is not None:
+        argv += [f"--ckpt_path={origin.path}"]
+    config = _option(argv, "--config", "-c")
+    of_config = Path(config).stem if config else None
+    of_origin = None if origin is None else origin.name
+    name = given["name"] or of_origin if checkpoint else given["name"] or of_config or of_origin
     try:
-        _Training(_canonical(argv), name, run)
+        _Training(argv, name, origin, goes_on=checkpoint is not None)
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(explain(str(error))) from error
     finally:
@@ -119,7 +135,19 @@ def train(argv: list[str]) -> None:
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Keeps the settings of a fit in the run's config.yaml."""
+    """Keeps the settings of a fit in the run's config.yaml, and in its checkpoints."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the settings to the module, which writes checkpoints."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            folder = Path(trainer.log_dir or ".")
+            settings = read_yaml(self.parser.dump(self.config, skip_none=False))
+            kept = {k: v for k, v in settings.items() if k in _RECORDED}
+            kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in _OF_THE_PLACE}
+            cast(Any, pl_module).record = {
+                "name": folder.parent.name, "folder": folder.name, **kept,
+            }  # fmt: skip
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config.yaml, in the first process."""
@@ -135,15 +163,23 @@ class _Training(LightningCLI):
     Args:
         argv: The command and its options.
         name: The run's name; the data's by default.
-        run: The folder of a run to go on with or to measure.
+        origin: The checkpoint that says what was trained, and how; options override it.
+        goes_on: Whether that training goes on, or is measured, instead of a new one.
     """
 
-    def __init__(self, argv: list[str], name: str | None, run: Path | None) -> None:
-        self._name, self._run = name, run
+    def __init__(
+        self, argv: list[str], name: str | None, origin: Origin | None, goes_on: bool
+    ) -> None:
+        self._name, self._origin, self._goes_on = name, origin, goes_on
+        self._run = origin.folder if origin is not None and goes_on else None
+        use: Any = "start" if not goes_on else "go on" if argv[0] == "fit" else "measure"
+        self._settings = None if origin is None else origin.settings(use)
         self._subparsers: list[LightningArgumentParser] = []
         # Of the parsers of the four commands, the one that is asked for: each takes a while.
         of_command = {argv[0]: LightningCLI.subcommands()[argv[0]]}
         self.subcommands = lambda: of_command  # type: ignore[method-assign]
+        if self._run is not None:
+            argv = [*argv, f"--trainer.default_root_dir={self._run.parent.parent}"]
         super().__init__(
             FromSettings,
             LightningDataModule,
@@ -153,7 +189,7 @@ class _Training(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"exit_on_error": False},
             load_from_checkpoint_support=False,
-            args=argv,
+            args=_canonical(argv, self._settings),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -167,8 +203,39 @@ class _Training(LightningCLI):
         """Parse, and explain a mistake in one line."""
         try:
             super().parse_arguments(parser, args)
+            if self._settings is not None:
+                self._compare(parser, self._settings)
         except argparse.ArgumentError as error:
             raise ValueError(explain(str(error), self._subparsers)) from None
+
+    def _compare(self, parser: LightningArgumentParser, settings: dict[str, Any]) -> None:
+        """Say what is set otherwise than in the checkpoint; refuse what a trained model keeps."""
+        command = str(self.config.subcommand)
+        as_it_was = parser.parse_args(_canonical([command], settings))
+        before, now = (_flat(config[command].as_dict()) for config in (as_it_was, self.config))
+        said: list[str] = []
+        others: list[str] = []
+        for key in sorted({*before, *now}, key=lambda key: (".class_path" not in key, key)):
+            there, here = before.get(key), now.get(key)
+            section, _, rest = key.partition(".")
+            rest = rest.removesuffix(".class_path")
+            of_the_place = section == "trainer" and rest.partition(".")[0] in _OF_THE_PLACE
+            of_another_class = any(key.startswith(f"{chosen}.") for chosen in others)
+            if there == here or of_the_place or key in ("ckpt_path", "config") or of_another_class:
+                continue
+            if key.endswith(".class_path"):
+                key = key.removesuffix(".class_path")
+                others.append(key)
+            change = f"{key}: {there} in the checkpoint, {here} here"
+            trains = command == "fit"
+            may = trains and rest.partition(".")[0] in _MAY_CHANGE and key not in others
+            if section == "model" and self._goes_on and not may:
+                cure = "start a new one from it with --init_from" if trains else "leave it out"
+                raise ValueError(f"{change}; a trained model keeps it: {cure}")
+            if trains or section == "data":
+                said.append(change)
+        if said:
+            print("; ".join(said), file=sys.stderr)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings alone: what the user says overrides what a checkpoint holds."""
@@ -181,6 +248,18 @@ class _Training(LightningCLI):
         if init_args.get("root") is not None:
             init_args.root = _absolute(init_args.root)
 
+    def before_fit(self) -> None:
+        """Go on only where there is something left to do; or start from weights."""
+        if self._origin is None:
+            return
+        if self._goes_on:
+            self._origin.check_steps(self.trainer)
+            self.datamodule.prepare_data()
+            self.datamodule.setup("fit")
+            self._origin.check_data(self.datamodule)
+        else:
+            self._origin.give_weights(self.model)
+
     def instantiate_classes(self) -> None:
         """Make data, model and trainer."""
         try:
@@ -192,6 +271,14 @@ class _Training(LightningCLI):
             raise ValueError(
                 f"data={data} has no shape; give the class the attribute shape, that of x"
             ) from error
+        if self._origin is not None and self._goes_on:
+            was, shape = tuple(self._origin.content["settings"]["shape"]), self.model.vae.shape
+            if was != shape:
+                raise ValueError(
+                    f"the data has the shape {shape}; the model was made for {was}: give the data "
+                    "it was trained on, or others of that shape"
+                )
+            self._origin.check_fit(self.model)
 
     def predict(self, model: FromSettings, **kwargs: Any) -> None:
         """Compute the posterior means at each β of the grid and keep them in codes.npz."""
@@ -208,11 +295,10 @@ class _Training(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = [*(config.callbacks or []), Announce(), Interrupt()]
         if self.subcommand == "fit" and not config.fast_dev_run:
-            if config.logger is None:
-                name = self._name or type(self.datamodule).__name__.lower()
-                kwargs["logger"] = RunLogger(
-                    config.default_root_dir, name, self._run.name if self._run else None
-                )
+            name = self._name or type(self.datamodule).__name__.lower()
+            own = RunLogger(config.default_root_dir, name, self._run.name if self._run else None)
+            others = config.logger if isinstance(config.logger, list) else [config.logger]
+            kwargs["logger"] = [own, *(other for other in others if isinstance(other, Logger))]
             if config.enable_checkpointing is not False:
                 callbacks.append(Checkpoints())
         elif config.logger is None:
@@ -241,20 +327,22 @@ def _absolute(path: str) -> str:
 
 def _option(argv: list[str], *names: str) -> str | None:
     """Return the last value given to an option, without parsing the others."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(*names, dest="value")
-    return parser.parse_known_args(argv)[0].value
+    return next((found for name in names if (found := _taken([*argv], name)) is not None), None)
 
 
-def _canonical(argv: list[str]) -> list[str]:
+def _canonical(argv: list[str], settings: dict[str, Any] | None = None) -> list[str]:
     """Replace class names, however they are capitalised, by class paths.
 
     They are found after the options that choose a class, and in config files. Configs come first
     then, and choices of a class before the options of that class, in whatever order they were.
+
+    Args:
+        argv: The command and its options.
+        settings: Those of a checkpoint, which come before all others.
     """
     verb, *arguments = argv
     remaining = iter(arguments)
-    configs: list[str] = []
+    configs: list[str] = [f"--config={_yaml(settings)}"] if settings else []
     choices: list[str] = []
     others: list[str] = []
     for argument in remaining:
@@ -298,7 +386,37 @@ def _canonical_config(path: str) -> tuple[str, list[str]]:
         else:
             continue
         chosen.append(key)
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True), chosen
+    return _yaml(config), chosen
+
+
+def _yaml(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+def _flat(settings: Any, key: str = "") -> dict[str, Any]:
+    """Return nested settings by their options' names: model.likelihood.sigma."""
+    if not isinstance(settings, dict):
+        return {key: settings}
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        below = key if name == "init_args" else f"{key}.{name}" if key else str(name)
+        found |= _flat(value, below)
+    return found
+
+
+def _taken(argv: list[str], option: str) -> str | None:
+    """Take an option of ours out of the words; return its last value."""
+    value = None
+    for i in range(len(argv) - 1, 0, -1):
+        name, equals, after = argv[i].partition("=")
+        if name != option:
+            continue
+        if not equals and i + 1 >= len(argv):
+            raise ValueError(f"{option} has no value; give one after it")
+        found = after if equals else argv.pop(i + 1)
+        value = found if value is None else value
+        del argv[i]
+    return value
 
 
 def _class_path(name: str, key: str) -> str:

@@ -119,7 +119,10 @@ def test_a_class_path_that_is_no_network(checkpoint, tmp_path):
             "init_args": {"path": str(tmp_path / "ran")},
         }
 
-    refuses(rewritten(checkpoint, tmp_path / "x.ckpt", change), "os.mkdir is not a Network")
+    refuses(
+        rewritten(checkpoint, tmp_path / "x.ckpt", change),
+        "names os.mkdir, code that is not multibeta",
+    )
     assert not (tmp_path / "ran").exists()
 
 
@@ -145,6 +148,7 @@ def test_a_mismatch_names_the_leaf(checkpoint, tmp_path):
 def test_an_older_format(checkpoint, tmp_path):
     def change(content):
         content["multibeta"]["format"] = 1
+        del content["multibeta"]["version"]  # 0.1.0 wrote none
 
     refuses(
         rewritten(checkpoint, tmp_path / "x.ckpt", change),

@@ -31,6 +31,7 @@ ORDER = [
     {"evaluation"},
     {"compare", "scores"},
     {"callbacks"},
+    {"resume"},
     {"training", "fitting"},
     {"cli"},
     {"__main__"},

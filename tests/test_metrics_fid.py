@@ -158,6 +158,7 @@ def _two_processes(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_figures_of_one(tmp_path, monkeypatch):
     torch.multiprocessing.spawn(_two_processes, (str(tmp_path),), nprocs=2)
     monkeypatch.setenv("MULTIBETA_CACHE", str(tmp_path / "other"))
@@ -380,7 +381,7 @@ class Images(torch.utils.data.Dataset):
         return self.images[index]
 
 
-@pytest.mark.parametrize("layer", [64, 192])
+@pytest.mark.parametrize("layer", [64, pytest.param(192, marks=pytest.mark.slow)])
 def test_fid_and_kid_are_those_of_torch_fidelity(weights, layer):
     x, y = pictures(12, 0, (3, 32, 32)), pictures(12, 1, (3, 32, 32)) // 2
     theirs = torch_fidelity.calculate_metrics(

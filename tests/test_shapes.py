@@ -72,11 +72,16 @@ def test_a_distortion_by_class_path(tmp_path, capsys):
     assert {"distortion", "objective", "rate_nats"} < set(columns)
     assert not {"distortion_nats", "objective_nats", "neg_elbo_nats"} & set(columns)
     assert Curve.from_json(run / "curve.json").unit == "l1"
-    vae, x = multibeta.load(run), torch.randn(4, 9)
+    vae, x = multibeta.load(run, allow="tests.helpers"), torch.randn(4, 9)
     plain = vae.at_beta(1.0)
     terms = plain.elbo_terms(x, torch.zeros(4, 3))
     torch.testing.assert_close(terms.distortion, l1(plain.reconstruct(x), x))
     assert main(["curve", str(run), "--metrics", "nll"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "names tests.helpers.l1, code that is not multibeta's" in said and "--allow tests" in said
+    )
+    assert main(["curve", str(run), "--metrics", "nll", "--allow", "tests"]) == 2
     assert "nll cannot be measured: it needs −log p(x|z), and D is l1" in capsys.readouterr().err
 
 

@@ -116,11 +116,11 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_uninterrupted_run(
     last = run / "checkpoints" / "last.ckpt"
     said = capsys.readouterr().err
     assert f"stopped at step {step + 1}" in said
-    assert f"multibeta fit --ckpt_path {last}" in said
+    assert f"multibeta fit --ckpt_path {last} --allow tests" in said
     assert not (run / "curve.csv").exists()
     assert torch.load(last, weights_only=True)["global_step"] == step + 1
 
-    assert main(["fit", "--ckpt_path", str(last)]) == 0
+    assert main(["fit", "--ckpt_path", str(last), "--allow", "tests"]) == 0
     assert [p.name for p in (tmp_path / "digits").iterdir()] == [run.name], "it goes on in place"
     before, after = weights(uninterrupted), weights(run)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
@@ -216,7 +216,7 @@ def test_variants_train(tmp_path, options):
     assert main(["fit", *arguments, *options]) == 0
     run = newest(tmp_path)
     assert all(float(row["rate_nats"]) > 0 for row in rows_of(run / "curve.csv"))
-    vae = multibeta.load(run).at_beta(1)
+    vae = multibeta.load(run, allow="tests").at_beta(1)
     assert vae.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
 
 
@@ -256,7 +256,9 @@ def test_a_data_module_of_ones_own_and_options_in_any_order(tmp_path):
     assert main(["fit", *arguments]) == 0
     run = newest(tmp_path)
     assert multibeta.load(run).shape == (1, 6, 6)
-    assert load_data(run).side == 6
+    assert load_data(run, allow=["tests.helpers"]).side == 6
+    with pytest.raises(ValueError, match=r"names tests.helpers.Noise, code .* allow='tests'"):
+        load_data(run)
 
 
 def run_process(*arguments, cwd):
