@@ -11,7 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["BetaRange", "Draws", "parse_betas", "parse_weight"]
+__all__ = ["BetaRange", "Draws", "exact", "parse_betas", "parse_weight"]
+
+_LEAST, _GREATEST = 1e-37, 1e37
+_MOST_POINTS = 10_000
 
 _ALLOWED = "LOW:HIGH, LOW:HIGH:N or a list such as 0.1,1,4, with finite numbers above 0"
 
@@ -42,14 +45,19 @@ class BetaRange:
 
     def __post_init__(self) -> None:
         """Check the bounds."""
-        given = f"{_option(self.name)}={self.low:g}:{self.high:g}"
+        given = f"{_option(self.name)}={self}"
         for bound in (self.low, self.high):
             if not (math.isfinite(bound) and bound > 0):
                 raise ValueError(
                     f"{given} has the bound {bound:g}; write LOW:HIGH, finite and above 0"
                 )
+            if not _LEAST <= bound <= _GREATEST:
+                raise ValueError(
+                    f"{given} has the bound {bound:g}, which single precision does not hold; "
+                    f"write LOW:HIGH between {_LEAST:g} and {_GREATEST:g}"
+                )
         if self.low > self.high:
-            raise ValueError(f"{given} is upside down; write {self.high:g}:{self.low:g}")
+            raise ValueError(f"{given} is upside down; write {exact(self.high)}:{exact(self.low)}")
 
     @classmethod
     def parse(cls, text: str | float, name: str = "beta") -> BetaRange:
@@ -145,8 +153,8 @@ class BetaRange:
         inside = self.low * (1 - slack) <= beta <= self.high * (1 + slack)
         if not (inside or extrapolate):
             raise ValueError(
-                f"{self.name}={beta:g} is outside the trained range "
-                f"[{self.low:g}, {self.high:g}]; pass extrapolate=True to try"
+                f"{self.name}={exact(beta)} is outside the trained range "
+                f"[{exact(self.low)}, {exact(self.high)}]; pass extrapolate=True to try"
             )
         return float(beta)
 
@@ -158,7 +166,7 @@ class BetaRange:
     @property
     def middle(self) -> float:
         """The geometric mean of low and high."""
-        return float(f"{math.sqrt(self.low * self.high):.12g}")
+        return self._rounded(math.sqrt(self.low) * math.sqrt(self.high))
 
     @property
     def unit(self) -> float:
@@ -176,14 +184,17 @@ class BetaRange:
             raise ValueError(f"a grid of {n} points is empty; ask for at least 1")
         if n == 1 or self.is_one:
             return (self.low,)
-        ratio = self.high / self.low
-        inner = (self.low * ratio ** (i / (n - 1)) for i in range(1, n - 1))
-        # 0.1, not 0.09999999999999998, in tables and files.
-        return (self.low, *(float(f"{beta:.12g}") for beta in inner), self.high)
+        low, width = math.log(self.low), math.log(self.high) - math.log(self.low)
+        inner = (math.exp(low + width * i / (n - 1)) for i in range(1, n - 1))
+        return (self.low, *map(self._rounded, inner), self.high)
+
+    def _rounded(self, beta: float) -> float:
+        """Return 0.1, not 0.09999999999999998, for tables and files; within the range."""
+        return min(max(float(f"{beta:.12g}"), self.low), self.high)
 
     def __str__(self) -> str:
-        """Write the range as it is parsed."""
-        return f"{self.low:g}:{self.high:g}"
+        """Write the range so that it is parsed to the same numbers."""
+        return f"{exact(self.low)}:{exact(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -331,7 +342,8 @@ def parse_betas(betas: str | float | Iterable[float]) -> tuple[float, ...]:
         if len(parts) > 3:
             raise ValueError(f"betas={betas} has {len(parts)} parts; allowed: {_ALLOWED}")
         low, high = (_number(part, betas) for part in parts[:2])
-        return BetaRange(low, high).grid(_count(parts[2], betas) if len(parts) == 3 else 16)
+        grid = BetaRange(low, high).grid(_count(parts[2], betas) if len(parts) == 3 else 16)
+        return tuple(sorted(set(grid)))
     if isinstance(betas, str):
         numbers = [_number(part, betas) for part in betas.split(",")]
     else:
@@ -370,6 +382,16 @@ def parse_weight(name: str, given: str | float, positive: bool = False) -> float
     return number
 
 
+def exact(number: float) -> str:
+    """Write a number so that it is read as the same: the shortest text that is.
+
+    Example:
+        >>> exact(10.0), exact(1.33894561), exact(1e-08)
+        ('10', '1.33894561', '1e-08')
+    """
+    return repr(float(number)).removesuffix(".0")
+
+
 def _option(name: str) -> str:
     """Return what a user writes for a range: betas for beta."""
     return "betas" if name == "beta" else name
@@ -386,4 +408,6 @@ def _number(text: str, whole: object, name: str = "beta") -> float:
 def _count(text: str, whole: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(f"betas={whole} asks for {text or 'no'} points; N is at least 1")
+    if len(text) > 9 or int(text) > _MOST_POINTS:
+        raise ValueError(f"betas={whole} asks for {text} points; N is at most {_MOST_POINTS}")
     return int(text)

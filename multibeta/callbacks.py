@@ -15,12 +15,14 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from PIL import Image
 
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
@@ -39,6 +41,7 @@ __all__ = [
     "ProgressBar",
     "ProgressLines",
     "RunLogger",
+    "Terminated",
     "save_curve",
     "shown",
 ]
@@ -161,32 +164,38 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-class Interrupt(Callback):
-    """On Ctrl-C, finishes the step, saves ``last.ckpt`` and says how to go on.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what schedulers stop a job with."""
 
-    A second Ctrl-C stops at once, without saving. A run that fails before it has anything to keep
+
+class Interrupt(Callback):
+    """On Ctrl-C or SIGTERM, finishes the step, saves ``last.ckpt`` and says how to go on.
+
+    A second one stops at once, without saving. A run that fails before it has anything to keep
     leaves no folder.
     """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._previous: Any = None
+        self._asked: int | None = None
+        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C."""
+        """Take over both signals."""
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._ask)
 
-    def _ask(self, *_: Any) -> None:
-        self._asked = True
+    def _ask(self, number: int, _: Any) -> None:
+        self._asked = number
         self._release()
         if _is_first():
-            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+            again = "Ctrl-C again" if number == signal.SIGINT else "SIGTERM; a second one"
+            print(f"\nstopping after this step; {again} stops at once", file=sys.stderr)
 
     def _release(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
     def on_train_batch_end(
         self,
@@ -197,15 +206,15 @@ class Interrupt(Callback):
         batch_idx: int,
     ) -> None:
         """Stop here if asked: weights, optimiser and counters belong together."""
-        asked = self._asked
+        asked = self._asked is not None
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
             trainer.save_checkpoint(_folder(trainer) / "checkpoints" / "last.ckpt")
-            raise KeyboardInterrupt
+            raise Terminated if self._asked == signal.SIGTERM else KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give Ctrl-C back."""
+        """Give the signals back."""
         self._release()
 
     @rank_zero_only
@@ -340,8 +349,31 @@ class MeasureCurve(Callback):
         self.curve = curve
         if trainer.is_global_zero:
             save_curve(curve, model, data, folder)
+            for logger in trainer.loggers:
+                if not isinstance(logger, RunLogger):
+                    _share(logger, curve, folder)
             print(curve.table())
             print(f"\nfiles: {shown(folder)}")
+
+
+def _share(logger: Any, curve: Curve, folder: Path) -> None:
+    """Give a foreign logger the curve and the pictures too."""
+    pictures = sorted(folder.glob("*.png"))
+    if hasattr(logger, "log_table"):  # Weights & Biases
+        logger.log_table("curve", [*curve.rows[0]], [[*row.values()] for row in curve.rows])
+        for picture in pictures:
+            logger.log_image(picture.stem, [str(picture)])
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_text("curve", f"```\n{curve.table()}\n```")
+        for picture in pictures:
+            array = np.asarray(Image.open(picture).convert("RGB"))
+            logger.experiment.add_image(picture.stem, array, dataformats="HWC")
+    elif isinstance(logger, MLFlowLogger):
+        for file in (folder / "curve.csv", *pictures):
+            logger.experiment.log_artifact(logger.run_id, str(file))
+    else:
+        name = type(logger).__name__
+        print(f"{name} takes no tables and pictures: they are in {shown(folder)}", file=sys.stderr)
 
 
 def shown(path: Path) -> Path:

@@ -43,19 +43,20 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments; those of the process by default.
 
     Returns:
-        The exit status: 0, 2 after a user's mistake (said in one line on stderr), or 130 after
-        Ctrl-C.
+        The exit status: 0, 2 after a user's mistake (said in one line on stderr), 130 after
+        Ctrl-C, or 143 after SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
     argv = [argument for argument in argv if argument != "--traceback"]
     try:
         return _dispatch(argv)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return _status(stop)
     except SystemExit as stop:
         # Lightning leaves with 1 after Ctrl-C.
-        return 130 if isinstance(stop.__context__, KeyboardInterrupt) else int(stop.code or 0)
+        interrupted = isinstance(stop.__context__, KeyboardInterrupt)
+        return _status(stop.__context__) if interrupted else int(stop.code or 0)
     except (ValueError, OSError, FloatingPointError, argparse.ArgumentError) as error:
         if show:
             traceback.print_exc()
@@ -63,6 +64,10 @@ def main(argv: list[str] | None = None) -> int:
         said = re.sub(r"pass allow='([\w,]+)'", r"pass --allow \1", said)
         print(f"multibeta: {said}", file=sys.stderr)
         return 2
+
+
+def _status(stop: BaseException | None) -> int:
+    return 143 if type(stop).__name__ == "Terminated" else 130
 
 
 def curve(

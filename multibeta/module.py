@@ -340,9 +340,7 @@ class FromSettings(MultiBetaModule):
         }  # fmt: skip
         super().__init__(make(**settings), lr, warmup, compile)
         plain = self.vae.settings
-        self.save_hyperparameters(
-            {**plain, "lr": lr, "warmup": warmup, "compile": compile}, logger=False
-        )
+        self.save_hyperparameters({**plain, "lr": lr, "warmup": warmup, "compile": compile})
 
     def setup(self, stage: str) -> None:
         """Take the mean and the standard deviation of the data, where it is standardised."""

@@ -6,7 +6,9 @@ import argparse
 import inspect
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +34,7 @@ from multibeta.callbacks import (
     ProgressBar,
     ProgressLines,
     RunLogger,
+    Terminated,
     shown,
 )
 from multibeta.checkpoints import modules_of
@@ -124,14 +127,28 @@ def train(argv: list[str]) -> None:
     of_config = Path(config).stem if config else None
     of_origin = None if origin is None else origin.name
     name = given["name"] or of_origin if checkpoint else given["name"] or of_config or of_origin
+    before = _stop_on_sigterm()
     try:
         _Training(argv, name, origin, goes_on=checkpoint is not None)
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(explain(str(error))) from error
     finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
         # Lightning does so for NCCL alone; Gloo's threads, left behind, can abort the process.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _stop_on_sigterm() -> Any:
+    """Let SIGTERM be an exception, as Ctrl-C is; return what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def stop(*_: Any) -> None:
+        raise Terminated
+
+    return signal.signal(signal.SIGTERM, stop)
 
 
 class _SaveConfig(SaveConfigCallback):

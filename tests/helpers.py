@@ -89,14 +89,14 @@ class Shapeless(LightningDataModule):
 
 
 class InterruptAt(Callback):
-    """Presses Ctrl-C while a step is under way."""
+    """Presses Ctrl-C, or sends another signal, while a step is under way."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, number: int = 2) -> None:
+        self.step, self.number = step, number
 
     def on_before_backward(self, trainer, pl_module, loss):
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 class DivergeAt(Callback):

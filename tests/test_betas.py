@@ -1,10 +1,15 @@
 import itertools
+import json
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
-from multibeta.betas import BetaRange, parse_betas
+from multibeta.betas import BetaRange, exact, parse_betas
+from multibeta.options import read_yaml
 
 
 def test_parse_grid_has_16_log_spaced_points_with_exact_ends():
@@ -157,3 +162,41 @@ def test_check():
 
 def test_bounds_that_went_through_float32_are_inside():
     BetaRange(0.01, 10).check(torch.tensor(0.01).item())
+
+
+def test_any_range_comes_back_as_it_was():
+    """As text, as YAML and JSON, on the command line: to the last bit, ends and grid."""
+    rng = np.random.default_rng(0)
+    for exponents in rng.uniform(-36.9, 36.9, (500, 2)):
+        low, high = sorted((10.0**exponents).tolist())
+        given = BetaRange(low, high)
+        assert BetaRange.parse(str(given)) == given
+        found = read_yaml(yaml.safe_dump({"betas": str(given)}))["betas"]
+        assert BetaRange.parse(json.loads(json.dumps(found))) == given
+        grid = parse_betas(str(given))
+        assert (grid[0], grid[-1]) == (low, high)
+        assert all(given.check(beta) == beta for beta in grid)
+        assert grid == parse_betas(",".join(map(exact, grid)))
+
+
+def test_a_narrow_range_has_its_grid_inside():
+    low = 1.33894561
+    for high in (low * (1 + 1e-15), low * (1 + 1e-13), low * (1 + 1e-9)):
+        given = BetaRange(low, high)
+        assert all(low <= beta <= high for beta in (*given.grid(16), given.middle))
+        assert parse_betas(str(given))[-1] == high
+
+
+@pytest.mark.parametrize(
+    ("betas", "said"),
+    [
+        ("5e-324:0.5", "has the bound 4.94066e-324, which single precision does not hold"),
+        ("1:1e300", "has the bound 1e+300, which single precision does not hold"),
+        ("1:10:30000000", "asks for 30000000 points; N is at most 10000"),
+        ("1:10:99999999999999999999", "N is at most 10000"),
+    ],
+)
+def test_what_no_model_could_hold_is_refused(betas, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        parse_betas(betas)
+    assert "\n" not in str(error.value)

@@ -4,13 +4,17 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import Logger
 
 import multibeta
 from multibeta.checkpoints import load_data
@@ -126,6 +130,92 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_uninterrupted_run(
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     assert [row["step"] for row in rows_of(run / "metrics.csv")] == ["18", "37", "49", "56"]
     assert rows_of(run / "curve.csv") == rows_of(uninterrupted / "curve.csv")
+
+
+def test_sigterm_saves_says_how_to_go_on_and_ends_with_143(uninterrupted, tmp_path, capsys):
+    stop = "--trainer.callbacks+={class_path: tests.helpers.InterruptAt, init_args: {step: 30, number: 15}}"  # noqa: E501
+    arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["fit", *arguments, stop]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    said = capsys.readouterr().err
+    assert "stopping after this step; SIGTERM" in said and "stopped at step 31; go on with" in said
+    run = newest(tmp_path)
+    assert main(["fit", "--ckpt_path", str(run), "--allow=tests"]) == 0
+    one, two = weights(uninterrupted), weights(run)
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_sigterm_while_the_curve_is_measured(tmp_path, monkeypatch, capsys):
+    """The training is whole; going on measures what is missing."""
+
+    def stopped(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("multibeta.callbacks.sweep", stopped)
+        arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1"]
+        assert main(["fit", *arguments]) == 143
+    run = newest(tmp_path)
+    assert (run / "checkpoints" / "last.ckpt").exists() and not (run / "curve.csv").exists()
+    assert main(["fit", "--ckpt_path", str(run)]) == 0
+    assert "no step is left, and the curve is measured" in capsys.readouterr().err
+    assert (run / "curve.csv").exists()
+
+
+class Tables(Logger):
+    """A logger that takes tables and pictures, as that of Weights & Biases does."""
+
+    kept: ClassVar = {}
+    name, version = "tables", 0
+
+    def log_metrics(self, metrics, step=None):
+        self.kept.setdefault("metrics", []).append(metrics)
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        self.kept["hyperparameters"] = dict(params)
+
+    def log_table(self, key, columns=None, data=None):
+        self.kept[key] = (columns, data)
+
+    def log_image(self, key, images):
+        self.kept[f"picture {key}"] = images
+
+
+@pytest.mark.parametrize(
+    "logger", ["tests.test_training.Tables", "CSVLogger", "TensorBoardLogger", "false", "several"]
+)
+def test_any_logger_stands_beside_the_runs_own_folder(tmp_path, monkeypatch, capsys, logger):
+    if logger == "TensorBoardLogger":
+        pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("mine: true")
+    csv_logger = "{class_path: CSVLogger, init_args: {save_dir: elsewhere}}"
+    given = {
+        "CSVLogger": csv_logger,
+        "TensorBoardLogger": "{class_path: TensorBoardLogger, init_args: {save_dir: elsewhere}}",
+        "several": f"[{csv_logger}, tests.test_training.Tables]",
+    }.get(logger, logger)
+    assert main(["fit", *SMALL, "--trainer.max_epochs=1", f"--trainer.logger={given}"]) == 0
+    run = newest(tmp_path / "runs")
+    kept = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.csv", "checkpoints", "curve.csv", "curve.png"} <= kept
+    assert Path("config.yaml").read_text() == "mine: true"
+    if logger in ("several", "tests.test_training.Tables"):
+        columns, rows = Tables.kept["curve"]
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        assert found == list(Curve.from_json(run / "curve.json").rows)
+        assert Tables.kept["picture strip"] == [str(run / "strip.png")]
+        assert Tables.kept["hyperparameters"]["betas"] == "0.01:10" and Tables.kept["metrics"]
+    if logger in ("several", "CSVLogger"):
+        assert list(Path("elsewhere").rglob("metrics.csv"))
+        assert (
+            "CSVLogger takes no tables and pictures: they are in runs" in capsys.readouterr().err
+        )
+    if logger == "TensorBoardLogger":
+        (hparams,) = Path("elsewhere").rglob("hparams.yaml")
+        assert "betas: 0.01:10" in hparams.read_text()
 
 
 def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
