@@ -171,8 +171,8 @@ class FiLM(nn.Module):
 
     def _beside(self, value: Tensor | None, y: Tensor) -> Tensor | None:
         """Return what (M, channels) holds, so that it goes with y."""
-        if value is None:
-            return None
+        if value is None or (y.ndim == 2 and self.axis == 0):
+            return value
         shape = [1] * y.ndim
         shape[1 if self.last is None else y.ndim - self.last] = value.shape[1]
         if value.shape[0] > 1:
