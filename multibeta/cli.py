@@ -44,13 +44,18 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 2 after a user's mistake (said in one line on stderr), 130 after
-        Ctrl-C, or 143 after SIGTERM.
+        Ctrl-C, 143 after SIGTERM, or 141 where nobody reads any more.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
     argv = [argument for argument in argv if argument != "--traceback"]
     try:
-        return _dispatch(argv)
+        status = _dispatch(argv)
+        sys.stdout.flush()  # what nobody reads is noticed here
+        return status
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt as stop:
         return _status(stop)
     except SystemExit as stop:
@@ -381,6 +386,10 @@ _VERBS: dict[str, Callable[..., None]] = {
 }
 
 
+_MEANT = {"train": "fit", "resume": "fit --ckpt_path", "evaluate": "curve", "measure": "curve",
+          "sweep": "curve", "plot": "curve"}  # fmt: skip
+
+
 def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
@@ -393,7 +402,8 @@ def _dispatch(argv: list[str]) -> int:
     verb = argv[0]
     if verb not in [*_TRAINING, *_VERBS]:
         known = [*_TRAINING, *_VERBS]
-        raise ValueError(f"no such command: {verb}{nearest(verb, known)}; {', '.join(known)}")
+        meant = f" (did you mean {_MEANT[verb]}?)" if verb in _MEANT else nearest(verb, known)
+        raise ValueError(f"no such command: {verb}{meant}; {', '.join(known)}")
     # A user's own classes are found in the current folder, as with python -m.
     sys.path.insert(0, os.getcwd())
     if verb in _TRAINING:
@@ -474,6 +484,9 @@ beside one of them, for another objective: {", ".join(by_kind[True])}."""
 def _train(argv: list[str]) -> None:
     """Run fit, validate, test or predict by LightningCLI."""
     given = {argument.partition("=")[0] for argument in argv}
+    if argv[1:] and not argv[1].startswith("-"):
+        meant = "--config" if argv[0] == "fit" and not _is_run(argv[1]) else "--ckpt_path"
+        raise ValueError(f"no such option: {argv[1]} (did you mean {meant} {argv[1]}?)")
     chosen = {"--config", "-c", "--ckpt_path", "--init_from", "--data"}
     if argv[0] == "fit" and not given & chosen:
         argv[1:1] = ["--config", "digits"]
@@ -492,6 +505,10 @@ def _train(argv: list[str]) -> None:
     if argv[0] == "fit" and given & {"--help", "-h"}:
         print(_FIT)
     train(argv)
+
+
+def _is_run(path: str) -> bool:
+    return path.endswith(".ckpt") or Path(path).is_dir()
 
 
 def _config(given: str) -> str:

@@ -53,9 +53,9 @@ def explain(message: str, parsers: Iterable[Any] = ()) -> str:
         for option in action.option_strings
         if option.startswith("--")
     ]
-    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+    if found := re.search(r"(?:[Uu]nrecognized arguments|ambiguous option): (\S+)", message):
         option = found[1].partition("=")[0]
-        return f"no such option: {option}{nearest(option, options)}"
+        return f"no such option: {option}{_meant(option, options)}"
     if found := re.search(r"Option '(\S+)' is not accepted", message):
         return f"no such option: {found[1]}{_of_class(found[1], message)}"
     if found := re.search(r"does not accept option '([\w.]+)'", message):
@@ -70,6 +70,24 @@ def explain(message: str, parsers: Iterable[Any] = ()) -> str:
     if "Does not validate against any" in message:
         return _of_value("", message)
     return message
+
+
+_OF_CLASSES = {
+    "batch_size": "data", "root": "data", "sigma": "model.likelihood",
+    "width": "model.network", "depth": "model.network",
+}  # fmt: skip
+"""Arguments of classes that are chosen, which no parser knows beforehand; where they belong."""
+
+
+def _meant(option: str, options: Iterable[str]) -> str:
+    """Return ``" (did you mean …?)"``: an option that ends in the word, or one that is like it."""
+    word = option.lstrip("-").lower()
+    if word in _OF_CLASSES and option.startswith("--"):
+        return f" (did you mean --{_OF_CLASSES[word]}.{word}?)"
+    ends = [known for known in options if re.search(rf"[._-]{re.escape(word)}$", known)]
+    if option.startswith("--") and ends:
+        return f" (did you mean {min(ends, key=lambda known: (len(known), known))}?)"
+    return nearest(option, options)
 
 
 def _of_value(key: str, message: str) -> str:

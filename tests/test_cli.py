@@ -100,6 +100,11 @@ def test_fit_with_bad_betas(capsys, betas, tmp_path, monkeypatch):
 MISTAKES = {
     "--config=digit": "no config at digit (did you mean digits?); shipped: binarized_mnist",
     "--config=nope.yaml": "no config at nope.yaml; shipped:",
+    "--epochs=3": "no such option: --epochs (did you mean --trainer.max_epochs?)",
+    "--lr=1": "no such option: --lr (did you mean --model.lr?)",
+    "--batch_size=1": "no such option: --batch_size (did you mean --data.batch_size?)",
+    "digits": "no such option: digits (did you mean --config digits?)",
+    "runs/x.ckpt": "no such option: runs/x.ckpt (did you mean --ckpt_path runs/x.ckpt?)",
     "--model.netwrok=MLP": "no such option: --model.netwrok (did you mean --model.network?)",
     "--model.network.widht=3": "no such option: widht (did you mean width?)",
     "--data.bach_size=3": "no such option: bach_size (did you mean batch_size?)",
@@ -196,3 +201,11 @@ def test_nearest():
 
 def test_an_unknown_message_is_left_as_it_is():
     assert explain("something else", []) == "something else"
+
+
+def test_a_reader_that_has_had_enough_is_no_mistake():
+    arguments = [sys.executable, "-m", "multibeta", "--help"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
