@@ -205,7 +205,8 @@ def test_an_unknown_message_is_left_as_it_is():
 
 def test_a_reader_that_has_had_enough_is_no_mistake():
     arguments = [sys.executable, "-m", "multibeta", "--help"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 141
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
