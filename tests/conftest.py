@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +14,12 @@ def one_thread_and_seed(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # where Inception is looked for
     monkeypatch.delenv("MULTIBETA_DATA", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
+
+
+@pytest.fixture
+def pictures_are_dots(monkeypatch):
+    """Keep a dot for each picture of a run: to draw them takes as long as a short training."""
+    monkeypatch.setattr("multibeta.plots._save", lambda _, path: Image.new("L", (1, 1)).save(path))
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ from multibeta.objectives import (
 from multibeta.specs import build, describe
 from tests.helpers import newest
 
+pytestmark = pytest.mark.usefixtures("pictures_are_dots")
+
 ROWS = [
     ELBO, BetaELBO, TargetRate, BetaTCVAE, HFVAE, InformationDropout, AnchorVAE, DIPVAE, InfoVAE,
     IWAE, FactorVAE, AAE,
