@@ -44,6 +44,7 @@ __all__ = [
     "Terminated",
     "save_curve",
     "shown",
+    "tell",
 ]
 
 
@@ -374,6 +375,12 @@ def _share(logger: Any, curve: Curve, folder: Path) -> None:
     else:
         name = type(logger).__name__
         print(f"{name} takes no tables and pictures: they are in {shown(folder)}", file=sys.stderr)
+
+
+@rank_zero_only
+def tell(message: str) -> None:
+    """Say a line on stderr, in the first process."""
+    print(message, file=sys.stderr)
 
 
 def shown(path: Path) -> Path:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 
-from multibeta.callbacks import shown
+from multibeta.callbacks import shown, tell
 from multibeta.checkpoints import find_checkpoint, misfits, read_checkpoint
 from multibeta.module import fingerprint
 from multibeta.specs import check_trusted, paths_in
@@ -85,7 +84,7 @@ class Origin:
         done = f"{shown(self.path)} has done its {epochs} epochs, {steps} steps"
         curve = ("curve.csv", "curve.json", "curve.png")
         if self.folder is not None and not all((self.folder / name).exists() for name in curve):
-            print(f"{done}: no step is left, and the curve is measured", file=sys.stderr)
+            tell(f"{done}: no step is left, and the curve is measured")
             return
         more = "max_epochs" if by_epochs else "max_steps"
         raise ValueError(
@@ -97,7 +96,7 @@ class Origin:
         """Say where the training examples are others than those of the checkpoint."""
         before, now = self.content["fingerprint"], fingerprint(data)
         if before and now and before != now:
-            print("the training examples are not those of the checkpoint", file=sys.stderr)
+            tell("the training examples are not those of the checkpoint")
 
     def check_fit(self, model: LightningModule) -> None:
         """Refuse a model of other sizes.
@@ -125,10 +124,7 @@ class Origin:
         model.load_state_dict(fits, strict=False)
         several = f" and {len(left) - 3} more" if len(left) > 3 else ""
         rest = f"; not taken: {'; '.join(left[:3])}{several}" if left else ""
-        print(
-            f"{len(fits)} of {len(own)} weights are those of {shown(self.path)}{rest}",
-            file=sys.stderr,
-        )
+        tell(f"{len(fits)} of {len(own)} weights are those of {shown(self.path)}{rest}")
 
 
 def _number(limit: Any) -> float:

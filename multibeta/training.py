@@ -36,6 +36,7 @@ from multibeta.callbacks import (
     RunLogger,
     Terminated,
     shown,
+    tell,
 )
 from multibeta.checkpoints import modules_of
 from multibeta.data import Digits, ImageData
@@ -252,7 +253,7 @@ class _Training(LightningCLI):
             if trains or section == "data":
                 said.append(change)
         if said:
-            print("; ".join(said), file=sys.stderr)
+            tell("; ".join(said))
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings alone: what the user says overrides what a checkpoint holds."""
@@ -310,12 +311,12 @@ class _Training(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""
         config = self._get(self.config_init, "trainer")
-        callbacks = [*(config.callbacks or []), Announce(), Interrupt()]
+        callbacks = [*_listed(config.callbacks), Announce(), Interrupt()]
         if self.subcommand == "fit" and not config.fast_dev_run:
             name = self._name or type(self.datamodule).__name__.lower()
             own = RunLogger(config.default_root_dir, name, self._run.name if self._run else None)
-            others = config.logger if isinstance(config.logger, list) else [config.logger]
-            kwargs["logger"] = [own, *(other for other in others if isinstance(other, Logger))]
+            others = [other for other in _listed(config.logger) if isinstance(other, Logger)]
+            kwargs["logger"] = [own, *others]
             if config.enable_checkpointing is not False:
                 callbacks.append(Checkpoints())
         elif config.logger is None:
@@ -324,13 +325,15 @@ class _Training(LightningCLI):
             on_terminal = sys.stderr.isatty()
             kwargs["enable_progress_bar"] = on_terminal
             callbacks.append(ProgressBar() if on_terminal else ProgressLines())
-        plugins = config.plugins or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        kwargs["plugins"] = [*_listed(config.plugins), AtomicCheckpointIO()]
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except TypeError as error:  # Lightning's word for a value that it does not take.
             raise ValueError(f"trainer: {error}") from error
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _said(message: Warning | str, *where: Any, **more: Any) -> str:

@@ -293,6 +293,7 @@ def test_values_outside_the_likelihoods_support(tmp_path, capsys):
         ["--model.network=conv", "--model.network.depth=2", "--model.network.width=4"],
         ["--model.network=RESNET", "--model.network.width=4"],
         ["--optimizer=SGD", "--optimizer.lr=0.1"],
+        ["--trainer.callbacks=LearningRateMonitor"],  # one, without a list
         ["--model.likelihood=bernoulli", "--trainer.gradient_clip_val=0.5"],
         [
             "--model.encoder={class_path: tests.helpers.OwnEncoder, init_args: {width: 6}}",
