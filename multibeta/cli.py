@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _status(stop: BaseException | None) -> int:
+    # By its name: its module would import Lightning.
     return 143 if type(stop).__name__ == "Terminated" else 130
 
 

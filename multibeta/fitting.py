@@ -32,7 +32,7 @@ from multibeta.data.batches import Batches, tensor_of
 from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
-from multibeta.resume import Origin
+from multibeta.resume import OF_THE_PLACE, Origin, listed
 from multibeta.settings import plain_settings
 from multibeta.vae import images_of
 
@@ -109,10 +109,8 @@ def fit(
         logger = RunLogger(str(folder.parent.parent), folder.parent.name, folder.name)
     else:
         logger = RunLogger(str(root), name)
-    others = trainer.pop("logger", None) or []
-    loggers = [logger, *(others if isinstance(others, list) else [others])]
-    callbacks = trainer.pop("callbacks", None) or []
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    loggers = [logger, *listed(trainer.pop("logger", None) or None)]
+    callbacks = listed(trainer.pop("callbacks", None))
     on_terminal = sys.stderr.isatty()
     measured = MeasureCurve(betas, metrics, "val" if isinstance(data, OwnData) else "test")
     for named in ("lightning.pytorch", "lightning.fabric"):  # advertisements
@@ -134,7 +132,10 @@ def fit(
     module = MultiBetaModule(vae, lr, warmup)
     module.record = {
         "name": logger.name, "folder": logger.version, "seed_everything": seed,
-        "trainer": {k: v for k, v in settings.items() if isinstance(v, int | float | str)},
+        "trainer": {
+            name: value for name, value in settings.items()
+            if isinstance(value, int | float | str) and name not in OF_THE_PLACE
+        },
         "curve": {"betas": betas, "metrics": metrics, "split": measured.split},
     }  # fmt: skip
     if origin is not None:

@@ -227,11 +227,11 @@ class MultiBetaModule(LightningModule):
             parts[f"the callback {type(callback).__name__}"] = callback.state_dict()
         for name, state in parts.items():
             with io.BytesIO() as file:
-                torch.save(state, file)
-                file.seek(0)
                 try:
+                    torch.save(state, file)
+                    file.seek(0)
                     torch.load(file, weights_only=True)
-                except pickle.UnpicklingError as error:
+                except (pickle.PickleError, AttributeError, TypeError) as error:
                     kind = re.search(r"GLOBAL ([\w.]+)", str(error))
                     raise ValueError(
                         f"{name} keeps {kind[1] if kind else 'something'} in its state, and a "

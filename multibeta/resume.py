@@ -14,7 +14,10 @@ from multibeta.checkpoints import find_checkpoint, misfits, read_checkpoint
 from multibeta.module import fingerprint
 from multibeta.specs import check_trusted, paths_in
 
-__all__ = ["Origin"]
+__all__ = ["OF_THE_PLACE", "Origin", "listed"]
+
+OF_THE_PLACE = ("default_root_dir", "accelerator", "devices", "num_nodes", "strategy")
+"""Settings of the trainer that are the machine's, not the training's: no checkpoint holds them."""
 
 
 class Origin:
@@ -82,8 +85,10 @@ class Origin:
         if not by_epochs and not -1 < _number(trainer.max_steps) <= steps:
             return
         done = f"{shown(self.path)} has done its {epochs} epochs, {steps} steps"
-        curve = ("curve.csv", "curve.json", "curve.png")
-        if self.folder is not None and not all((self.folder / name).exists() for name in curve):
+        files = ("curve.csv", "curve.json", "curve.png")
+        measures = (self.content["run"].get("curve") or {}).get("enabled", True)
+        folder = self.folder if measures else None
+        if folder is not None and not all((folder / name).exists() for name in files):
             tell(f"{done}: no step is left, and the curve is measured")
             return
         more = "max_epochs" if by_epochs else "max_steps"
@@ -125,6 +130,11 @@ class Origin:
         several = f" and {len(left) - 3} more" if len(left) > 3 else ""
         rest = f"; not taken: {'; '.join(left[:3])}{several}" if left else ""
         tell(f"{len(fits)} of {len(own)} weights are those of {shown(self.path)}{rest}")
+
+
+def listed(value: Any) -> list[Any]:
+    """Return what Lightning's Trainer takes as one, several or None as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _number(limit: Any) -> float:

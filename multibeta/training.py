@@ -46,7 +46,7 @@ from multibeta.module import FromSettings
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.options import explain, nearest, read_yaml
-from multibeta.resume import Origin
+from multibeta.resume import OF_THE_PLACE, Origin, listed
 
 __all__ = ["train"]
 
@@ -76,9 +76,6 @@ _DEFAULTS = {
 
 _RECORDED = ("seed_everything", "trainer", "curve", "optimizer", "lr_scheduler")
 """Sections of the settings that a checkpoint holds beside model and data."""
-
-_OF_THE_PLACE = ("default_root_dir", "accelerator", "devices", "num_nodes", "strategy")
-"""Settings of the trainer that are the machine's, not the training's."""
 
 _MAY_CHANGE = ("lr", "warmup", "compile", "betas", "draws", "objective")
 """Settings of a model that another value of can train on."""
@@ -162,7 +159,7 @@ class _SaveConfig(SaveConfigCallback):
             folder = Path(trainer.log_dir or ".")
             settings = read_yaml(self.parser.dump(self.config, skip_none=False))
             kept = {k: v for k, v in settings.items() if k in _RECORDED}
-            kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in _OF_THE_PLACE}
+            kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in OF_THE_PLACE}
             cast(Any, pl_module).record = {
                 "name": folder.parent.name, "folder": folder.name, **kept,
             }  # fmt: skip
@@ -237,7 +234,7 @@ class _Training(LightningCLI):
             there, here = before.get(key), now.get(key)
             section, _, rest = key.partition(".")
             rest = rest.removesuffix(".class_path")
-            of_the_place = section == "trainer" and rest.partition(".")[0] in _OF_THE_PLACE
+            of_the_place = section == "trainer" and rest.partition(".")[0] in OF_THE_PLACE
             of_another_class = any(key.startswith(f"{chosen}.") for chosen in others)
             if there == here or of_the_place or key in ("ckpt_path", "config") or of_another_class:
                 continue
@@ -311,11 +308,11 @@ class _Training(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""
         config = self._get(self.config_init, "trainer")
-        callbacks = [*_listed(config.callbacks), Announce(), Interrupt()]
+        callbacks = [*listed(config.callbacks), Announce(), Interrupt()]
         if self.subcommand == "fit" and not config.fast_dev_run:
             name = self._name or type(self.datamodule).__name__.lower()
             own = RunLogger(config.default_root_dir, name, self._run.name if self._run else None)
-            others = [other for other in _listed(config.logger) if isinstance(other, Logger)]
+            others = [other for other in listed(config.logger) if isinstance(other, Logger)]
             kwargs["logger"] = [own, *others]
             if config.enable_checkpointing is not False:
                 callbacks.append(Checkpoints())
@@ -325,15 +322,11 @@ class _Training(LightningCLI):
             on_terminal = sys.stderr.isatty()
             kwargs["enable_progress_bar"] = on_terminal
             callbacks.append(ProgressBar() if on_terminal else ProgressLines())
-        kwargs["plugins"] = [*_listed(config.plugins), AtomicCheckpointIO()]
+        kwargs["plugins"] = [*listed(config.plugins), AtomicCheckpointIO()]
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except TypeError as error:  # Lightning's word for a value that it does not take.
             raise ValueError(f"trainer: {error}") from error
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _said(message: Warning | str, *where: Any, **more: Any) -> str:

@@ -166,6 +166,7 @@ def test_going_on_takes_everything_from_the_checkpoint(
         3,
     )
     content = read_checkpoint(after / "checkpoints" / "last.ckpt")
+    assert "accelerator" not in content["multibeta"]["run"]["trainer"]
     assert content["global_step"] == 2 * read_checkpoint(path)["global_step"]
     assert Curve.from_json(after / "curve.json").about["data"] == "Digits"
 
@@ -283,6 +284,13 @@ def test_where_no_step_is_left(run, tmp_path, capsys):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_where_no_step_is_left_and_no_curve_was_wanted(tmp_path, capsys):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", *RUN, root, "--curve.enabled=false"]) == 0
+    assert main(["fit", f"--ckpt_path={newest(tmp_path)}"]) == 2
+    assert "no step is left: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "taken"),
     [
@@ -325,6 +333,11 @@ class KeepsAnEnum(Callback):
         return {"colour": Colour.RED}
 
 
+class KeepsAFunction(Callback):
+    def state_dict(self):
+        return {"function": lambda: None}
+
+
 class KeepsAPath(Digits):
     def state_dict(self):
         return {**super().state_dict(), "path": Path("here")}
@@ -334,6 +347,7 @@ class KeepsAPath(Digits):
     ("option", "name"),
     [
         ("--trainer.callbacks=[tests.test_resume.KeepsAnEnum]", "the callback KeepsAnEnum"),
+        ("--trainer.callbacks=tests.test_resume.KeepsAFunction", "the callback KeepsAFunction"),
         ("--data=tests.test_resume.KeepsAPath", "the data module KeepsAPath"),
     ],
 )
