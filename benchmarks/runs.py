@@ -27,9 +27,9 @@ from multibeta.checkpoints import load_data
 from multibeta.cli import main
 from multibeta.conditioning import conditions_of
 from multibeta.curve import Curve
+from multibeta.data.examples import read
 from multibeta.files import replacing
 from multibeta.multibeta_vae import MultiBetaVAE
-from multibeta.vae import images_of
 
 __all__ = [
     "GRID",
@@ -231,7 +231,7 @@ def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, in
     gradients = [torch.zeros_like(bias) for bias in biases]
     torch.manual_seed(0)
     for batch in itertools.islice(data.ordered("train"), batches):
-        x = images_of(batch)
+        x = read(batch).x
         terms = model.elbo_terms(x, model.beta_range.draw(len(x)))
         loss = (terms.distortion + terms.rate_nats).sum()
         for gradient, of_batch in zip(gradients, torch.autograd.grad(loss, biases), strict=True):

@@ -34,10 +34,10 @@ from benchmarks.record import is_done, save
 from multibeta.betas import Draws, parse_betas
 from multibeta.cli import main as command_line
 from multibeta.data import BinarizedMNIST
+from multibeta.data.examples import read
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP, Conv, Network, ResNet
 from multibeta.noise import evaluation_noise
-from multibeta.vae import images_of
 
 COMMAND = "python -m benchmarks.speed DATA_ROOT"
 CASES: dict[str, tuple[Network, tuple[int, int, int], int]] = {
@@ -214,7 +214,7 @@ def fit(root: str) -> None:
             step = stepper(in_torchs_layout(made(NETWORKS[network](), (1, 28, 28), "film")))
             start = time.perf_counter()
             for rows in torch.randperm(len(images)).split(batch):
-                step(images_of(images[rows]))
+                step(read(images[rows]).x)
             return time.perf_counter() - start
 
         found[case] = rates(

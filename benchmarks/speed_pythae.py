@@ -40,7 +40,7 @@ from benchmarks.speed import (
     pictures,
     rates,
 )
-from multibeta.vae import images_of
+from multibeta.data.examples import read
 
 COMMAND = "python -m benchmarks.speed_pythae DATA_ROOT"
 
@@ -100,7 +100,7 @@ def pythae_seconds(network: str, images: Tensor, batch: int) -> float:
             output_dir=to, num_epochs=1, per_device_train_batch_size=batch, learning_rate=1e-4,
             no_cuda=True,
         )  # fmt: skip
-        data = BaseDataset(images_of(images), torch.zeros(len(images)))
+        data = BaseDataset(read(images).x, torch.zeros(len(images)))
         BaseTrainer(model, data, training_config=settings, callbacks=[Clock()]).train()
     return Clock.seconds
 

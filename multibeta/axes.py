@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from multibeta.adapters import Form, check_form, code_of, q_of
 from multibeta.conditioning import Site
-from multibeta.vae import images_of
+from multibeta.data.examples import read
 
 if TYPE_CHECKING:
     from multibeta.multibeta_vae import MultiBetaVAE
@@ -86,7 +86,7 @@ class Axes:
         """
         given = self.examples
         parts = list(given.split(1000) if isinstance(given, Tensor) else given)
-        found = [images_of(part) for part in parts]
+        found = [read(part).x for part in parts]
         if sum(map(len, found)) < 2:
             raise ValueError(
                 "axes need examples to find the code's moments by; give some thousands"

@@ -6,12 +6,14 @@ import contextlib
 import csv
 import datetime
 import itertools
+import logging
 import os
 import shutil
 import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -26,6 +28,7 @@ from PIL import Image
 
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
+from multibeta.data.door import Door
 from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.files import replacing
 from multibeta.module import MONITOR, MultiBetaModule
@@ -42,10 +45,35 @@ __all__ = [
     "ProgressLines",
     "RunLogger",
     "Terminated",
+    "be_quiet",
     "save_curve",
     "shown",
     "tell",
 ]
+
+
+_NOISE = (
+    "LightningCLI's args parameter is intended",  # it is used from within Python
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
+    "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in place
+    r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
+    "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
+    ".*configure_optimizers` will be overridden",  # that is what --optimizer asks for
+    "The dirpath has changed from",  # a run goes on from a copy in a folder of its own
+    ".*does not have many workers",
+    "Trying to infer the `batch_size`",  # of dicts; each batch is measured by its own sums
+    "Total length of `list` across ranks is zero",  # no validation set, which is said
+    "`max_epochs` was not set",  # the progress shows the epochs
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+)
+
+
+def be_quiet() -> None:
+    """Leave out Lightning's remarks on hardware, and its advertisements: they bury the result."""
+    for logger in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
 
 
 class RunLogger(CSVLogger):
@@ -157,6 +185,15 @@ class Checkpoints(ModelCheckpoint):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and then renames it."""
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint; that of an older one's datamodule is where the door looks for it."""
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        data = (checkpoint.get("multibeta") or {}).get("data")
+        own = checkpoint.pop(data["class_path"].rpartition(".")[2], None) if data else None
+        if own is not None and Door.__qualname__ not in checkpoint:
+            checkpoint[Door.__qualname__] = {"position": {}, "source": own}
+        return checkpoint
+
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
@@ -246,16 +283,17 @@ class Announce(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print model, data and device."""
         model = cast(MultiBetaModule, pl_module).vae
-        data = getattr(trainer, "datamodule", None)
-        splits = getattr(data, "splits", {})
-        sizes = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
+        data: Any = getattr(trainer, "datamodule", None)
+        door = None if data is None else Door.of(data, model.shape)
+        sizes = "" if door is None else ", ".join(f"{n:,} {k}" for k, n in door.sizes.items())
         note = getattr(data, "size_note", "")
         count = sum(p.numel() for p in model.parameters())
         ranges = ", ".join(
             f"{'β' if name == 'beta' else name} in {of}" for name, of in model.ranges.items()
         )
         print(
-            f"{type(data).__name__}: {sizes} examples of {'×'.join(map(str, model.shape))}"
+            f"{door.label if door else 'data'}: {sizes or 'an unknown number of'} examples of "
+            f"{'×'.join(map(str, model.shape))}"
             f"{f' ({note})' if note else ''}; {count:,} parameters, {ranges}, "
             f"on {model.device}",
             file=sys.stderr,
@@ -332,6 +370,23 @@ class MeasureCurve(Callback):
         self.enabled = enabled
         self.curve: Curve | None = None
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out before the training what could not be measured after it."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if not self.enabled or data is None:
+            return
+        model = cast(MultiBetaModule, pl_module).vae
+        door = Door.of(data, model.shape)
+        there = door.measured(self.split)
+        if there != self.split:
+            tell(f"{door.label} has no {self.split} set: the curve is that of the {there} set")
+            self.split = cast(Split, there)
+        model.look(door.batches(there), f"the {there} set")
+        metrics_of(self._metrics(model), door, model)
+
+    def _metrics(self, model: MultiBetaVAE) -> Any:
+        return model.objective.metrics if self.metrics is None else self.metrics
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, print and write."""
         if not self.enabled or getattr(trainer, "fast_dev_run", False):
@@ -343,7 +398,7 @@ class MeasureCurve(Callback):
             model,
             data,
             self.betas,
-            metrics=model.objective.metrics if self.metrics is None else self.metrics,
+            metrics=self._metrics(model),
             split=self.split,
             progress=trainer.is_global_zero and sys.stderr.isatty(),
         )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from multibeta.data.units import Units
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build, check_trusted
@@ -71,6 +72,8 @@ def load(
         )
     model.load_state_dict(weights)
     model.run_seed = checkpoint["multibeta"]["run_seed"]
+    if units := checkpoint["multibeta"].get("units"):
+        model.units = Units(**units)
     return model.eval()
 
 

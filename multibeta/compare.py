@@ -21,7 +21,7 @@ __all__ = [
     "table",
 ]
 
-_SAME = ("data", "split", "n", "shape", "likelihood", "sigma", "units")
+_SAME = ("split", "n", "shape", "likelihood", "sigma", "units")
 
 
 def check_comparable(curves: Mapping[str, Curve]) -> None:
@@ -37,7 +37,14 @@ def check_comparable(curves: Mapping[str, Curve]) -> None:
     """
     (first, one), *others = curves.items()
     for name, other in others:
-        for field in _SAME:
+        known = one.about.get("fingerprint") and other.about.get("fingerprint")
+        if known and one.about["fingerprint"] != other.about["fingerprint"]:
+            raise ValueError(
+                f"{first} and {name} cannot be compared: they were measured on other examples "
+                f"({one.about.get('data')}, {one.about.get('n')}, and {other.about.get('data')}, "
+                f"{other.about.get('n')}); give curves of the same data"
+            )
+        for field in _SAME if known else ("data", *_SAME):
             if field == "sigma" and one.about.get("sigma_learned"):
                 continue
             a, b = one.about.get(field), other.about.get(field)

@@ -263,8 +263,9 @@ def _headline(about: dict[str, Any]) -> str:
     others = {k: v for k, v in about.get("weights", {}).items() if k != "sigma"}
     weights = "".join(f", {name} = {value:g}" for name, value in others.items())
     objective = about.get("objective", "BetaELBO")
+    first = f"the first {about['first']:,}, " if about.get("first") else ""
     return (
-        f"{about['data']}, {about['split']} set, N = {about['n']:,}, d = {about['d']:,}, "
+        f"{about['data']}, {about['split']} set, {first}N = {about['n']:,}, d = {about['d']:,}, "
         f"{'' if about.get('unit', 'nats') else 'D = '}{about['likelihood']}{sigma}"
         + (f", {objective}{weights}" if objective != "BetaELBO" else "")
     )

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -24,16 +24,20 @@ from torch import Tensor
 import multibeta
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
-from multibeta.data.batches import Batches, tensor_of
+from multibeta.data.batches import rank_and_world
+from multibeta.data.door import Door, Loader
+from multibeta.data.examples import on
+from multibeta.data.loaders import Stream
+from multibeta.data.units import Summary
 from multibeta.files import replacing
 from multibeta.likelihoods import Gaussian
 from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
-from multibeta.vae import BetaVAE, images_of
+from multibeta.vae import BetaVAE, Networks
 
-__all__ = ["Metrics", "Split", "batches_of", "draw_strip", "examples_of", "metrics_of", "sweep"]
+__all__ = ["Metrics", "Split", "draw_strip", "examples_of", "metrics_of", "sweep"]
 
 Split = Literal["train", "val", "test"]
 Metrics = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
@@ -55,6 +59,7 @@ def sweep(
     extrapolate: bool = False,
     progress: bool = False,
     keep: str | os.PathLike[str] | None = None,
+    first: int | None = None,
 ) -> Curve:
     """Measure rate, distortion and what else is asked for at each β, in one pass over the data.
 
@@ -64,8 +69,8 @@ def sweep(
 
     Args:
         model: The model; it is measured on the device it is on.
-        data: A datamodule; x as an array or tensor (N, *shape); or batches: x (B, *shape), tuples
-            or lists that begin with x, or dicts with x and further inputs.
+        data: Anything that :class:`multibeta.data.Door` takes: a datamodule, DataLoader, Dataset,
+            array, tensor, list or stream, of x, tuples or dicts.
         betas: As in :func:`~multibeta.betas.parse_betas`; 16 log-spaced points over the trained
             range by default, or the β's of ``against``.
         at: Name → value of other weights that are ranges; those left out are where
@@ -81,6 +86,7 @@ def sweep(
         progress: Show a progress bar on stderr.
         keep: A file for the β's that are finished, removed at the end; where there is one, of the
             same model, data and metrics, its β's are taken from it.
+        first: How many examples of a stream to measure at most; the table says so.
 
     Returns:
         The curve, with the columns of the metrics. Where the data knows the optimum in closed
@@ -91,7 +97,8 @@ def sweep(
             data is empty, does not fit the model, lacks what a metric needs, or has values that
             the likelihood gives no density to, or a figure is not finite.
     """
-    batches = batches_of(data, split)
+    data = Door.of(data, model.shape, first)
+    batches = data.batches(split)
     settings = metrics_of(metrics, data, model)
     if against:
         settings.setdefault("alignment", {})
@@ -103,7 +110,7 @@ def sweep(
     swept, grid, views = _places(model, betas, at or {}, extrapolate)
     if others and swept != "beta":
         raise ValueError(f"dedicated models have their β, and {swept} is swept; sweep β instead")
-    source = Source(data, split, partial(_pictures, batches, model))
+    source = Source(data.source, split, batches.count, partial(_pictures, batches, model))
     made = {name: METRICS[name].prepare(source, given) for name, given in settings.items()}
     points = [
         _Point.of(view.at_beta(beta, extrapolate=extrapolate), made, model.device)
@@ -119,9 +126,12 @@ def sweep(
         return track(items, label, console=Console(stderr=True)) if progress else items
 
     stream = shown(batches, f"{len(grid)} β's on the {split} set")
-    _pass([*points, *beside], model, batches, stream, getattr(data, "factors", {}).get(split))
-    if not points[0].curve.update_called:
+    factors = getattr(data, "factors", {}).get(split)
+    seen = _pass([*points, *beside], model, batches, stream, factors)
+    if not seen.n:
         raise ValueError(f"the {split} set is empty; choose another split")
+    if model.units is not None and (doubts := model.units.doubts(seen.units())):
+        rank_zero_warn(doubts)
     rows, latents = [point.curve.compute() for point in points], []
     for row in rows:
         if not math.isfinite(objective := row[f"objective{points[0].curve.suffix}"]):
@@ -129,7 +139,9 @@ def sweep(
                 f"D + βR is {objective} at β = {row['beta']:g}: the data has NaN, or "
                 "the model has diverged; measure another checkpoint, such as best.ckpt"
             )
-    about = _about(views[0][0], data, split, int(rows[0]["n"]), swept)
+    about = _about(views[0][0], data, split, seen, swept)
+    if isinstance(batches, Stream) and batches.first is not None:
+        about["first"] = batches.first
     kept = _Kept(keep if settings else None, [about, settings], model)
     stream = shown(points, "metrics") if settings else points
     for k, (value, point) in enumerate(zip(grid, stream, strict=True)):
@@ -224,11 +236,11 @@ class _Point:
 def _pass(
     points: Sequence[_Point],
     model: MultiBetaVAE,
-    batches: Iterable[Any],
+    batches: Loader,
     stream: Iterable[Any],
     factors: Tensor | None,
-) -> None:
-    """Pass the data through the model at each β.
+) -> Summary:
+    """Pass the data through the model at each β; return what it was.
 
     Args:
         points: The β's.
@@ -237,23 +249,32 @@ def _pass(
         stream: The same, shown while it passes.
         factors: Those of all examples.
     """
-    numbered = enumerate(stream)
+    numbered, summary = enumerate(stream), Summary()
     # A β's weights stay in the processor's cache for several batches.
     while group := list(itertools.islice(numbered, _GROUP)):
         seen = []
         for index, batch in group:
-            x, inputs = _on(model, batch)
-            if index == 0:
-                model.check(x)
+            x, inputs = _on(model, batch, careful=True)
+            summary.add(x)
             noise = partial(evaluation_noise, batches, index, len(x), model.latent_shape)
             of_batch = None
-            if factors is not None and isinstance(batches, Batches):
+            if factors is not None and not isinstance(batches, Stream):
                 first = batches.global_index(index) * batches.batch_size
                 of_batch = factors[first : first + len(x)]
             seen.append((x, noise, noise().to(model.device), of_batch, inputs))
         for point in points:
             for each in seen:
                 point.update(*each)
+    return summary.joined(_gathered)
+
+
+def _gathered(value: Any) -> list[Any]:
+    """Return the values of all processes."""
+    _, world = rank_and_world()
+    found = [value] * world
+    if world > 1:
+        torch.distributed.all_gather_object(found, value)
+    return found
 
 
 def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:
@@ -261,12 +282,11 @@ def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:
         yield _on(model, batch)[0]
 
 
-def _on(model: MultiBetaVAE, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+def _on(model: MultiBetaVAE, batch: Any, careful: bool = False) -> tuple[Tensor, dict[str, Any]]:
     """Return x and its further inputs on the model's device."""
-    weight = next(model.parameters_of_networks())
-    inputs = {k: v for k, v in batch.items() if k != "x"} if isinstance(batch, dict) else {}
-    inputs = {k: v.to(weight.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
-    return images_of(batch).to(weight), inputs
+    device = model.device
+    x, inputs = model.read(batch, careful)
+    return x.to(device), on(inputs, device)
 
 
 def _put(found: Mapping[str, Any], row: dict[str, float]) -> dict[str, list[Any]]:
@@ -352,6 +372,7 @@ def metrics_of(
         ValueError: If a metric or a setting is unknown, or the data lacks, or the model has not,
             what a metric needs.
     """
+    data = data.source if isinstance(data, Door) else data
     if isinstance(given, str):
         given = given.split(",")
     settings = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
@@ -411,7 +432,7 @@ def draw_strip(
 
     if model.shape[0] > 3 or len(model.shape) not in (2, 3):
         return False
-    x = examples_of(data, split, _STRIP_COLUMNS).to(next(model.parameters_of_networks()))
+    x = examples_of(model, data, split, _STRIP_COLUMNS).to(model.device)
     swept, grid, views = _places(model, betas, at or {}, extrapolate)
     rows = min(_STRIP_ROWS, len(grid))
     reconstructions = {}
@@ -424,10 +445,11 @@ def draw_strip(
     return True
 
 
-def examples_of(data: Any, split: Split, n: int) -> Tensor:
+def examples_of(model: Networks, data: Any, split: Split, n: int) -> Tensor:
     """Return n examples, spread over the set where that is possible: it may be sorted by class.
 
     Args:
+        model: What they are for.
         data: A datamodule, or batches.
         split: Which part of a datamodule.
         n: How many; fewer if there are fewer.
@@ -435,14 +457,14 @@ def examples_of(data: Any, split: Split, n: int) -> Tensor:
     Returns:
         (n, *shape), floating point.
     """
-    batches = batches_of(data, split)
-    if isinstance(batches, Batches):
-        count = len(batches.images)
+    batches = Door.of(data, model.shape).batches(split)
+    if not isinstance(batches, Stream):
+        count = batches.count
         rows = [i * count // n for i in range(n)] if count >= n else range(count)
-        return images_of(torch.as_tensor(batches.images[list(rows)]))
+        return model.read(batches.rows(list(rows)), careful=True).x
     found: list[Tensor] = []
     for batch in batches:
-        found.append(images_of(batch))
+        found.append(model.read(batch, careful=True).x)
         if sum(map(len, found)) >= n:
             break
     return torch.cat(found)[:n]
@@ -450,22 +472,6 @@ def examples_of(data: Any, split: Split, n: int) -> Tensor:
 
 def _array(x: Tensor) -> Any:
     return x.float().cpu().numpy()
-
-
-def batches_of(data: Any, split: Split) -> Iterable[Any]:
-    """Return the batches of a part of the data, in order."""
-    if isinstance(data, np.ndarray | Tensor):
-        return Batches(tensor_of(data), 256)
-    if not hasattr(data, "prepare_data"):
-        return data
-    if split not in ("train", "val", "test"):
-        raise ValueError(f"split={split} is unknown; allowed: train, val, test")
-    data.prepare_data()
-    if hasattr(data, "ordered"):
-        return data.ordered(split)
-    # Lightning's stages name what a datamodule should make ready.
-    data.setup({"train": "fit", "val": "validate", "test": "test"}[split])
-    return getattr(data, f"{split}_dataloader")()
 
 
 def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[str, float]:
@@ -488,7 +494,9 @@ def _optimum(model: MultiBetaVAE, data: object, row: dict[str, float]) -> dict[s
     }
 
 
-def _about(model: MultiBetaVAE, data: object, split: str, n: int, swept: str) -> dict[str, Any]:
+def _about(
+    model: MultiBetaVAE, data: Door, split: str, seen: Summary, swept: str
+) -> dict[str, Any]:
     own = model.settings.get("network")
     network = own["class_path"].rpartition(".")[2] if own else ", ".join(
         dict.fromkeys(type(model.network(part)[0]).__name__ for part in ("encoder", "decoder"))
@@ -496,9 +504,11 @@ def _about(model: MultiBetaVAE, data: object, split: str, n: int, swept: str) ->
     sigma = getattr(model.likelihood.at(model.pinned), "sigma", None)
     weights = vars(model.objective.weights(model.pinned))
     return {
-        "data": type(data).__name__,
+        "data": data.label,
         "split": split,
-        "n": n,
+        "n": seen.n,
+        "fingerprint": seen.fingerprint,
+        "range": [seen.low, seen.high],
         "shape": list(model.shape),
         "d": math.prod(model.shape),
         "network": network,

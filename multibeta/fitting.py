@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor
 
 from multibeta.callbacks import (
@@ -26,15 +24,17 @@ from multibeta.callbacks import (
     ProgressBar,
     ProgressLines,
     RunLogger,
+    be_quiet,
+    tell,
 )
 from multibeta.curve import Curve
-from multibeta.data.batches import Batches, tensor_of
+from multibeta.data.arrays import Rows
+from multibeta.data.door import Door
 from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.resume import OF_THE_PLACE, Origin, listed
 from multibeta.settings import plain_settings
-from multibeta.vae import images_of
 
 __all__ = ["Run", "fit"]
 
@@ -75,10 +75,10 @@ def fit(
 
     Args:
         vae: The model.
-        train: A datamodule; or x as an array or tensor (N, *shape), or batches that can be
-            iterated again and again, such as a DataLoader: tensors, tuples that begin with x, or
-            dicts with x and further inputs.
+        train: Anything that :class:`multibeta.data.Door` takes: a datamodule, DataLoader, Dataset,
+            array, tensor, list or stream, of x, tuples or dicts.
         val: The same for validation and the curve; a tenth of an array where it is not given.
+            Without any the curve is that of the training set.
         epochs: How often to go through the training set.
         batch_size: Examples in a batch, of arrays.
         lr: Peak learning rate of Adam.
@@ -96,12 +96,12 @@ def fit(
         TypeError: If a checkpoint could not hold the model.
     """
     seed_everything(seed, verbose=False)
-    data = _data(train, val, batch_size)
-    first = next(iter(data.train_dataloader()))
+    data = _door(train, val, batch_size, vae.shape)
+    data.prepare_data()
+    data.setup("fit")
     if not vae.latent_shape:
-        inputs = {k: v for k, v in first.items() if k != "x"} if isinstance(first, dict) else {}
-        vae.place(images_of(first), **inputs)
-    vae.check(images_of(first))
+        x, inputs = vae.read(next(iter(data.batches("train"))))
+        vae.place(x, **inputs)
     plain_settings(vae)  # what cannot be kept is said now
     origin = None if ckpt_path is None else Origin(ckpt_path)
     if origin is not None and origin.folder is not None:
@@ -112,9 +112,7 @@ def fit(
     loggers = [logger, *listed(trainer.pop("logger", None) or None)]
     callbacks = listed(trainer.pop("callbacks", None))
     on_terminal = sys.stderr.isatty()
-    measured = MeasureCurve(betas, metrics, "val" if isinstance(data, OwnData) else "test")
-    for named in ("lightning.pytorch", "lightning.fabric"):  # advertisements
-        logging.getLogger(named).setLevel(logging.WARNING)
+    measured = MeasureCurve(betas, metrics, "test")
     settings = {
         "max_epochs": epochs, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0,
         "enable_model_summary": False, "enable_progress_bar": on_terminal,
@@ -143,13 +141,7 @@ def fit(
         origin.check_steps(made)
         origin.check_data(data)
     with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers", r"The number of training batches \(\d+\) is smaller",
-            r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-            "Trying to infer the `batch_size`", "Checkpoint directory .* exists and is not empty",
-            "The dirpath has changed from",
-        ):  # fmt: skip
-            warnings.filterwarnings("ignore", message)
+        be_quiet()
         made.fit(module, datamodule=data, ckpt_path=str(origin.path) if origin else None)
     folder = Path(logger.log_dir)
     with replacing(folder / "config.yaml") as temporary:
@@ -160,67 +152,24 @@ def fit(
     return Run(folder, vae.eval(), measured.curve)
 
 
-class OwnData(LightningDataModule):
-    """Batches for training and for all that is measured."""
-
-    def __init__(self, train: Any, val: Any, note: str) -> None:
-        super().__init__()
-        self._train, self._val, self.size_note = train, val, note
-
-    def train_dataloader(self) -> Any:
-        """Return the training batches."""
-        return self._train
-
-    def val_dataloader(self) -> Any:
-        """Return the others."""
-        return self._val
-
-    test_dataloader = val_dataloader
-
-    def ordered(self, split: str) -> Any:
-        """Return the batches of a part, in order."""
-        if split == "train" and isinstance(self._train, Batches):
-            return Batches(self._train.images, self._train.batch_size)
-        return self._train if split == "train" else self._val
-
-    @property
-    def splits(self) -> dict[str, Any]:
-        """The arrays, where there are some."""
-        parts = {"train": self._train, "val": self._val}
-        return {k: v.images for k, v in parts.items() if isinstance(v, Batches)}
-
-
-def _data(train: Any, val: Any, batch_size: int) -> LightningDataModule:
-    if isinstance(train, LightningDataModule):
+def _door(train: Any, val: Any, batch_size: int, shape: tuple[int, ...]) -> Door:
+    """Return the door to training and validation data; an array without any lends a tenth."""
+    array = isinstance(train, np.ndarray | Tensor) and val is None
+    if array and len(train) > 1:
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+        held_out = max(1, len(train) // 10)
+        train, val = (
+            Rows(train, rows=rows.sort().values.numpy())
+            if isinstance(train, np.ndarray)
+            else train[rows.sort().values]
+            for rows in (order[held_out:], order[:held_out])
+        )
+        tell(
+            f"{held_out:,} of the {len(order):,} examples, chosen at random, are for validation "
+            "and the curve; give val=… for others"
+        )
+    if isinstance(train, Door):
         if val is not None:
-            raise ValueError("val is given beside a datamodule, which has its own; leave it out")
-        train.prepare_data()
-        train.setup("fit")
-        return train
-    note = ""
-    if isinstance(train, np.ndarray | Tensor):
-        x = tensor_of(train)
-        if val is None:
-            order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-            held_out = max(1, len(x) // 10)
-            x, val = x[order[held_out:].sort().values], x[order[:held_out].sort().values]
-            note = f"{held_out:,} of them, chosen at random, for validation and the curve"
-        if len(x) < batch_size:
-            raise ValueError(
-                f"batch_size={batch_size} is larger than the training set of {len(x)} examples; "
-                f"choose at most {len(x)}"
-            )
-        train = Batches(x, batch_size, train=True, seed=torch.initial_seed())
-    for which, of in {"train": train, "val": val}.items():
-        if of is None and which == "val":
-            raise ValueError("val is not given, and batches cannot be split; give batches for it")
-        if isinstance(of, np.ndarray | Tensor):
-            continue
-        if not isinstance(of, Iterable) or iter(of) is of:
-            raise ValueError(
-                f"{which} is a {type(of).__name__}; give a datamodule, an array, a tensor, or "
-                "batches that can be iterated again, such as a DataLoader"
-            )
-    if isinstance(val, np.ndarray | Tensor):
-        val = Batches(tensor_of(val), batch_size)
-    return OwnData(train, val, note)
+            raise ValueError("val is given beside a door, which has its own; leave it out")
+        return Door.of(train, shape)
+    return Door.of(Door(train, val, batch_size=batch_size), shape)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import pickle
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any, cast
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam
@@ -22,7 +21,10 @@ from torch.optim.lr_scheduler import LambdaLR
 import multibeta
 from multibeta.betas import Draws
 from multibeta.conditioning import Kind
-from multibeta.likelihoods import Likelihood
+from multibeta.data.door import Door
+from multibeta.data.examples import read
+from multibeta.data.units import Summary, Units
+from multibeta.likelihoods import Gaussian, Laplace, Likelihood
 from multibeta.metrics.rate_distortion import RateDistortion
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import Network
@@ -30,14 +32,16 @@ from multibeta.noise import evaluation_noise
 from multibeta.objectives import Objective
 from multibeta.settings import FORMAT, make, plain_settings
 from multibeta.specs import describe, plain
-from multibeta.vae import images_of
 
-__all__ = ["MONITOR", "FromSettings", "MultiBetaModule", "fingerprint"]
+__all__ = ["MONITOR", "FromSettings", "MultiBetaModule"]
 
 MONITOR = "val/objective_nats"
 """What the best checkpoint is best at: the objective, averaged over the validation grid of β."""
 
 _VALIDATION_POINTS = 5
+
+_SEEN = 4096
+"""How many training examples the units of x are taken from."""
 
 
 class MultiBetaModule(LightningModule):
@@ -71,6 +75,8 @@ class MultiBetaModule(LightningModule):
         self.vae = vae
         self.lr, self.warmup = lr, warmup
         self.record: dict[str, Any] | None = None
+        self._seen: Summary | None = None
+        self._examples: tuple[str | None] | None = None
         self._steps = math.inf
         self._schedule: LambdaLR | None = None
         if compile:
@@ -83,7 +89,10 @@ class MultiBetaModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Refuse data that the likelihood gives no density to, and warn of a σ without optimum."""
         vae, data = self.vae, _datamodule(self._trainer)
-        if value_range := getattr(data, "value_range", None):
+        if stage == "fit":  # a checkpoint to go on with is read after this
+            vae.units, self._seen = None, Summary()
+        value_range = getattr(data, "value_range", None)
+        if value_range is not None:
             vae.likelihood.check(torch.tensor(value_range))
         if vae.likelihood.whole and not getattr(data, "whole", True):
             raise ValueError(
@@ -104,6 +113,9 @@ class MultiBetaModule(LightningModule):
         if self.vae.run_seed is None:
             self.vae.run_seed = torch.initial_seed()
         self._check_plain()
+        data = _datamodule(self._trainer)
+        if data is not None and (door := Door.of(data, self.vae.shape)).has("val"):
+            self.vae.look(door.batches("val"), "the validation set")
 
     def on_train_start(self) -> None:
         """Let the schedule have the learning rate of now: a finder's, or another than before."""
@@ -127,14 +139,38 @@ class MultiBetaModule(LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             getattr(torch, self.device.type).manual_seed(seed)
-        if batch_idx == 0:
-            self.vae.check(images_of(batch))
+        if batch_idx == 0 or (self._seen is not None and self._seen.n < _SEEN):
+            self._look_at(batch, batch_idx == 0)
+
+    def _look_at(self, batch: Any, first: bool) -> None:
+        """Check the first batch, and learn the units of x from the first ones."""
+        x, _ = self.vae.read(batch, careful=first)
+        if self._seen is None or self._seen.n >= _SEEN:
+            return
+        begins = not self._seen.n
+        self._seen.add(x.float())
+        units = self._seen.units()
+        known = getattr(_datamodule(self._trainer), "value_range", None)
+        if known is not None:
+            units = replace(units, low=float(known[0]), high=float(known[1]))
+        self.vae.units = units
+        sigma = self.vae.likelihood.at(self.vae.pinned)
+        if begins and isinstance(sigma, Gaussian | Laplace) and not isinstance(sigma.sigma, str):
+            std = 1.0 if self.vae.scale is not None else units.total[1]
+            if std > 0 and not std / 300 < sigma.sigma < 3 * std:
+                rank_zero_warn(
+                    f"σ = {sigma.sigma:g}, and x has a standard deviation of {std:.3g}: a σ far "
+                    "from the data's scale leaves little to see of it; the usual one is below it, "
+                    "down to a hundredth"
+                )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Draw β's, return the loss, and log D, R and D + βR of the batch."""
         progress = self.global_step / self._steps if math.isfinite(self._steps) else 1.0
-        step = self.vae.step(images_of(batch), progress, **inputs_of(batch))
+        x, inputs = self.vae.read(batch)
+        step = self.vae.step(x, progress, **inputs)
         if not step.loss.isfinite():
+            self.vae.read(batch, careful=True)  # says so, if it is the data
             worst = step.values["beta"][~step.objective.isfinite()]
             beta = (worst if len(worst) else step.values["beta"])[0].item()
             self._diverged(f"loss is {step.loss.item():g}", beta)
@@ -167,7 +203,7 @@ class MultiBetaModule(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[float, Tensor]:
         """Return the posterior means (B, *latent shape) at each β of the grid."""
-        x, inputs = images_of(batch), inputs_of(batch)
+        x, inputs = self.vae.read(batch, careful=batch_idx == 0)
         return {
             metric.beta: self.vae.encode(x, metric.beta, **inputs).mean for metric in self.grid
         }
@@ -203,26 +239,34 @@ class MultiBetaModule(LightningModule):
         """Return what a checkpoint says of the run: plain values."""
         data = _datamodule(self._trainer)
         try:
-            description = None if data is None else describe(data)
+            source = getattr(data, "source", data)
+            own = isinstance(source, LightningDataModule)
+            description = describe(source) if own else None
         except TypeError:  # A datamodule of the user's own that cannot be described.
             description = None
         return {
             "format": FORMAT,
             "version": multibeta.__version__,
             "data": description,
-            "fingerprint": fingerprint(data),
+            "examples": self._fingerprint(data),
+            "units": None if self.vae.units is None else asdict(self.vae.units),
             "run_seed": self.vae.run_seed,
             "training": {"lr": self.lr, "warmup": self.warmup},
             "run": self.record or {"trainer": _settings_of(self.trainer)},
             **plain_settings(self.vae),
         }
 
+    def _fingerprint(self, data: Any) -> str | None:
+        if data is not None and self._examples is None:
+            self._examples = (Door.of(data, self.vae.shape).fingerprint(),)
+        return None if self._examples is None else self._examples[0]
+
     def _check_plain(self) -> None:
         """Refuse, before the first step, what no checkpoint could be read with again."""
         trainer, data = self.trainer, _datamodule(self._trainer)
         parts: dict[str, Any] = {"the model": self.content()}
         if data is not None:
-            parts[f"the data module {type(data).__name__}"] = data.state_dict()
+            parts[f"the data module {Door.of(data).label}"] = data.state_dict()
         for callback in cast(Any, trainer).callbacks:
             parts[f"the callback {type(callback).__name__}"] = callback.state_dict()
         for name, state in parts.items():
@@ -239,17 +283,19 @@ class MultiBetaModule(LightningModule):
                     ) from None
         if data is not None and parts["the model"]["data"] is None and trainer.is_global_zero:
             print(
-                f"checkpoints will not say what data this is, for {type(data).__name__} cannot be "
+                f"checkpoints will not say what data this is, for {Door.of(data).label} cannot be "
                 "described in plain values: to measure one of them, give the data in Python",
                 file=sys.stderr,
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the seed of the interrupted run."""
+        """Take up the seed of the interrupted run, and the units of x."""
         self.vae.run_seed = checkpoint["multibeta"]["run_seed"]
+        if units := checkpoint["multibeta"].get("units"):
+            self.vae.units, self._seen = Units(**units), None
 
     def _measure(self, batch: Any, batch_idx: int, loader: Any) -> None:
-        x, inputs = images_of(batch), inputs_of(batch)
+        x, inputs = self.vae.read(batch, careful=batch_idx == 0)
         vae = self.vae
         samples = vae.objective.samples
         noise = evaluation_noise(
@@ -365,7 +411,7 @@ def moments_of(data: Any) -> tuple[Tensor, Tensor]:
     """
     count, total, squares = 0, cast(Any, 0.0), cast(Any, 0.0)
     for batch in data.ordered("train"):
-        x = images_of(batch).double()
+        x = read(batch, counts=True).x.double()
         over = (0, *range(2, x.ndim))
         count += x.numel() // x.shape[1]
         total = total + x.sum(over)
@@ -375,23 +421,6 @@ def moments_of(data: Any) -> tuple[Tensor, Tensor]:
     std = torch.where(std > 1e-12 * (1 + mean.abs()), std, torch.ones_like(std))
     shape = (-1, *(1,) * (x.ndim - 2))
     return mean.float().view(shape), std.float().view(shape)
-
-
-def inputs_of(batch: Any) -> dict[str, Any]:
-    """Return the further inputs of a batch: what a dict has beside x."""
-    return {k: v for k, v in batch.items() if k != "x"} if isinstance(batch, dict) else {}
-
-
-def fingerprint(data: Any) -> str | None:
-    """Return a digest of the training examples: how many, their shape, and some of them."""
-    x = getattr(data, "splits", {}).get("train")
-    if x is None or not len(x):
-        return None
-    digest = hashlib.sha256(f"{len(x)} {tuple(x.shape[1:])}".encode())
-    for i in range(0, len(x), max(1, len(x) // 16)):
-        row = np.asarray(x[i : i + 1])
-        digest.update(str(row.dtype).encode() + row.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _settings_of(trainer: Trainer) -> dict[str, Any]:

@@ -190,8 +190,6 @@ class MultiBetaVAE(Networks):
         self.frozen = freeze
         self.run_seed: int | None = None
         self.settings: dict[str, Any] = {"betas": str(betas), "conditioning": conditioning}
-        self.shape: tuple[int, ...] = ()
-        self.latent_shape: tuple[int, ...] = ()
         self.sites: dict[str, list[Site]] = {}
         self.shares = False
         self._named = {"encoder": tuple(heads), "decoder": tuple(stems)}
@@ -460,8 +458,9 @@ class MultiBetaVAE(Networks):
         standard: Any = None if self.scale is None else (self.shift, self.scale)
         vae = BetaVAE(
             *pair, copy.deepcopy(self.likelihood.at(self.pinned)), self.latent_shape, beta,
-            posterior, unit, copy.deepcopy(standard),
+            posterior, unit, copy.deepcopy(standard), self.shape,
         )  # fmt: skip
+        vae.units = self.units
         return vae.eval()
 
     def at(self, beta: float = 1.0, *, extrapolate: bool = False, **weights: float) -> BetaVAE:
@@ -519,6 +518,7 @@ class MultiBetaVAE(Networks):
             Batch shape (B,) or (kB,), event shape that of z.
         """
         self._placed(x, inputs)
+        x = self.fitting(x)
         values = self.conditions(beta)
         return self._q(x, values, self._call(self._standardised(values)), inputs)
 
@@ -557,28 +557,13 @@ class MultiBetaVAE(Networks):
             The terms, with a row for each example and each of its β's.
         """
         self._placed(x, dict(inputs or {}))
+        x = self.fitting(x)
         values = self.conditions(beta, weights)
         return self._terms(x, values, self._standardised(values), noise, dict(inputs or {}))
 
     def reconstruct(self, x: Tensor, beta: Tensor | float, **inputs: Any) -> Tensor:
         """Return the mean of p(x|z) at the mean of q(z|x), at β: (B, *shape)."""
         return self.decode(self.encode(x, beta, **inputs).mean, beta, **inputs).mean
-
-    def check(self, x: Tensor) -> None:
-        """Refuse data that the model was not made for.
-
-        Args:
-            x: (B, *shape).
-
-        Raises:
-            ValueError: If it has another shape, or values outside the likelihood's support.
-        """
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(
-                f"the data has the shape {tuple(x.shape[1:])}; the model was made for "
-                f"{self.shape}: fit a new model or change the data"
-            )
-        self.likelihood.check(x)
 
     def sweep(self, data: Any, betas: Any = None, **options: Any) -> Curve:
         """Measure the rate-distortion curve; see :func:`multibeta.sweep`."""
@@ -611,6 +596,7 @@ class MultiBetaVAE(Networks):
     def step(self, x: Tensor, progress: float = 1.0, **inputs: Any) -> Step:
         """Return the loss with what it was made from; see :meth:`loss`."""
         self._placed(x, inputs)
+        x = self.fitting(x)
         samples, dtype = self.objective.samples, self._dtype
         values = self.draws.draw(self.ranges, len(x), progress, self.objective.together, x.device)
         values = {name: value.to(dtype) for name, value in values.items()}

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 
 from multibeta.callbacks import shown, tell
 from multibeta.checkpoints import find_checkpoint, misfits, read_checkpoint
-from multibeta.module import fingerprint
+from multibeta.data.door import Door
 from multibeta.specs import check_trusted, paths_in
 
 __all__ = ["OF_THE_PLACE", "Origin", "listed"]
@@ -99,7 +99,8 @@ class Origin:
 
     def check_data(self, data: Any) -> None:
         """Say where the training examples are others than those of the checkpoint."""
-        before, now = self.content["fingerprint"], fingerprint(data)
+        of = self.content.get("settings") or self.content["wrapped"]["placed"]
+        before, now = self.content.get("examples"), Door.of(data, of["shape"]).fingerprint()
         if before and now and before != now:
             tell("the training examples are not those of the checkpoint")
 

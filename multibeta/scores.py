@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from rich.console import Console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from multibeta import plots
 from multibeta.betas import parse_betas
+from multibeta.data.door import Door
+from multibeta.data.units import units_of
 from multibeta.evaluation import Split, examples_of
 from multibeta.files import replacing
 from multibeta.metrics.likelihood import importance_weights, log_mean_exp
@@ -140,13 +143,14 @@ def score(
     vaes = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
     sets = {}
     for which, of in {"own": data, "other": other}.items():
-        x = examples_of(of, split, examples).to(next(model.parameters_of_networks()))
-        if not len(x):
-            raise ValueError(f"the {split} set of {_name(of)} is empty; choose another split")
         try:
-            model.check(x)
+            x = examples_of(model, of, split, examples).to(model.device)
         except ValueError as error:
             raise ValueError(f"{_name(of)} cannot be scored: {error}") from None
+        if not len(x):
+            raise ValueError(f"the {split} set of {_name(of)} is empty; choose another split")
+        if model.units is not None and (doubts := model.units.doubts(units_of(x))):
+            rank_zero_warn(f"{_name(of)}: {doubts}")
         sets[which] = x
     shown = track(vaes, "β's", console=Console(stderr=True)) if progress else vaes
     found: dict[str, list[dict[str, np.ndarray]]] = {"own": [], "other": []}
@@ -219,4 +223,4 @@ def auroc(own: np.ndarray, other: np.ndarray) -> float:
 
 
 def _name(data: object) -> str:
-    return type(data).__name__
+    return Door.of(data).label

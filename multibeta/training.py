@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import logging
 import os
 import signal
 import sys
@@ -35,11 +34,13 @@ from multibeta.callbacks import (
     ProgressLines,
     RunLogger,
     Terminated,
+    be_quiet,
     shown,
     tell,
 )
 from multibeta.checkpoints import modules_of
 from multibeta.data import Digits, ImageData
+from multibeta.data.door import Door
 from multibeta.files import replacing
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.module import FromSettings
@@ -80,18 +81,6 @@ _RECORDED = ("seed_everything", "trainer", "curve", "optimizer", "lr_scheduler")
 _MAY_CHANGE = ("lr", "warmup", "compile", "betas", "draws", "objective")
 """Settings of a model that another value of can train on."""
 
-_NOISE = (
-    "LightningCLI's args parameter is intended",  # it is used from within Python
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
-    "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in place
-    r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
-    "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
-    ".*configure_optimizers` will be overridden",  # that is what --optimizer asks for
-    "The dirpath has changed from",  # a run goes on from a copy in a folder of its own
-    "`max_epochs` was not set",  # the progress shows the epochs
-    r"The number of training batches \(\d+\) is smaller than the logging interval",
-)
-
 
 def train(argv: list[str]) -> None:
     """Run fit, validate, test or predict.
@@ -103,10 +92,7 @@ def train(argv: list[str]) -> None:
         ValueError: If an option or a config is wrong; in one line.
     """
     # Lightning's remarks on hardware, and its advertisements, would bury the result.
-    for logger in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message)
+    be_quiet()
     warnings.formatwarning = _said
     argv = list(argv)
     given = {name: _taken(argv, f"--{name}") for name in ("name", "init_from", "allow")}
@@ -286,6 +272,7 @@ class _Training(LightningCLI):
             raise ValueError(
                 f"data={data} has no shape; give the class the attribute shape, that of x"
             ) from error
+        self.datamodule = Door.of(self.datamodule, self.model.vae.shape)
         if self._origin is not None and self._goes_on:
             was, shape = tuple(self._origin.content["settings"]["shape"]), self.model.vae.shape
             if was != shape:

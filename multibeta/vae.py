@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from multibeta.adapters import Posterior, accepted, normal, p_of, q_of
+from multibeta.data.examples import LABELS, Examples, on, read
+from multibeta.data.units import Units
 from multibeta.divergences import kl_standard_normal
 from multibeta.likelihoods import Likelihood
 
-__all__ = ["BetaVAE", "ELBOTerms", "Networks", "elbo_terms_of", "images_of"]
+__all__ = ["BetaVAE", "ELBOTerms", "Networks", "elbo_terms_of"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Networks(nn.Module):
 
     shift: Tensor | None
     scale: Tensor | None
+    likelihood: Likelihood
+    latent_shape: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+    """That of x; empty where it is not known yet."""
+    units: Units | None = None
+    """Those of the training data, where they are known."""
+    _says = True
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None) -> None:
         super().__init__()
@@ -91,6 +101,117 @@ class Networks(nn.Module):
         _, call = self.network(part)
         return accepted(getattr(call, "forward", call), inputs)
 
+    def read(self, batch: Any, careful: bool = False) -> Examples:
+        """Return the examples of a batch, as the model takes them, and its further inputs.
+
+        Args:
+            batch: See :func:`multibeta.data.examples.read`.
+            careful: Whether to look at the numbers, too: once for each set.
+
+        Raises:
+            ValueError: If there are none that the model takes; with ``careful`` also if they have
+                another shape, NaN, values without a density, or other units than in training.
+        """
+        x, inputs = read(batch, self.shape or None, counts=self.likelihood.whole, careful=careful)
+        if careful:
+            self.check(x)
+        return Examples(x.to(self.x_dtype), self._taken(inputs) if inputs else inputs)
+
+    def _taken(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the further inputs that something takes; say which others there are, once."""
+        known = {
+            **self.named_inputs("encoder", inputs),
+            **self.named_inputs("decoder", inputs),
+            **accepted(self.likelihood.forward, inputs),
+        }
+        unusual = [name for name in inputs if name not in known and name not in LABELS]
+        if unusual and self._says:
+            self._says = False
+            warnings.warn(
+                f"nothing takes {', '.join(unusual)} of a batch: no argument of the encoder's, "
+                "the decoder's or the likelihood's forward has that name",
+                stacklevel=4,
+            )
+        return {name: value for name, value in inputs.items() if name in known}
+
+    def look(self, batches: Iterable[Any], name: str) -> None:
+        """Look at the first batch of a set, so that what is wrong is found before it is needed.
+
+        Args:
+            batches: The set.
+            name: What it is called, for the error.
+
+        Raises:
+            ValueError: If the model does not take it.
+        """
+        for batch in batches:
+            try:
+                self.read(batch, careful=True)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            return
+
+    def check(self, x: Tensor) -> None:
+        """Refuse data that the model was not made for.
+
+        Args:
+            x: (B, *shape).
+
+        Raises:
+            ValueError: If it has another shape, NaN, values outside the likelihood's support, or
+                other units than in training.
+        """
+        if self.shape and tuple(x.shape[1:]) != self.shape:
+            one = tuple(x.shape) == self.shape
+            cure = "give a batch (B, …)" if one else "fit a new model or change the data"
+            raise ValueError(
+                f"the data has the shape {tuple(x.shape[1:])}; the model was made for "
+                f"{self.shape}: {cure}"
+            )
+        wrong = ~x.flatten(1).isfinite().all(1)
+        if wrong.any():
+            raise ValueError(
+                f"x holds NaN or infinity in {int(wrong.sum())} of the {len(x)} examples of a "
+                f"batch, the first at {int(wrong.int().argmax())}; leave them out"
+            )
+        self.likelihood.check(x)
+        if self.units is not None:
+            self.units.check(x)
+
+    def fitting(self, x: Tensor) -> Tensor:
+        """Return x as the networks take it: 8-bit intensities from 0 to 1, floats in their type.
+
+        Args:
+            x: (B, *shape); where the code is a map, its height, width or length are free.
+
+        Raises:
+            ValueError: If it has another shape, which a network that flattens would not notice.
+        """
+        free = len(self.latent_shape) > 1 and x.shape[1:2] == self.shape[:1]
+        if (
+            self.shape
+            and tuple(x.shape[1:]) != self.shape
+            and not (free and x.ndim - 1 == len(self.shape))
+        ):
+            raise ValueError(
+                f"x has the shape {tuple(x.shape)}; (B, {', '.join(map(str, self.shape))}) is "
+                "wanted"
+            )
+        if x.dtype == torch.uint8 and not self.likelihood.whole:
+            return x.to(self.x_dtype).div_(255)
+        return x.to(self.x_dtype) if x.is_floating_point() else x
+
+    @property
+    def x_dtype(self) -> torch.dtype:
+        """The floating point type of the networks."""
+        floats = (
+            p.dtype
+            for part in ("encoder", "decoder")
+            for p in self.network(part)[0].parameters()
+            if p.is_floating_point()
+        )
+        return next(floats, torch.get_default_dtype())
+
     def keep_scale(self, given: tuple[Tensor, Tensor] | None) -> None:
         """Keep the mean and standard deviation that x is standardised by, if it is."""
         self.register_buffer("shift", None if given is None else given[0])
@@ -128,6 +249,7 @@ class BetaVAE(Networks):
         posterior: How the encoder's output is read: see :func:`~multibeta.adapters.q_of`.
         unit: What β is divided by in the posterior's form ``curvature``.
         standard: Mean and standard deviation that x is standardised by, if it is.
+        shape: That of x; empty where it is free.
     """
 
     def __init__(
@@ -140,9 +262,10 @@ class BetaVAE(Networks):
         posterior: Posterior = "log_variance",
         unit: float = 1.0,
         standard: tuple[Tensor, Tensor] | None = None,
+        shape: tuple[int, ...] = (),
     ) -> None:
         super().__init__(encoder, decoder)
-        self.likelihood = likelihood
+        self.likelihood, self.shape = likelihood, tuple(shape)
         self.latent_shape = tuple(latent_shape)
         self.beta, self.posterior, self.unit = beta, posterior, unit
         self.keep_scale(standard)
@@ -154,6 +277,7 @@ class BetaVAE(Networks):
 
     def encode(self, x: Tensor, **inputs: Any) -> Independent:
         """Return q(z|x): batch shape (B,), event shape that of z, for x (B, *shape)."""
+        x = self.fitting(x)
         _, call = self.network("encoder")
         out = call(self.standard(x), **self.named_inputs("encoder", inputs))
         return q_of(out, self.posterior, x.new_tensor([self.beta / self.unit], dtype=torch.float))
@@ -172,6 +296,7 @@ class BetaVAE(Networks):
             noise: Standard normal noise of the sample: (B, *latent shape); drawn when None.
             inputs: Further inputs of encoder, decoder and likelihood.
         """
+        x = self.fitting(x)
         return elbo_terms_of(
             x, self.encode(x, **inputs), lambda z: self.decode(z, **inputs), noise
         )
@@ -267,8 +392,11 @@ class BetaVAE(Networks):
         References:
             Hoffman & Johnson 2016, "ELBO surgery" (the aggregated posterior).
         """
-        weight = next(self.parameters())
-        posteriors = [self.encode(images_of(batch).to(weight)) for batch in batches]
+        device = next(self.parameters()).device
+        posteriors = [
+            self.encode(x.to(device), **on(inputs, device))
+            for x, inputs in map(self.read, batches)
+        ]
         if not posteriors:
             raise ValueError("there are no pictures to standardise by; give batches of some")
         mean, variance = (
@@ -309,7 +437,9 @@ class BetaVAE(Networks):
             norm.train()
         seen = False
         for batch in batches:
-            vae.elbo_terms(images_of(batch).to(next(vae.parameters())))
+            x, inputs = vae.read(batch)
+            device = next(vae.parameters()).device
+            vae.elbo_terms(x.to(device), **on(inputs, device))
             seen = True
         if not seen:
             raise ValueError("there are no examples to measure by; give batches of some")
@@ -337,7 +467,14 @@ class _Standardised(BetaVAE):
         pair: tuple[Any, Any] = (one, None) if one is not None else (vae.encoder, vae.decoder)
         standard = None if vae.scale is None else (cast(Tensor, vae.shift), vae.scale)
         super().__init__(
-            *pair, vae.likelihood, vae.latent_shape, vae.beta, vae.posterior, vae.unit, standard
+            *pair,
+            vae.likelihood,
+            vae.latent_shape,
+            vae.beta,
+            vae.posterior,
+            vae.unit,
+            standard,
+            vae.shape,
         )
         if isinstance(vae, _Standardised):
             mean, std = vae.mean + vae.std * mean, vae.std * std
@@ -396,21 +533,3 @@ def elbo_terms_of(
     noise = torch.randn_like(mean) if noise is None else noise.reshape(mean.shape)
     z = mean + posterior.stddev * noise
     return ELBOTerms(-decode(z).log_prob(x), kl_standard_normal(posterior), posterior, z)
-
-
-def images_of(batch: Any) -> Tensor:
-    """Return the examples of a batch as floating point.
-
-    Args:
-        batch: x (B, *shape), a tuple or list whose first entry it is, or a dict with the key x;
-            uint8 holds intensities 0 to 255.
-
-    Returns:
-        x: uint8 becomes torch's default floating point type, in [0, 1]; other whole numbers keep
-        their values.
-    """
-    x = batch[0] if isinstance(batch, tuple | list) else batch
-    x = x["x"] if isinstance(x, dict) else x
-    if x.dtype == torch.uint8:
-        return x.to(torch.get_default_dtype()).div_(255)
-    return x if x.is_floating_point() else x.to(torch.get_default_dtype())

@@ -180,7 +180,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, monkeypatch):
 def real(images, extractor=None, most=10_000):
     """Return the features of pictures, and of how many they were computed now."""
     batches = list(images.float().div(255).split(15))
-    source = Source(batches, "test", lambda: iter(batches))
+    source = Source(batches, "test", None, lambda: iter(batches))
     before = Corners.seen
     settings = {"extractor": extractor or CORNERS, "most": most}
     found = FID.prepare(source, settings)["real"]
@@ -325,7 +325,7 @@ def test_data_that_are_no_pictures():
         measured(vae, gaussian)
     with pytest.raises(ValueError, match=r"these have values in \[-3, .*rescale them"):
         measured(vae, [torch.full((3, *gaussian.shape), -3.0)])
-    with pytest.raises(ValueError, match="an iterator gives them once"):
+    with pytest.raises(ValueError, match="can be read once only"):
         measured(model(), iter([torch.zeros(3, 1, 8, 8)]))
     with pytest.raises(ValueError, match="the test set is empty; choose another split"):
         measured(model(), [])

@@ -13,7 +13,6 @@ from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP, Conv, Linear, ResNet
 from multibeta.noise import evaluation_noise
 from multibeta.settings import plain_settings, rebuild
-from multibeta.vae import images_of
 
 NETWORKS = {
     "linear": Linear(), "mlp": MLP(16), "conv": Conv(8, 3), "resnet": ResNet(4),
@@ -362,14 +361,6 @@ def test_hyperparameters_are_plain_and_rebuild_the_model():
 def test_a_likelihood_is_not_shared_between_models():
     likelihood = Gaussian(0.2)
     assert make(likelihood=likelihood).likelihood is not likelihood
-
-
-def test_images_of():
-    x = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
-    assert images_of(x).flatten().tolist() == [0.0, 1.0]
-    assert x.flatten().tolist() == [0, 255], "the batch itself is left alone"
-    floats = torch.rand(2, 1, 2, 2)
-    assert images_of((floats, torch.zeros(2))) is floats
 
 
 def test_evaluation_noise_depends_on_the_place_alone():

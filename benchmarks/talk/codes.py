@@ -11,10 +11,11 @@ from benchmarks.record import save
 from benchmarks.talk.pictures import vaes
 from benchmarks.talk.runs import COMMAND, THREE, Talk
 from multibeta.data import ImageData
+from multibeta.data.examples import read
 from multibeta.metrics.extractors import Extractor, extractor_of
 from multibeta.metrics.features import frechet_distance, moments
 from multibeta.metrics.fid import to_8_bits
-from multibeta.vae import BetaVAE, images_of
+from multibeta.vae import BetaVAE
 
 __all__ = ["standardised"]
 
@@ -28,7 +29,7 @@ def standardised(talk: Talk, seed: int, root: str, jobs: int) -> None:
     """
     data, sides = vaes(talk, seed, root, jobs)
     extractor = extractor_of(talk.extractor(root), None)
-    real = moments(_features(extractor, map(images_of, data.ordered("test"))))
+    real = moments(_features(extractor, (read(batch).x for batch in data.ordered("test"))))
     rows = []
     for side, beta in [(side, beta) for beta in THREE for side in sides]:
         plain = sides[side][beta]
@@ -46,7 +47,7 @@ def standardised(talk: Talk, seed: int, root: str, jobs: int) -> None:
 
 
 def _rate(vae: BetaVAE, data: ImageData) -> float:
-    rates = [vae.elbo_terms(images_of(batch)).rate_nats for batch in data.ordered("test")]
+    rates = [vae.elbo_terms(read(batch).x).rate_nats for batch in data.ordered("test")]
     return torch.cat(rates).double().mean().item()
 
 

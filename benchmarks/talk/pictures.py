@@ -20,10 +20,11 @@ from benchmarks.runs import are_fitted, curve_of, fitted, is_there
 from benchmarks.talk.runs import COMMAND, THREE, Talk
 from multibeta import plots
 from multibeta.checkpoints import load_data
+from multibeta.data.examples import read
 from multibeta.evaluation import examples_of
 from multibeta.files import replacing
 from multibeta.priors import fit_gmm
-from multibeta.vae import BetaVAE, images_of
+from multibeta.vae import BetaVAE
 
 __all__ = ["draw", "smoothness", "vaes"]
 
@@ -66,7 +67,7 @@ def smoothness(talk: Talk, seed: int, root: str, jobs: int) -> None:
     sums = {side: [0.0] * len(steps) for side in sides}
     values = 0
     for batch in data.ordered("test"):
-        x = images_of(batch)
+        x = read(batch).x
         values += x.numel()
         for side, of_side in sides.items():
             found = [of_side[beta].reconstruct(x) for beta in THREE]
@@ -102,7 +103,7 @@ def draw(talk: Talk, root: str, jobs: int) -> None:
         shutil.copyfile(posteriors, talk.picture("alignment"))
     data, sides = vaes(talk, seed, root, jobs)
     one, dedicated = sides["one"], sides["dedicated"]
-    x = examples_of(data, "test", COLUMNS)
+    x = examples_of(one[1.0], data, "test", COLUMNS)
     both = {(side, beta): sides[side][beta] for beta in reversed(THREE) for side in sides}
     labels = [f"{side}, β = {beta:g}" for side, beta in both]
     rows = [x, *(one[beta].reconstruct(x) for beta in reversed(talk.betas))]
@@ -118,7 +119,7 @@ def draw(talk: Talk, root: str, jobs: int) -> None:
     mixed = [mixture_samples(vae, data) for vae in both.values()]
     grid(mixed, labels, talk.picture("samples_gmm"))
     traversed, titles = [], []
-    face = examples_of(data, "test", 1)
+    face = examples_of(one[1.0], data, "test", 1)
     busiest = busy(one[1.0], data)[:TRAVERSED]
     for beta, latent in itertools.product(reversed(THREE), busiest):
         traversed.append(one[beta].traverse(face, latent, steps=STEPS)[0])
@@ -146,7 +147,7 @@ def draw_curve(talk: Talk) -> None:
 def mixture_samples(vae: BetaVAE, data: Any) -> Tensor:
     """Return samples from a mixture fitted to the test set's codes."""
     noise = torch.Generator().manual_seed(0)
-    posteriors = [vae.encode(images_of(batch)) for batch in data.ordered("test")]
+    posteriors = [vae.encode(read(batch).x) for batch in data.ordered("test")]
     z = torch.cat(
         [q.mean + q.stddev * torch.randn(q.mean.shape, generator=noise) for q in posteriors]
     )
@@ -155,7 +156,7 @@ def mixture_samples(vae: BetaVAE, data: Any) -> Tensor:
 
 def busy(vae: BetaVAE, data: Any) -> list[int]:
     """Return the latents by the variance of their posterior means on the test set, falling."""
-    means = torch.cat([vae.encode(images_of(batch)).mean for batch in data.ordered("test")])
+    means = torch.cat([vae.encode(read(batch).x).mean for batch in data.ordered("test")])
     return means.var(0).argsort(descending=True).tolist()
 
 

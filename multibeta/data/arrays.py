@@ -43,16 +43,19 @@ class Rows:
 
     Args:
         array: The memory map, (N, ...).
-        form: What becomes of its rows.
+        form: What becomes of its rows; nothing by default.
         rows: Which rows, ascending; all by default.
     """
 
-    def __init__(self, array: np.ndarray, form: Form, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, array: np.ndarray, form: Form | None = None, rows: np.ndarray | None = None
+    ) -> None:
         self.array = array
         self.form = form
         self.rows = rows
-        self.dtype = np.dtype(form.dtype)
-        self.shape = (len(array) if rows is None else len(rows), *form.shape)
+        self.dtype = array.dtype if form is None else np.dtype(form.dtype)
+        shape = array.shape[1:] if form is None else form.shape
+        self.shape = (len(array) if rows is None else len(rows), *shape)
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -60,7 +63,8 @@ class Rows:
 
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows (B, *shape) of the numbers in `index`."""
-        return self.form(np.asarray(self.array[index if self.rows is None else self.rows[index]]))
+        rows = np.asarray(self.array[index if self.rows is None else self.rows[index]])
+        return rows if self.form is None else self.form(rows)
 
 
 class Values(NamedTuple):

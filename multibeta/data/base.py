@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from multibeta.data.arrays import Rows, Values, joined, values_of
-from multibeta.data.batches import Batches, rank_and_world
+from multibeta.data.batches import Batches, rank_and_world, shared
 
 SPLITS = ("train", "val", "test")
 
@@ -174,13 +174,8 @@ class ImageData(LightningDataModule):
     def ordered(self, split: str) -> Batches:
         """All examples of "train", "val" or "test", in order."""
         self.setup()
-        examples, size = self.splits[split], self.batch_size
-        _, world = rank_and_world()
-        if len(examples) <= size * (world - 1):
-            # Fewer batches than processes. One without a batch would not come to the end of the
-            # evaluation, where Lightning waits for all; so the batches are made smaller.
-            size = max(1, len(examples) // world)
-        return Batches(examples, size)
+        examples = self.splits[split]
+        return Batches(examples, shared(len(examples), self.batch_size))
 
     def _shared(self, seed: int) -> int:
         """The seed of the first process, so that all cut the same permutation."""

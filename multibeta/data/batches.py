@@ -1,8 +1,9 @@
 """Batches: an array, in memory or memory-mapped, cut into shuffled or ordered batches."""
 
-__all__ = ["Batches", "tensor_of"]
+__all__ = ["Batches", "Order", "rank_and_world", "shared"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,72 @@ from torch import Tensor
 from multibeta.data.arrays import Rows
 
 
+class Order:
+    """An endless row of permutations of N numbers, cut into batches, and a position in it.
+
+    Permutation :math:`e` depends on (seed, e) only; its last, partial batch can be dropped. Global
+    batch :math:`g` belongs to process :math:`g` modulo their number, and every process has the
+    same number of them.
+
+    Args:
+        count: The number N.
+        batch_size: The number B of examples in a batch of one process.
+        seed: The seed, equal on all processes.
+        drop: Whether to drop the partial batch.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int = 0, drop: bool = True) -> None:
+        self.count, self.batch_size, self.seed, self.drop = count, batch_size, seed, drop
+        self._epoch = 0
+        self._batch = 0  # the next batch of this process in permutation `_epoch`
+
+    def __len__(self) -> int:
+        """The number of batches of this process in a permutation."""
+        _, world = rank_and_world()
+        whole = self.count // (self.batch_size * world)
+        return whole if self.drop else -(-self.count // (self.batch_size * world))
+
+    def upcoming(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield the next `len(self)` batches: permutation, batch over all processes, numbers."""
+        rank, world = rank_and_world()
+        epoch, batch, permutation = self._epoch, self._batch, None
+        for _ in range(len(self)):
+            permutation = self._permutation(epoch) if permutation is None else permutation
+            number = batch * world + rank
+            yield epoch, number, permutation[number * self.batch_size :][: self.batch_size]
+            batch += 1
+            if batch == len(self):
+                epoch, batch, permutation = epoch + 1, 0, None
+
+    def advance(self) -> None:
+        """Move the position on by a batch."""
+        self._batch += 1
+        if self._batch >= len(self):
+            self._epoch, self._batch = self._epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The seed and the position of the next batch: its permutation and its number."""
+        return {"seed": self.seed, "epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.seed = state_dict["seed"]
+        self._epoch = state_dict["epoch"]
+        self._batch = state_dict["batch"]
+        if self._batch >= len(self):  # the state is of smaller batches or a larger set
+            self._epoch, self._batch = self._epoch + 1, 0
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return _rng(self.seed, epoch, 0).permutation(self.count)
+
+
 class Batches:
     """Iterates over an array of examples; each batch is one indexing operation.
 
     For evaluation the batches come in the order of the array, the last, partial one included.
-    For training they come from an endless row of permutations of the array, each without its
-    last partial batch; permutation :math:`e` depends on (seed, e) only. An iteration takes the
-    next `len(self)` batches, one epoch, from where the one before it stopped.
+    For training they come from an endless row of permutations of the array (`Order`), each
+    without its last partial batch. An iteration takes the next `len(self)` batches, one epoch,
+    from where the one before it stopped.
 
     With several processes (`torch.distributed`), global batch :math:`g` belongs to process
     :math:`g` modulo their number. In training every process has the same number of batches; in
@@ -32,6 +92,7 @@ class Batches:
         train: Whether to shuffle and to drop the last partial batch.
         flip: Whether to mirror each training picture left to right with probability ½.
         seed: The seed of permutations and flips, equal on all processes.
+        read: What becomes of each batch.
 
     Example:
         >>> batches = Batches(torch.arange(5).reshape(5, 1), batch_size=2)
@@ -46,42 +107,46 @@ class Batches:
         train: bool = False,
         flip: bool = False,
         seed: int = 0,
+        read: Callable[[Any], Any] | None = None,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.train = train
         self.flip = flip
-        self.seed = seed
-        self._epoch = 0
-        self._batch = 0  # the next batch of this process in permutation `_epoch`
+        self.read = read
+        self.count = len(images)
+        self.order = Order(len(images), batch_size, seed)
 
     def __len__(self) -> int:
         """The number of batches that one iteration gives this process."""
         rank, world = rank_and_world()
         if self.train:
-            return len(self.images) // (self.batch_size * world)
+            return len(self.order)
         return len(range(rank * self.batch_size, len(self.images), world * self.batch_size))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yields tensors (B, *shape)."""
-        return self._shuffled() if self.train else self._ordered()
+        batches = self._shuffled() if self.train else self._ordered()
+        return batches if self.read is None else map(self.read, batches)
 
     def global_index(self, local_index: int) -> int:
         """The number, counted over all processes, of this process's batch `local_index`."""
         rank, world = rank_and_world()
         return local_index * world + rank
 
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Return one batch of the examples of these numbers."""
+        rows = self.images[list(numbers)]
+        batch = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+        return batch if self.read is None else self.read(batch)
+
     def state_dict(self) -> dict[str, int]:
-        """The seed and the position of the next training batch: its epoch and its number."""
-        return {"seed": self.seed, "epoch": self._epoch, "batch": self._batch}
+        """The seed and the position of the next training batch."""
+        return self.order.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continues where `state_dict` was taken."""
-        self.seed = state_dict["seed"]
-        self._epoch = state_dict["epoch"]
-        self._batch = state_dict["batch"]
-        if self._batch >= len(self):  # the state is of smaller batches or a larger set
-            self._epoch, self._batch = self._epoch + 1, 0
+        self.order.load_state_dict(state_dict)
 
     def _ordered(self) -> Iterator[Tensor]:
         for index in range(len(self)):
@@ -91,29 +156,28 @@ class Batches:
             yield rows.clone() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
 
     def _shuffled(self) -> Iterator[Tensor]:
-        epoch, permutation = self._epoch, self._permutation()
-        for _ in range(len(self)):
-            if self._epoch != epoch:
-                epoch, permutation = self._epoch, self._permutation()
-            number = self.global_index(self._batch)
+        for epoch, number, rows in self.order.upcoming():
             # The position moves before the batch is handed out: Lightning saves it while it
             # works on the batch, and never asks for the one after the last.
-            self._batch += 1
-            if self._batch == len(self):
-                self._epoch, self._batch = epoch + 1, 0
-            rows = permutation[number * self.batch_size :][: self.batch_size]
+            self.order.advance()
             if isinstance(self.images, Tensor):
                 batch = self.images[torch.from_numpy(rows)]
             else:  # a memory map is read fastest in ascending order, and a batch has no order
                 batch = torch.from_numpy(self.images[np.sort(rows)])
             if self.flip:
-                coins = _rng(self.seed, epoch, 1 + number).random(len(rows))
+                coins = _rng(self.order.seed, epoch, 1 + number).random(len(rows))
                 heads = torch.from_numpy(coins < 0.5)
                 batch[heads] = batch[heads].flip(-1)
             yield batch
 
-    def _permutation(self) -> np.ndarray:
-        return _rng(self.seed, self._epoch, 0).permutation(len(self.images))
+
+def shared(count: int, size: int) -> int:
+    """Return a batch size with which each process gets a batch for evaluation, if it can.
+
+    A process without one would not come to the end of the evaluation, where the others wait.
+    """
+    _, world = rank_and_world()
+    return size if count > size * (world - 1) else max(1, count // world)
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -126,10 +190,3 @@ def rank_and_world() -> tuple[int, int]:
 def _rng(seed: int, epoch: int, stream: int) -> np.random.Generator:
     """A generator that is a function of its arguments; stream 0 orders, 1 + g flips batch g."""
     return np.random.default_rng((seed, epoch, stream))
-
-
-def tensor_of(array: Tensor | np.ndarray) -> Tensor:
-    """Return an array as a tensor; NumPy's default precision becomes torch's."""
-    found = torch.as_tensor(array)
-    of_numpy = isinstance(array, np.ndarray) and array.dtype == np.float64
-    return found.to(torch.get_default_dtype()) if of_numpy else found

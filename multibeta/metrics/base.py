@@ -34,11 +34,13 @@ class Source:
     Args:
         data: A datamodule, or batches.
         split: Which part of a datamodule.
+        count: How many examples there are; None where it is not known.
         pictures: Gives this process's batches (B, *shape), in order, once more.
     """
 
     data: Any
     split: str
+    count: int | None
     pictures: Callable[[], Iterator[Tensor]]
 
 

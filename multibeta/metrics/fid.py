@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multibeta.data import ImageData
 from multibeta.data.batches import rank_and_world
 from multibeta.data.roots import cache_dir
 from multibeta.files import replacing
@@ -109,8 +108,8 @@ class FID(Codes):
     @classmethod
     def lacks(cls, data: object) -> str | None:
         """Return that the data has values that no picture has, if so."""
-        if isinstance(data, ImageData):
-            low, high = data.value_range
+        if (value_range := getattr(data, "value_range", None)) is not None:
+            low, high = value_range
             if low < 0 or high > 1:
                 return f"it takes pictures in [0, 1]; these have values in [{low:g}, {high:g}]"
         return None
@@ -139,7 +138,7 @@ class FID(Codes):
 
         Raises:
             ValueError: If a setting is out of range, the weights are missing, or the data has
-                no pictures, or not in [0, 1], or can be read only once.
+                no pictures, or not in [0, 1].
         """
         given = dict(settings)
         checked = {name: given.get(name, value) for name, value in _DEFAULTS.items()}
@@ -276,11 +275,6 @@ def _check(samples: int | None, most: int, components: int, decoder: str) -> Non
 
 def _real_features(extractor: Extractor, source: Source, most: int) -> Tensor:
     """Return the features of the first real pictures, (N, F), from the cache where they are."""
-    if isinstance(source.data, Iterator):
-        raise ValueError(
-            "fid reads the pictures more than once, and an iterator gives them once; give a list "
-            "of batches, a DataLoader or a datamodule"
-        )
     rank, world = rank_and_world()
     of_mine: dict[int, list[bytes]] = {}
     seen, device = 0, torch.device("cpu")

@@ -68,9 +68,9 @@ class NLL(CurveMetric):
 
     @classmethod
     def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
-        """Find out how far apart the examples are to be; of batches alone the first are used."""
-        examples = len(getattr(source.data, "splits", {}).get(source.split, ()))
-        return {**settings, "every": max(1, examples // max(1, settings.get("most", 1_000)))}
+        """Find out how far apart the examples are to be; of a stream the first are used."""
+        most = max(1, settings.get("most", 1_000))
+        return {**settings, "every": max(1, (source.count or 0) // most)}
 
     def update(self, batch: Evaluated) -> None:
         """Keep the examples of a batch that are used."""

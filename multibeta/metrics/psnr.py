@@ -22,7 +22,8 @@ class PSNR(CurveMetric):
 
     Args:
         vae: The model at the β that is measured.
-        peak: P, the width of the range of x; 1, for x in [0, 1] alone, where it is not given.
+        peak: P, the width of the range of x; by default that of the training data: 1 within
+            [0, 1], 2 within [−1, 1]. Where it is not known, 1, for x in [0, 1] alone.
     """
 
     n: Tensor
@@ -33,6 +34,8 @@ class PSNR(CurveMetric):
         super().__init__(vae)
         if peak is not None and not peak > 0:
             raise ValueError(f"peak={peak:g} is not above 0")
+        if peak is None and vae.units is not None:
+            peak = vae.units.peak
         self.peak = peak
         self.add_sums(n=(), total=(), squares=())
 
@@ -45,8 +48,8 @@ class PSNR(CurveMetric):
 
     @classmethod
     def in_all(cls, data: object) -> bool:
-        """Return whether the data is in [0, 1]."""
-        low, high = getattr(data, "value_range", (0.0, 1.0))
+        """Return whether the data is in [0, 1], as far as it says."""
+        low, high = getattr(data, "value_range", None) or (0.0, 1.0)
         return low >= 0 and high <= 1
 
     def update(self, batch: Evaluated) -> None:
@@ -67,6 +70,10 @@ class PSNR(CurveMetric):
         self.n += len(psnr)
         self.total += psnr.sum()
         self.squares += psnr.square().sum()
+
+    def about(self) -> dict[str, Any]:
+        """Return the peak."""
+        return {"peak": self.peak or 1.0}
 
     def compute(self) -> dict[str, float]:
         """Return ``psnr_db`` and its standard error ``psnr_se`` (nan for one example)."""
