@@ -289,7 +289,9 @@ class Draws:
             found = {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
         return found
 
-    def noise(self, x: Tensor, shape: tuple[int, ...], samples: int = 1) -> Tensor:
+    def noise(
+        self, x: Tensor, shape: tuple[int, ...], samples: int = 1, parts: int = 1
+    ) -> Tensor:
         """Draw the noise of a batch's codes, a row for each of :meth:`draw`'s β's.
 
         That of an example's β's comes in opposite pairs, ε and −ε, so that what is linear in it
@@ -299,14 +301,15 @@ class Draws:
             x: The batch.
             shape: That of z.
             samples: How many samples each row gets; all rows come so many times.
+            parts: How many such batches the noise is for; B is the number of examples of all.
 
         Returns:
             (samples · kB, *shape).
         """
         times, dtype = self.betas_per_example, x.dtype if x.is_floating_point() else None
-        rows = (times + 1) // 2 * len(x)
-        noise = torch.randn(samples, rows, *shape, dtype=dtype, device=x.device)
-        return torch.cat([noise, -noise], dim=1)[:, : times * len(x)].flatten(0, 1)
+        n = len(x) * parts
+        noise = torch.randn(samples, (times + 1) // 2 * n, *shape, dtype=dtype, device=x.device)
+        return torch.cat([noise, -noise], dim=1)[:, : times * n].flatten(0, 1)
 
     def weigh(self, objective: Tensor, values: Mapping[str, Tensor], unit: float) -> Tensor:
         """Return the objective of each row with its weight: (kB,).

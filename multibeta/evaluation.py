@@ -463,8 +463,8 @@ def examples_of(model: Networks, data: Any, split: Split, n: int) -> Tensor:
         rows = [i * count // n for i in range(n)] if count >= n else range(count)
         return model.read(batches.rows(list(rows)), careful=True).x
     found: list[Tensor] = []
-    for batch in batches:
-        found.append(model.read(batch, careful=True).x)
+    for batch in batches.whole():  # perhaps on one process alone
+        found.append(model.read(batch if (of := batches.read) is None else of(batch), True).x)
         if sum(map(len, found)) >= n:
             break
     return torch.cat(found)[:n]

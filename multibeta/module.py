@@ -127,13 +127,13 @@ class MultiBetaModule(LightningModule):
         schedule.optimizer.param_groups[0]["lr"] = self.lr * factor
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make the batch's randomness a function of seed, batch and process.
+        """Make the batch's randomness a function of seed and batch.
 
-        A resumed run then draws what the uninterrupted one would have drawn, and each process
-        of a distributed run draws its own β's.
+        A resumed run then draws what the uninterrupted one would have drawn, and the processes of
+        a distributed run draw for all of them, and take their part: as one process with the whole
+        batch.
         """
-        batch_count = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        place = batch_count * self.trainer.world_size + self.global_rank
+        place = self.trainer.fit_loop.epoch_loop.total_batch_idx
         seed = ((self.vae.run_seed or 0) * 1_000_003 + place) % 2**63
         # Not torch.manual_seed: it calls on every kind of device, a tenth of a small step's time.
         torch.default_generator.manual_seed(seed)
@@ -168,7 +168,8 @@ class MultiBetaModule(LightningModule):
         """Draw β's, return the loss, and log D, R and D + βR of the batch."""
         progress = self.global_step / self._steps if math.isfinite(self._steps) else 1.0
         x, inputs = self.vae.read(batch)
-        step = self.vae.step(x, progress, **inputs)
+        part = (self.global_rank, self.trainer.world_size)
+        step = self.vae.step(x, progress, part, **inputs)
         if not step.loss.isfinite():
             self.vae.read(batch, careful=True)  # says so, if it is the data
             worst = step.values["beta"][~step.objective.isfinite()]

@@ -593,14 +593,27 @@ class MultiBetaVAE(Networks):
         """
         return self.step(x, progress, **inputs).loss
 
-    def step(self, x: Tensor, progress: float = 1.0, **inputs: Any) -> Step:
-        """Return the loss with what it was made from; see :meth:`loss`."""
+    def step(
+        self, x: Tensor, progress: float = 1.0, part: tuple[int, int] = (0, 1), **inputs: Any
+    ) -> Step:
+        """Return the loss with what it was made from; see :meth:`loss`.
+
+        Args:
+            x: (B, *shape).
+            progress: The part of the training that is done, 0 to 1.
+            part: Which of how many equal parts of a batch x is. Processes that draw from the same
+                seed so draw what one process would, for the whole batch.
+            inputs: Further inputs, by name.
+        """
         self._placed(x, inputs)
         x = self.fitting(x)
-        samples, dtype = self.objective.samples, self._dtype
-        values = self.draws.draw(self.ranges, len(x), progress, self.objective.together, x.device)
-        values = {name: value.to(dtype) for name, value in values.items()}
-        noise = self.draws.noise(x, self.latent_shape, samples)
+        samples, dtype, n = self.objective.samples, self._dtype, len(x)
+        drawn = self.draws.draw(
+            self.ranges, n * part[1], progress, self.objective.together, x.device
+        )
+        values = {name: _part_of(value, n, part).to(dtype) for name, value in drawn.items()}
+        of_all = self.draws.noise(x, self.latent_shape, samples, parts=part[1])
+        noise = _part_of(of_all, n, part)
         terms, objective, own = self.objective_of(
             x, values, noise, inputs, draws=self.draws.betas_per_example, progress=progress
         )
@@ -754,6 +767,14 @@ class MultiBetaVAE(Networks):
                 f"nothing takes the input {unknown[0]}: it is no argument of the encoder's, the "
                 "decoder's, the likelihood's or the distortion's forward"
             )
+
+
+def _part_of(rows: Tensor, n: int, part: tuple[int, int]) -> Tensor:
+    """Return what belongs to a part of n examples of a batch that comes k times: (kn, …)."""
+    index, parts = part
+    if parts == 1:
+        return rows
+    return rows.unflatten(0, (-1, parts, n))[:, index].flatten(0, 1)
 
 
 wrap = MultiBetaVAE

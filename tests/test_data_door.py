@@ -92,7 +92,7 @@ def test_a_training_on_every_kind(kind, tmp_path, pictures_are_dots):
         (np.zeros((5, *SHAPE), np.uint16), "whole numbers of the type uint16, whose range"),
         (torch.zeros(5, *SHAPE, dtype=torch.complex64), "complex64, and a VAE takes real numbers"),
         (torch.eye(8, dtype=torch.uint8)[None, None], "x is uint8 with 0 and 1 alone"),
-        (torch.full((5, *SHAPE), torch.nan), "x holds NaN or infinity in 5 of the 5"),
+        (torch.full((5, *SHAPE), torch.nan), "x holds NaN or infinity in 1 of the 1"),
         ([{"a": torch.zeros(2, 3), "b": torch.zeros(2, 4)}], "which of it is x is not clear"),
         ([{"a": "text"}], "which of it is x is not clear"),
         ([("a", 3)], "a batch is a tuple of str, int; give tensors"),

@@ -15,27 +15,31 @@ from multibeta.data.arrays import Rows
 class Order:
     """An endless row of permutations of N numbers, cut into batches, and a position in it.
 
-    Permutation :math:`e` depends on (seed, e) only; its last, partial batch can be dropped. Global
-    batch :math:`g` belongs to process :math:`g` modulo their number, and every process has the
-    same number of them.
+    Permutation :math:`e` depends on (seed, e) only. Global batch :math:`g` belongs to process
+    :math:`g` modulo their number. What is left at the end is dropped, or shared in equal parts, so
+    that every process has the same number of batches.
 
     Args:
         count: The number N.
         batch_size: The number B of examples in a batch of one process.
         seed: The seed, equal on all processes.
-        drop: Whether to drop the partial batch.
+        drop: Whether to drop what is left at the end.
+        shuffle: Whether they are permutations; else each is 0, 1, ….
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int = 0, drop: bool = True) -> None:
+    def __init__(
+        self, count: int, batch_size: int, seed: int = 0, drop: bool = True, shuffle: bool = True
+    ) -> None:
         self.count, self.batch_size, self.seed, self.drop = count, batch_size, seed, drop
+        self.shuffle = shuffle
         self._epoch = 0
         self._batch = 0  # the next batch of this process in permutation `_epoch`
 
     def __len__(self) -> int:
         """The number of batches of this process in a permutation."""
         _, world = rank_and_world()
-        whole = self.count // (self.batch_size * world)
-        return whole if self.drop else -(-self.count // (self.batch_size * world))
+        whole, left = divmod(self.count, self.batch_size * world)
+        return whole + (left >= world and not self.drop)
 
     def upcoming(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield the next `len(self)` batches: permutation, batch over all processes, numbers."""
@@ -43,8 +47,10 @@ class Order:
         epoch, batch, permutation = self._epoch, self._batch, None
         for _ in range(len(self)):
             permutation = self._permutation(epoch) if permutation is None else permutation
-            number = batch * world + rank
-            yield epoch, number, permutation[number * self.batch_size :][: self.batch_size]
+            first = batch * world * self.batch_size
+            size = min(self.batch_size, (self.count - first) // world)
+            rows = permutation[first + rank * size :][:size]
+            yield epoch, batch * world + rank, rows
             batch += 1
             if batch == len(self):
                 epoch, batch, permutation = epoch + 1, 0, None
@@ -68,6 +74,8 @@ class Order:
             self._epoch, self._batch = self._epoch + 1, 0
 
     def _permutation(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(self.count)
         return _rng(self.seed, epoch, 0).permutation(self.count)
 
 

@@ -42,6 +42,7 @@ _SPLIT_NAMES = {
 _STAGES = {"train": "fit", "val": "validate", "test": "test"}
 _TRANSFERS = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 _SAMPLED = 16
+_STREAMED = 64  # examples in a batch of a stream, of which the length is not known
 
 
 class Door(LightningDataModule):
@@ -55,7 +56,7 @@ class Door(LightningDataModule):
     Each example counts once, on any number of processes. What has numbers is cut into batches
     that go round the processes; a list of batches is dealt out; a stream that shares itself out
     (Hugging Face's ``split_dataset_by_node``, litdata, webdataset's ``split_by_node``) keeps its
-    shares; any other stream is measured by the first process alone.
+    shares; of any other stream the first process hands out the batches.
 
     Args:
         data: The data; for training the training set.
@@ -323,7 +324,7 @@ class Door(LightningDataModule):
             return of
         own_read = self._read if self.key or self.layout else None
         if isinstance(of, np.ndarray | Tensor | Rows):
-            size = getattr(self.source, "batch_size", None) or self._batch_size
+            size = getattr(self.source, "batch_size", None) or self._size(len(of), train)
             size = size if train else shared(len(of), size)
             return Batches(of, size, train, seed=seed, read=own_read)
         numbered = hasattr(of, "__getitem__") and hasattr(of, "__len__")
@@ -340,9 +341,10 @@ class Door(LightningDataModule):
             elif numbered and not isinstance(of, list | tuple):
                 single = True
             if not (numbered and single):
-                batch_of = self._batch_size if single else None
+                batch_of = min(self._batch_size, _STREAMED) if single else None
                 return Stream(of, train, own_read, self.first, batch_of)
-            of = DataLoader(of, self._batch_size, shuffle=train, collate_fn=collate)
+            size = self._size(len(of), train)
+            of = DataLoader(of, size, shuffle=train, collate_fn=collate)
         if isinstance(of.dataset, IterableDataset) or of.batch_sampler is None:
             stream = Stream(of, train, own_read, self.first)
             if (said := stream.warning) and said not in self._said:
@@ -350,6 +352,10 @@ class Door(LightningDataModule):
                 rank_zero_warn(said)
             return stream
         return Loaded(of, train, seed, own_read)
+
+    def _size(self, count: int, train: bool) -> int:
+        """Return the size of a batch; small sets make eight, as many as processes share alike."""
+        return self._batch_size if train else max(1, min(self._batch_size, -(-count // 8)))
 
     def _is_example(self, entry: Any) -> bool:
         """Whether an entry of a list or a stream is one example, not a batch."""

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,8 @@ class Loaded:
         self.batch_size = int(size)
         if not train:
             self.batch_size = shared(self.count, self.batch_size)
-        drop = self.train and (bool(loader.drop_last) or rank_and_world()[1] > 1)
-        self.order = Order(self.count, self.batch_size, seed, drop)
+        drop = self.train and bool(loader.drop_last)
+        self.order = Order(self.count, self.batch_size, seed, drop, self.shuffles)
         again = {
             name: getattr(loader, name)
             for name in (
@@ -96,7 +97,7 @@ class Loaded:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches."""
-        counted = self.train and self.shuffles and not self.own_order
+        counted = self.train and not self.own_order
         for batch in self._inner:
             if counted:  # before the batch is handed out: it is saved while the batch is worked on
                 self.order.advance()
@@ -107,14 +108,12 @@ class Loaded:
         rank, world = rank_and_world()
         if self.own_order:
             yield from self._sampler if self.train else self._drawn()[rank::world]
-        elif self.train and self.shuffles:
+        elif self.train:
             for _, _, rows in self.order.upcoming():
                 yield rows.tolist()
         else:
             for start in range(rank * self.batch_size, self.count, world * self.batch_size):
-                part = [*range(start, min(start + self.batch_size, self.count))]
-                if not (self.order.drop and len(part) < self.batch_size):
-                    yield part
+                yield [*range(start, min(start + self.batch_size, self.count))]
 
     def rows(self, numbers: Sequence[int]) -> Any:
         """Return one batch of the examples of these numbers."""
@@ -159,8 +158,7 @@ class Stream:
     """The batches of something that is only read from its beginning.
 
     With several processes a list of batches is dealt out. A stream that shares itself out keeps
-    its shares. Any other is measured by the first process alone; for training each takes every
-    other batch.
+    its shares. Any other is read by the first process, which hands its batches to all in turn.
 
     Args:
         source: What to iterate over.
@@ -186,25 +184,26 @@ class Stream:
     def __iter__(self) -> Iterator[Any]:
         """Yield this process's batches."""
         rank, world = rank_and_world()
+        batches = self.whole
+        if world > 1 and not self.shares_itself:
+            batches = partial(_handed_out, self.whole, self.train)
+            if self.dealt:
+                batches = partial(_dealt, self.whole, rank, world, self.train)
+        yield from batches() if self.read is None else map(self.read, batches())
+
+    def whole(self) -> Iterator[Any]:
+        """Yield all batches on this process, as they are; at most ``first`` examples."""
         batches: Iterator[Any] = iter(self.source)
         if self._examples is not None:
             batches = _batched(batches, self._examples)
-        alone = world > 1 and not self.shares_itself and not self.dealt and not self.train
-        if world > 1 and not self.shares_itself:
-            if alone and rank:
-                return
-            if not alone:
-                batches = itertools.islice(batches, rank, None, world)
         left = self.first
-        if left is not None and world > 1 and not alone:
-            left = left // world + (rank < left % world)
         for batch in batches:
             if left is not None:
                 if left <= 0:
                     return
-                batch = _cut(batch, left)
+                batch = _sliced(batch, 0, left)
                 left -= _size(batch)
-            yield batch if self.read is None else self.read(batch)
+            yield batch
 
     def __len__(self) -> int:
         """The number of batches, where the source knows it.
@@ -218,9 +217,7 @@ class Stream:
         rank, world = rank_and_world()
         if world == 1 or self.shares_itself:
             return count
-        if self.train:
-            return count // world
-        return len(range(rank, count, world)) if self.dealt else count * (rank == 0)
+        return count // world if self.train else len(range(rank, count, world))
 
     @property
     def shares_itself(self) -> bool:
@@ -253,7 +250,50 @@ class Stream:
     def global_index(self, local_index: int) -> int:
         """The number, counted over all processes, of this process's batch."""
         rank, world = rank_and_world()
-        return local_index * world + rank if self.dealt or self.shares_itself else local_index
+        return local_index * world + rank
+
+
+def _dealt(
+    batches: Callable[[], Iterator[Any]], rank: int, world: int, even: bool
+) -> Iterator[Any]:
+    """Yield every other batch; with ``even``, as many on each process."""
+    for group in _batches_of(batches(), world):
+        if rank < len(group) and not (even and len(group) < world):
+            yield group[rank]
+
+
+def _handed_out(batches: Callable[[], Iterator[Any]], even: bool) -> Iterator[Any]:
+    """Yield what the first process reads, every other batch on each process."""
+    rank, world = rank_and_world()
+    groups = _batches_of(batches(), world) if rank == 0 else None
+    ahead, first, more = None if groups is None else next(groups, []), True, True
+    while more:
+        sent: list[Any] = [None] * world
+        if groups is not None and ahead is not None:
+            group, ahead = ahead, next(groups, [])
+            if first and 0 < len(group) < world:  # a process without a batch would wait for ever
+                group = _parts(group[0], world) if len(group) == 1 else group
+            whole = len(group) == world or not even
+            of_each = [group[i] if whole and i < len(group) else None for i in range(world)]
+            sent = [(batch, bool(ahead)) for batch in of_each]
+        mine: list[Any] = [None]
+        torch.distributed.scatter_object_list(mine, sent if rank == 0 else None, src=0)
+        batch, more = mine[0]
+        first = False
+        if batch is not None:
+            yield batch
+
+
+def _batches_of(batches: Iterator[Any], count: int) -> Iterator[list[Any]]:
+    while group := list(itertools.islice(batches, count)):
+        yield group
+
+
+def _parts(batch: Any, count: int) -> list[Any]:
+    """Return a batch in parts of nearly the same size; fewer where there are fewer examples."""
+    n = _size(batch)
+    ends = [round(i * n / count) for i in range(count + 1)]
+    return [_sliced(batch, a, b) for a, b in itertools.pairwise(ends) if b > a]
 
 
 def collate(examples: Sequence[Any]) -> Any:
@@ -299,10 +339,10 @@ def _size(batch: Any) -> int:
     return len(entry)
 
 
-def _cut(batch: Any, most: int) -> Any:
-    """Return the first examples of a batch."""
+def _sliced(batch: Any, start: int, stop: int) -> Any:
+    """Return some examples of a batch."""
     if isinstance(batch, dict):
-        return {name: _cut(of, most) for name, of in batch.items()}
-    if isinstance(batch, tuple | list):
-        return type(batch)(_cut(of, most) for of in batch)
-    return batch[:most] if hasattr(batch, "__getitem__") else batch
+        return {name: _sliced(of, start, stop) for name, of in batch.items()}
+    if isinstance(batch, tuple) or (isinstance(batch, list) and hasattr(batch[0], "shape")):
+        return type(batch)(_sliced(of, start, stop) for of in batch)
+    return batch[start:stop] if hasattr(batch, "__getitem__") else batch

@@ -287,7 +287,7 @@ def _real_features(extractor: Extractor, source: Source, most: int) -> Tensor:
             for picture in pictures
         ]
         seen += len(x)
-        if seen >= most:
+        if seen >= most and world == 1:  # the first process may hand out what all read
             break
     digests = {place: of for part in _gathered(of_mine) for place, of in part.items()}
     wanted: dict[int, int] = {}

@@ -1,0 +1,52 @@
+"""One of several processes that measure, and train on, every kind of container; see test_ddp."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+import tests.loaders
+from multibeta.data import Door
+from multibeta.likelihoods import Gaussian
+from multibeta.multibeta_vae import MultiBetaVAE
+from tests.loaders import KINDS, SHAPE
+
+TRAINED = ("tensor", "list_of_examples", "shuffled_loader", "loader_of_a_stream", "datamodule")
+
+
+def model():
+    torch.manual_seed(0)
+    return MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(0.3))
+
+
+def measured(kind):
+    """Return what a sweep on a kind of container gives."""
+    curve = model().eval().sweep(KINDS[kind](), "0.01,1", metrics="all")
+    return {"n": curve.about["n"], "digest": curve.about["fingerprint"], "rows": curve.rows}
+
+
+def trained(kind, root, **trainer):
+    """Return the model after a training on a kind of container."""
+    vae, data = model(), KINDS[kind]()
+    door = data if kind.startswith("datamodule") else Door(data, data, batch_size=tests.loaders.B)
+    vae.fit(door, epochs=2, betas="1", root=root, accelerator="cpu", **trainer)
+    return vae
+
+
+def main(folder):
+    """Write what this process finds."""
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    torch.distributed.init_process_group("gloo")
+    found = {kind: measured(kind) for kind in KINDS}
+    (folder / f"measured-{rank}.json").write_text(json.dumps(found))
+    for kind in TRAINED:
+        vae = trained(kind, folder / kind, strategy="ddp", devices=2)
+        torch.save(vae.state_dict(), folder / f"{kind}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""Two processes give what one gives, for every kind of container."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import tests.loaders
+from tests.ddp_door import TRAINED, measured, trained
+from tests.loaders import KINDS
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A folder with what two processes found."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.ddp_door", str(folder)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=250)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    return folder
+
+
+def test_a_sweep_counts_each_example_once(two):
+    first, second = (
+        json.loads((two / f"measured-{rank}.json").read_text()) for rank in range(2)
+    )
+    assert first == second
+    for kind in KINDS:
+        alone = measured(kind)
+        assert first[kind]["n"] == alone["n"] == tests.loaders.N, kind
+        assert first[kind]["digest"] == alone["digest"], kind
+        for row, of_one in zip(first[kind]["rows"], alone["rows"], strict=True):
+            assert row == pytest.approx(of_one, rel=1e-6, nan_ok=True), kind
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_a_training_ends_with_the_weights_of_one_process(
+    kind, two, tmp_path, monkeypatch, pictures_are_dots
+):
+    monkeypatch.setattr(tests.loaders, "B", 2 * tests.loaders.B)
+    alone = trained(kind, tmp_path).state_dict()
+    for rank in range(2):
+        weights = torch.load(two / f"{kind}-{rank}.pt", weights_only=True)
+        for name, value in weights.items():
+            torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=2e-5, msg=name)
