@@ -7,6 +7,7 @@ import csv
 import datetime
 import itertools
 import logging
+import math
 import os
 import shutil
 import signal
@@ -333,11 +334,13 @@ class ProgressLines(Callback):
             return
         steps, done = trainer.estimated_stepping_batches, trainer.global_step
         seconds = time.monotonic() - self._start
+        ends = math.isfinite(steps) and steps >= done  # a stream has no length
         left = seconds * (steps - done) / max(1, done - self._first)
         value = trainer.callback_metrics[MONITOR]
+        of, rest = (f" of {steps:g}", f", about {left:.0f} s left") if ends else ("", "")
         print(
-            f"epoch {trainer.current_epoch + 1}, step {done} of {steps:g}: {MONITOR} {value:.2f}, "
-            f"{seconds:.0f} s, about {left:.0f} s left",
+            f"epoch {trainer.current_epoch + 1}, step {done}{of}: {MONITOR} {value:.2f}, "
+            f"{seconds:.0f} s{rest}",
             file=sys.stderr,
         )
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_writable", "replacing"]
+__all__ = ["check_writable", "remove_leftovers", "replacing", "temporary"]
+
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)(\.\w+)?")
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
@@ -25,6 +30,42 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         raise OSError(f"{folder} cannot be written: no permission in {there}; give another")
 
 
+def temporary(path: Path) -> Path:
+    """Return the name under which a file is written: hidden, of this machine and this process."""
+    return path.with_name(f".{path.stem}.{_host()}-{os.getpid()}{path.suffix}")
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what processes of this machine were writing in a folder when they were killed.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    with contextlib.suppress(OSError):
+        for path in Path(folder).iterdir():
+            found = _TEMPORARY.fullmatch(path.name)
+            if found and found["host"] == _host() and not _alive(int(found["pid"])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    removed.append(path)
+    return removed
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write, and rename it on success.
@@ -40,14 +81,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     check_writable(path.parent)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    written = temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        yield written
+        os.replace(written, path)
     except OSError as error:
         raise OSError(
             f"{path} cannot be written ({error.strerror or error}); give a folder that can"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)

@@ -217,6 +217,13 @@ class MultiBetaModule(LightningModule):
         # Lightning clips no fused optimizer under mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
         self._steps = self.trainer.estimated_stepping_batches
+        if self._steps < 0:  # Lightning's word for a length that nobody knows
+            self._steps = math.inf
+            if self.trainer.max_epochs not in (None, -1):
+                rank_zero_warn(
+                    "the length of the data is not known: the learning rate rises over 1,000 "
+                    "steps and stays; with max_steps it falls to 0 at the end"
+                )
         named = {name: p for name, p in self.vae.named_parameters() if p.requires_grad}
         own = [name for name in named if name.startswith("objective.")]
         groups: list[dict[str, Any]] = [{"params": [p for n, p in named.items() if n not in own]}]

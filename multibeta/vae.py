@@ -124,7 +124,7 @@ class Networks(nn.Module):
             **self.named_inputs("decoder", inputs),
             **accepted(self.likelihood.forward, inputs),
         }
-        unusual = [name for name in inputs if name not in known and name not in LABELS]
+        unusual = [k for k in inputs if k not in (*known, *LABELS) and not k.startswith("__")]
         if unusual and self._says:
             self._says = False
             warnings.warn(

@@ -427,10 +427,9 @@ def test_npz_splits_one_array_the_same_way_each_time(npz):
         ((10, 6, 5), (6, 5)),
         ((10, 1, 6, 5), (1, 6, 5)),
         ((10, 3, 6, 5), (3, 6, 5)),
-        ((10, 6, 5, 3), (3, 6, 5)),
-        ((10, 6, 5, 1), (1, 6, 5)),
         ((10, 2, 6, 5), (2, 6, 5)),
-        ((10, 1, 1, 3), (1, 1, 3)),
+        ((10, 64, 16, 16), (64, 16, 16)),
+        ((10, 6, 7, 5), (6, 7, 5)),
     ],
 )
 def test_npz_layouts(npz, shape, expected):
@@ -441,10 +440,6 @@ def test_npz_layouts(npz, shape, expected):
     images = torch.cat(list(data.splits.values()))
     assert images.shape[1:] == expected
     assert images.double().mean().item() == pytest.approx(x.mean(dtype=np.float64))
-    if shape[-1] == 3 and expected[0] == 3:
-        red = sorted(images[:, 0, 0, 0].tolist())
-        assert red == sorted(x[:, 0, 0, 0].tolist())
-        assert sorted(images[:, 2, 5, 1].tolist()) == sorted(x[:, 5, 1, 2].tolist())
 
 
 @pytest.mark.parametrize(
@@ -491,7 +486,7 @@ OBJECTS = np.empty((5, 2, 2), dtype=object)
         ({"x": np.zeros((9, 4), dtype=str)}, "array 'x' has the type <U1; allowed are bool, int"),
         ({"x": OBJECTS}, "array 'x' has pickled Python objects; allowed are"),
         ({"x": np.zeros(9)}, "array 'x' has the shape (9,); allowed is (N, …)"),
-        ({"x": np.zeros((9, 8, 8, 4))}, "has the shape (9, 8, 8, 4), where channels seem to come"),
+        ({"x": np.zeros((9, 8, 8, 4))}, "shape (9, 8, 8, 4), whose channels could be first"),
         ({"x": np.zeros((0, 4, 4))}, "array 'x' has the shape (0, 4, 4); allowed is"),
         ({"x": np.zeros((1, 4, 4))}, "array 'x' holds 1 example; at least 3 are needed"),
         ({"a": np.zeros(3), "b": OBJECTS}, "array 'b' has pickled Python objects; allowed are"),

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import subprocess
 import sys
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from multibeta.data import CelebA, Folder
 from multibeta.data import cache as cache_module
+from multibeta.files import temporary
 from tests.helpers import refused
 
 
@@ -206,6 +209,76 @@ def test_conversion_of_unknown_range(photos):
     assert message.startswith(f"{photos / '3.tif'} has the mode F (32 bits)")
 
 
+def test_what_was_left_out_is_said(photos):
+    (photos / "notes.txt").touch()
+    (photos / "LICENSE").touch()
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    (photos / "small.png").write_bytes(b"")
+    picture(1, size=(3, 3)).save(photos / "small.png")
+    pages = [picture(i) for i in range(3)]
+    pages[0].save(photos / "pages.tif", save_all=True, append_images=pages[1:])
+    (photos / "bad.png").write_text("hello")
+    message = refused(Folder(root=str(photos), size=8))
+    assert message.startswith(f"{photos / 'bad.png'} is corrupt (not an image)")
+    assert "; so pages.tif, small.png; replace it, or leave such files out" in message
+    for _ in range(2):  # decoded, and from the cache
+        whole = {"val_fraction": 0, "test_fraction": 0}
+        data = Folder(root=str(photos), size=8, skip_corrupt=True, **whole)
+        assert data.size_note == ""
+        assert len(colours(data)) == 10
+        assert data.size_note == (
+            "no val set, no test set; left out: 1 .txt, 1 a broken link, 1 corrupt, 1 no suffix,"
+            " 1 several pages, 1 too small"
+        )
+
+
+def test_links_are_followed_once(photos, tmp_path):
+    linked = tmp_path / "linked"
+    (linked / "inner").mkdir(parents=True)
+    (linked / "of").symlink_to(photos)
+    (linked / "inner" / "back").symlink_to(linked)
+    picture(11).save(linked / "inner" / "x.png")
+    (linked / "y.png").symlink_to(photos / "3.png")
+    assert len(colours(Folder(root=str(linked), size=8))) == 12
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Val", "Test"), ("training", "validation", "testing")]
+)
+def test_sets_in_folders_by_any_name(photos, names):
+    for name, numbers in zip(names, (range(6), range(6, 8), range(8, 10)), strict=True):
+        (photos / name).mkdir()
+        for i in numbers:
+            (photos / f"{i}.png").rename(photos / name / f"{i}.png")
+    picture(0).save(photos / "cover.png")
+    data = Folder(root=str(photos), size=8)
+    assert colours(data, "val") == [120, 140] and colours(data, "test") == [160, 180]
+    assert data.size_note == "left out: 1 beside the sets"
+
+
+def test_training_and_validation_folders_alone(photos):
+    for name, numbers in {"train": range(8), "val": range(8, 10)}.items():
+        (photos / name).mkdir()
+        for i in numbers:
+            (photos / f"{i}.png").rename(photos / name / f"{i}.png")
+    message = refused(Folder(root=str(photos), size=8))
+    assert "no test set: data.test_fraction 0 measures the validation set" in message
+    data = Folder(root=str(photos), size=8, test_fraction=0)
+    assert colours(data, "train", "val") == [20 * i for i in range(10)]
+    assert list(data.splits) == ["train", "val"]
+
+
+@pytest.mark.parametrize("suffix", ["pgm", "ppm", "gif", "jfif"])
+def test_more_formats(photos, suffix):
+    for i in range(10):
+        (photos / f"{i}.png").unlink()
+        mode = "RGB" if suffix in ("ppm", "jfif") else "L"
+        of = "JPEG" if suffix == "jfif" else None
+        picture(i, mode).save(photos / f"{i}.{suffix}", of)
+    data = Folder(root=str(photos), size=8, convert="L")
+    np.testing.assert_allclose(colours(data), [20 * i for i in range(10)], atol=1)
+
+
 def test_small_images(photos):
     message = refused(Folder(root=str(photos), size=9))
     assert message.startswith(f"{photos}/")
@@ -234,7 +307,8 @@ def test_too_few_images(photos):
     assert "holds 1 example; at least 3 are needed" in refused(Folder(root=str(photos), size=8))
     (photos / "0.png").unlink()
     (photos / "readme.txt").touch()
-    assert "holds no image; " in refused(Folder(root=str(photos)), FileNotFoundError)
+    message = refused(Folder(root=str(photos)), FileNotFoundError)
+    assert "holds no image (left out: 1 .txt); " in message
     assert "data.root is not set; " in refused(Folder())
 
 
@@ -260,7 +334,7 @@ def test_corrupt_files(photos, damage, capfd, cache):
         else:
             path.write_text("hello" if damage == "text" else "")
     message = refused(Folder(root=str(photos), size=8))
-    assert message.startswith((f"{photos / '3.jpg'} is corrupt (", f"{photos / '5.jpg'} is corr"))
+    assert message.startswith(f"{photos / '3.jpg'} is corrupt (") and "; so 5.jpg; " in message
     assert message.endswith("or leave such files out with --data.skip_corrupt true")
     assert not list(cache.glob("*.part")) + list(cache.glob(".*"))
     for _ in range(2):  # decoded, and from the cache
@@ -268,9 +342,8 @@ def test_corrupt_files(photos, damage, capfd, cache):
         data = Folder(root=str(photos), size=8, skip_corrupt=True)
         kept = [20 * i for i in range(10) if i not in (3, 5)]
         np.testing.assert_allclose(colours(data), kept, atol=1)
-        out, err = capfd.readouterr()
-        assert "left out" in err
-        assert out == ""
+        assert capfd.readouterr().out == ""
+        assert data.size_note.endswith("left out: 2 corrupt")
     assert "is corrupt" in refused(Folder(root=str(photos), size=8))  # the option is in the key
 
 
@@ -344,11 +417,45 @@ def test_cache_key(photos, cache, change):
     assert (240 in now) == (change in ("content", "file"))
 
 
-def test_damaged_cache_is_made_anew(photos, cache):
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_damaged_cache_is_made_anew(photos, cache, damage):
     expected = colours(Folder(root=str(photos), size=8))
     for path in cache.iterdir():
-        path.write_bytes(path.read_bytes()[:150])
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 16
+        of = {"cut": content[:150], "empty": b"", "flipped": bytes(content)}
+        path.write_bytes(of[damage])
     assert colours(Folder(root=str(photos), size=8)) == expected
+
+
+def test_two_folders_of_equal_names_and_times(photos, tmp_path):
+    """As archives have them: the second is not given the first one's pixels."""
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    for i in range(10):
+        picture(9 - i).save(twin / f"{i}.png")
+        size = max((folder / f"{i}.png").stat().st_size for folder in (photos, twin))
+        for folder in (photos, twin):
+            with (folder / f"{i}.png").open("ab") as file:  # of equal size, too
+                file.write(b"\0" * (size - file.tell()))
+            os.utime(folder / f"{i}.png", ns=(0, 0))
+    first = Folder(root=str(photos), size=8, val_fraction=0, test_fraction=0)
+    second = Folder(root=str(twin), size=8, val_fraction=0, test_fraction=0)
+    assert colours(first) == colours(second)
+    assert not np.array_equal(first.splits["train"], second.splits["train"])
+
+
+def test_parts_of_a_killed_build_are_removed(photos, cache):
+    cache.mkdir(parents=True)
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    name = temporary(cache / "8px-0.npy").name
+    dead = cache / name.replace(f"-{os.getpid()}.", f"-{done.stdout.strip()}.")
+    alive, other = cache / name, cache / ".8px-0.00000000-1.npy"
+    for path in (dead, alive, other):
+        path.touch()
+    colours(Folder(root=str(photos), size=8))
+    assert [path.exists() for path in (dead, alive, other)] == [False, True, True]
 
 
 def test_interrupt_leaves_nothing(photos, monkeypatch, cache):
@@ -449,6 +556,46 @@ def test_celeba(celeba, direct):
     assert not data.test_dataloader().flip
 
 
+@pytest.mark.parametrize("layout", ["Img and Eval", "Kaggle", "zip", "zip in Img"])
+def test_celeba_layouts(celeba, layout):
+    folder = celeba / "celeba"
+    images, partition = folder / "img_align_celeba", folder / "list_eval_partition.txt"
+    if layout == "Img and Eval":
+        for path, inner in ((images, "Img"), (partition, "Eval")):
+            (folder / inner).mkdir()
+            path.rename(folder / inner / path.name)
+    elif layout == "Kaggle":
+        images.rename(folder / "x")
+        images.mkdir()
+        (folder / "x").rename(images / "img_align_celeba")
+        rows = [line.replace(" ", ",") for line in partition.read_text().splitlines()]
+        partition.with_suffix(".csv").write_text("\n".join(["image_id,partition", *rows]))
+        partition.unlink()
+    else:
+        (folder / "Img").mkdir()
+        inner = "Img/" if layout == "zip in Img" else ""
+        with zipfile.ZipFile(folder / f"{inner}img_align_celeba.zip", "w") as archive:
+            for path in images.iterdir():
+                archive.write(path, f"img_align_celeba/{path.name}")
+                path.unlink()
+        images.rmdir()
+    data = CelebA(root=str(celeba))
+    assert colours(data, "train") == [0, 60, 120]
+    assert data.size_note == "9 of 202,599 images"
+
+
+def test_celeba_quota_page(celeba):
+    folder = celeba / "celeba"
+    for path in (folder / "img_align_celeba").iterdir():
+        path.unlink()
+    (folder / "img_align_celeba").rmdir()
+    (folder / "img_align_celeba.zip").write_text("<!DOCTYPE html><title>Quota exceeded</title>")
+    message = refused(CelebA(root=str(celeba)))
+    assert "img_align_celeba.zip is a web page, such as Google Drive shows" in message
+    (folder / "img_align_celeba.zip").write_text("PK")
+    assert "is no zip archive, or cut off" in refused(CelebA(root=str(celeba)))
+
+
 def test_celeba_crop(celeba):
     image = Image.new("RGB", (178, 218), "red")
     image.paste("white", (19, 39, 159, 179))
@@ -475,11 +622,10 @@ def test_celeba_without_test_images(celeba):
     assert "(train: 3, val: 3, test: 0)" in message
 
 
-def test_celeba_corrupt(celeba, capfd):
+def test_celeba_corrupt(celeba):
     path = celeba / "celeba" / "img_align_celeba" / "000004.jpg"
     cut_off(path)
     assert refused(CelebA(root=str(celeba))).startswith(f"{path} is corrupt (")
     data = CelebA(root=str(celeba), skip_corrupt=True)
     assert colours(data, "train") == [0, 120]
-    assert data.size_note == "8 of 202,599 images"
-    assert "CelebA train: left out 1 corrupt of 3" in capfd.readouterr().err
+    assert data.size_note == "8 of 202,599 images; left out: 1 corrupt"

@@ -76,12 +76,11 @@ def save(request, tmp_path):
         ),
         ((2, 3), "u1", "pictures", (1, 2, 3), "uint8 read as pictures (N, H, W), 0 to 255 as"),
         ((2, 3), "u1", "values", (2, 3), "uint8 read as it is, not divided by 255"),
-        ((3, 5, 4), "f8", "auto", (3, 5, 4), "float64 read as maps (N, C, H, W)"),
+        ((3, 5, 6), "f8", "auto", (3, 5, 6), "float64 read as maps (N, C, H, W)"),
         ((64, 8, 8), "f4", "auto", (64, 8, 8), "float32 read as maps (N, C, H, W)"),
-        ((5, 4, 3), "f8", "auto", (3, 5, 4), "float64 read as pictures (N, H, W, C); data.kind=v"),
         ((5, 4, 3), "f8", "values", (5, 4, 3), "float64 read as it is"),
-        ((1, 2, 3, 4), "f2", "auto", (1, 2, 3, 4), "float16 read as volumes (N, C, D, H, W)"),
-        ((1, 2, 3, 4), "u1", "auto", (1, 2, 3, 4), "uint8 read as volumes (N, C, D, H, W), 0 to"),
+        ((1, 2, 3, 5), "f2", "auto", (1, 2, 3, 5), "float16 read as volumes (N, C, D, H, W)"),
+        ((1, 2, 3, 5), "u1", "auto", (1, 2, 3, 5), "uint8 read as volumes (N, C, D, H, W), 0 to"),
         ((1, 2, 1, 2, 1), "i4", "auto", (1, 2, 1, 2, 1), "int32 read as it is"),
     ],
 )
@@ -106,7 +105,7 @@ def test_any_shape(save, shape, dtype, kind, expected, note):
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
-@pytest.mark.parametrize("shape", [(2, 3), (3, 2, 2), (1, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2, 5), (1, 2, 2, 5)])
 def test_bits_stay_bits(save, dtype, shape):
     data = loaded(save(numbered(shape) % 2 == 1 if dtype is bool else numbered(shape, dtype) % 2))
     assert seen(data, "train").unique().tolist() == [0, 255]
@@ -117,9 +116,13 @@ def test_bits_stay_bits(save, dtype, shape):
 
 def test_channels_last_are_moved(save):
     x = np.random.default_rng(0).random((COUNT, 5, 4, 3), dtype=np.float32)
-    data = loaded(save(x))
+    data = loaded(save(x), layout="NHWC")
+    assert data.shape == (3, 5, 4)
+    assert "read as (N, …, C), the channels moved to the front" in data.size_note
     found = {tuple(example.flatten().tolist()) for example in seen(data, "train")}
     assert found <= {tuple(example.transpose(2, 0, 1).flatten().tolist()) for example in x}
+    signals = NPZ(root=str(save(x[:, 0])), layout="NHWC")
+    assert signals.shape == (3, 4)
 
 
 def test_npy_is_mapped_and_split_by_rows(tmp_path):
@@ -220,18 +223,118 @@ def test_kind_and_flip_are_checked(save):
     )
 
 
-@pytest.mark.parametrize("shape", [(9,), (7, 8, 5), (1, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(9,), (1, 2, 3, 5)])
 def test_what_is_no_picture(save, shape):
     message = refused(NPZ(root=str(save(numbered(shape))), kind="pictures"))
     assert (
-        "; pictures are (N, H, W), (N, C, H, W), or (N, H, W, C) with C = 1 or 3: rea" in message
+        "; pictures are (N, H, W) or (N, C, H, W), or (N, H, W, C) with data.layout=NHWC: rearr"
+        in message
     )
 
 
-def test_channels_that_seem_to_come_last(save):
-    root = save(numbered((8, 8, 4)))
-    assert refused(NPZ(root=str(root))).endswith("or keep it so with --data.kind values")
-    assert loaded(root, kind="values").shape == (8, 8, 4)
+@pytest.mark.parametrize(
+    "shape",
+    [(8, 8, 4), (28, 20, 1), (16, 16, 64), (3, 3, 3), (1, 28, 1), (8, 8, 8, 2), (6, 6, 6, 9)],
+)
+def test_channels_that_could_come_last(save, shape):
+    """Their order is never guessed from sizes."""
+    root = save(numbered(shape))
+    message = refused(NPZ(root=str(root)))
+    assert message.endswith("could be first or last; say which: --data.layout NCHW, or NHWC")
+    assert loaded(root, kind="values").shape == shape
+    assert loaded(root, layout="NCHW").shape == shape
+    assert loaded(root, layout="NHWC").shape == (shape[-1], *shape[:-1])
+
+
+@pytest.mark.parametrize("shape", [(64, 16, 16), (3, 218, 178), (1, 1, 140), (64, 20, 30)])
+def test_channels_that_come_first(save, shape):
+    assert loaded(save(numbered(shape))).shape == shape
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("x_train", "x_valid", "x_test"),
+        ("Train_images", "VALIDATION_images", "Test_Images"),
+        ("train-x", "val-x", "test-x"),
+        ("train_data", "valid_data", "testing_data"),
+    ],
+)
+@pytest.mark.parametrize("labels", ["y_{}", "{}_labels", "{}_library"])
+@pytest.mark.parametrize("file", ["npz", "folder"])
+def test_sets_as_the_world_names_them(names, labels, file, tmp_path):
+    x = numbered((6,))
+    parts = dict(zip(names, (x[:12], x[12:15], x[15:]), strict=True))
+    split = dict(zip(("train", "val", "test"), (12, 3, 5), strict=True))
+    arrays = parts | {labels.format(k): np.zeros((n, 2)) for k, n in split.items()}
+    for name, array in arrays.items():
+        if file == "folder":
+            np.save(tmp_path / f"{name}.npy", array)
+    np.savez(tmp_path / "x.npz", **arrays)
+    data = loaded(tmp_path if file == "folder" else tmp_path / "x.npz")
+    assert {k: len(v) for k, v in data.splits.items()} == split
+    assert seen(data, "test")[:, 0].tolist() == [15, 16, 17, 18, 19]
+    assert f"not read: {labels.format('test' if file == 'folder' else 'train')}" in data.size_note
+
+
+def test_sets_that_are_missing(tmp_path):
+    x = numbered((6,))
+    np.savez(tmp_path / "a.npz", train=x, val=x[:4])
+    message = refused(NPZ(root=str(tmp_path / "a.npz")))
+    assert "no test set: data.test_fraction 0 measures the validation set, 0.1 takes a" in message
+    data = loaded(tmp_path / "a.npz", test_fraction=0)
+    assert list(data.splits) == ["train", "val"] and "no test set" in data.size_note
+    data = loaded(tmp_path / "a.npz", test_fraction=0.25)
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 15, "val": 4, "test": 5}
+    assert "0.25 of train, at random, for test" in data.size_note
+    np.savez(tmp_path / "b.npz", x=x)
+    data = loaded(tmp_path / "b.npz", test_fraction=0, val_fraction=0)
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 20}
+    np.savez(tmp_path / "c.npz", val=x, test=x)
+    assert "has val, test and no training set" in refused(NPZ(root=str(tmp_path / "c.npz")))
+    np.savez(tmp_path / "d.npz", train=x, x_train=x, test=x)
+    assert len(loaded(tmp_path / "d.npz").splits["test"]) == 20
+    np.savez(tmp_path / "e.npz", data_train=x, x_train=x, test=x)
+    message = refused(NPZ(root=str(tmp_path / "e.npz")))
+    assert "data_train and x_train could both be the train set; rename one" in message
+    message = refused(NPZ(root=str(tmp_path / "d.npz"), test_fraction=0.1))
+    assert "data.test_fraction=0.1 is given, and" in message
+    for wrong in ({"val_fraction": -0.1}, {"val_fraction": 0.5, "test_fraction": 0.5}):
+        with pytest.raises(ValueError, match=r"outside \[0, 1\)|leave nothing to train on"):
+            NPZ(**wrong)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_of_npz_are_mapped(compressed, order, tmp_path, monkeypatch, capfd):
+    x = np.random.default_rng(0).random((50, 3, 30)).astype(np.float32)
+    write = np.savez_compressed if compressed else np.savez
+    write(tmp_path / "x.npz", other=np.arange(7), x=np.asarray(x, order=order))
+    small = loaded(tmp_path / "x.npz")
+    monkeypatch.setattr("multibeta.data.npz.IN_MEMORY", 100)
+    for _ in range(2):
+        large = loaded(tmp_path / "x.npz")
+        for split, part in large.splits.items():
+            assert isinstance(part, Rows) and isinstance(part.array, np.memmap)
+            assert torch.equal(torch.from_numpy(part[:]), small.splits[split])
+    assert capfd.readouterr().err.count("unpacking") == compressed
+
+
+def test_a_flipped_bit_and_a_false_header_are_refused(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).random((50, 3, 30)).astype(np.float32)
+    path = tmp_path / "x.npz"
+    for limit in (2**28, 100):
+        monkeypatch.setattr("multibeta.data.npz.IN_MEMORY", limit)
+        np.savez(path, x=x)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(bytes(content))
+        assert "array 'x' is damaged" in refused(NPZ(root=str(path)))
+        np.savez(path, x=x)
+        content = path.read_bytes().replace(b"(50, 3, 30), }", b"(50000000,30)}")
+        path.write_bytes(content)
+        assert "its header says 6,000,000,128 bytes, it has" in refused(NPZ(root=str(path)))
 
 
 @pytest.mark.parametrize(

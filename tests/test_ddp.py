@@ -51,6 +51,7 @@ def test_a_sweep_counts_each_example_once(two):
             assert row == pytest.approx(of_one, rel=1e-6, nan_ok=True), kind
 
 
+@pytest.mark.filterwarnings("ignore:the length of the data is not known")
 @pytest.mark.parametrize("kind", TRAINED)
 def test_a_training_ends_with_the_weights_of_one_process(
     kind, two, tmp_path, monkeypatch, pictures_are_dots

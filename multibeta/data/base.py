@@ -1,6 +1,6 @@
 """ImageData: what every data set is, a Lightning datamodule over arrays."""
 
-__all__ = ["ImageData", "random_rows"]
+__all__ = ["ImageData"]
 
 import inspect
 import os
@@ -15,8 +15,6 @@ from torch import Tensor
 
 from multibeta.data.arrays import Rows, Values, joined, values_of
 from multibeta.data.batches import Batches, rank_and_world, shared
-
-SPLITS = ("train", "val", "test")
 
 
 class ImageData(LightningDataModule):
@@ -189,29 +187,3 @@ class ImageData(LightningDataModule):
                 f"data.batch_size={self.batch_size}{times} is larger than the training set of"
                 f" {count} examples; choose at most {count // world}"
             )
-
-
-def random_rows(count: int, where: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Splits the rows 0 … count - 1 at random into 80 % train, 10 % val and 10 % test.
-
-    Args:
-        count: The number of rows.
-        where: What they are, for the error message.
-        seed: The seed of the split.
-
-    Returns:
-        Ascending row numbers of "train", "val" and "test".
-
-    Raises:
-        ValueError: If there are fewer than three rows.
-    """
-    if count < 3:
-        found = "1 example" if count == 1 else f"{count} examples"
-        raise ValueError(
-            f"{where} holds {found}; at least 3 are needed to make a training, a validation and"
-            " a test set"
-        )
-    held_out = max(1, count // 10)
-    order = np.random.default_rng(seed).permutation(count)
-    parts = order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out]
-    return {name: np.sort(rows) for name, rows in zip(SPLITS, parts, strict=True)}

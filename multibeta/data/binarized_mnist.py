@@ -8,7 +8,7 @@ from torch import Tensor
 
 from multibeta.data.arrays import Rows
 from multibeta.data.base import ImageData
-from multibeta.data.npz import load_npz, npz_shape
+from multibeta.data.npz import Arrays
 from multibeta.data.roots import find_root
 
 NEEDS = (
@@ -37,7 +37,7 @@ class BinarizedMNIST(ImageData):
         Raises:
             FileNotFoundError: If there is no such file.
         """
-        return npz_shape(self._path())
+        return Arrays(self._path()).form.shape
 
     def load(self) -> dict[str, Tensor | Rows]:
         """Reads the arrays.
@@ -45,7 +45,7 @@ class BinarizedMNIST(ImageData):
         Raises:
             FileNotFoundError: If there is no such file.
         """
-        return load_npz(self._path())
+        return Arrays(self._path()).load()[0]
 
     def _path(self) -> Path:
         folder = find_root(self.root, NEEDS)

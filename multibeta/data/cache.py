@@ -1,36 +1,77 @@
 """Image files, decoded once into a memory-mapped array in the user's cache folder."""
 
-__all__ = ["Recipe", "Source", "decode", "image_mode", "scan"]
+__all__ = [
+    "BadFilesError",
+    "CorruptError",
+    "Decoded",
+    "Recipe",
+    "Source",
+    "decode",
+    "decode_sets",
+    "image_mode",
+    "scan",
+    "told",
+]
 
 import contextlib
 import hashlib
+import json
 import os
+import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from multibeta.data.roots import cache_dir
+from multibeta.files import remove_leftovers, temporary
 
 if TYPE_CHECKING:
     from PIL import Image
 
-VERSION = 1  # of the decoding: another number makes all caches anew
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+VERSION = 2  # of the decoding and the file: another number makes all caches anew
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm",
+)  # fmt: skip
+NAMED = 5  # bad files in a message
 BLOCK = 64  # images decoded by one task of a thread
 
 
 class Source(NamedTuple):
-    """An image file as the cache's key sees it; the name is relative to the scanned folder."""
+    """An image file as the cache's key sees it; the name is relative to the scanned folder.
+
+    No content can change, and no other file can be there, without another number: archives set
+    the time of modification, but nobody sets that of the change of the inode.
+
+    Attributes:
+        name: The path below the folder.
+        size: In bytes.
+        version: Times of modification and change, and inode; in an archive the checksum.
+    """
 
     name: str
     size: int
-    mtime_ns: int
+    version: tuple[int, ...]
+
+
+class Decoded(NamedTuple):
+    """The images of a set.
+
+    Attributes:
+        images: uint8 (N, C, H, W), a read-only memory map.
+        left_out: Why files were left out → how many.
+    """
+
+    images: np.memmap
+    left_out: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -70,36 +111,38 @@ class Recipe:
         """(C, H, W) of the result."""
         return len(self.mode), self.size, self.size
 
-    def apply(self, path: Path) -> np.ndarray:
+    def apply(self, path: "Path | zipfile.Path") -> np.ndarray:
         """Decodes a file; returns uint8 (C, H, W).
 
         Raises:
-            CorruptError: If the file is not a whole image.
-            ValueError: If it is an image that does not fit.
+            CorruptError: If the file is not a whole image, has several, or too few pixels.
+            ValueError: If it is an image of another kind.
             OSError: If it cannot be read.
         """
         from PIL import ImageOps
         from PIL.Image import Resampling
 
         with _opened(path) as image:
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise CorruptError("several pages", f"has {pages} pages; save one a file")
             if image.mode != self.mode and not self.convert:
                 raise ValueError(
-                    f"{path} has the mode {image.mode} and not {self.mode}; all images must be"
+                    f"has the mode {image.mode} and not {self.mode}; all images must be"
                     " 8-bit grey (L) or all RGB: convert them with --data.convert RGB (or L)"
                 )
-            _load(image, path)
+            _load(image)
             ImageOps.exif_transpose(image, in_place=True)
             width, height = image.size
             side = self.crop or min(width, height)
             if min(width, height) < max(side, self.size):
                 limit = "size" if self.crop is None else "crop"
-                raise ValueError(
-                    f"{path} has {width}x{height} pixels, less than data.{limit}="
-                    f"{getattr(self, limit)}; choose --data.{limit} {min(width, height)} or less,"
-                    " or remove it"
+                raise CorruptError(
+                    "too small",
+                    f"has {width}x{height} pixels, less than data.{limit}={getattr(self, limit)};"
+                    f" choose --data.{limit} {min(width, height)} or less",
                 )
             if self.convert:
-                image = _converted(image, self.mode, path)
+                image = _converted(image, self.mode)
             left, top = (width - side) // 2, (height - side) // 2
             # cropped first: resize(box=...) would let pixels from outside the box in; PIL's
             # bilinear filter widens with the reduction, so it does not alias
@@ -110,24 +153,102 @@ class Recipe:
 
 
 class CorruptError(Exception):
-    """A file that is not a whole image."""
+    """A file that can be left out: not a whole image, or none that can be used.
+
+    Args:
+        why: In two or three words.
+        problem: What is wrong with it, behind its name.
+    """
+
+    def __init__(self, why: str, problem: str) -> None:
+        super().__init__(problem)
+        self.why = why
 
 
-def scan(folder: Path) -> list[Source]:
-    """The image files in a folder and the folders below it, sorted by name; hidden ones not."""
-    found, prefixes = [], [""]
+class Bad(NamedTuple):
+    """A file that cannot be used: its path, what is wrong, and why in a few words, or None.
+
+    None is what leaving files out does not cure.
+    """
+
+    path: str
+    problem: str
+    why: str | None
+
+
+class BadFilesError(ValueError):
+    """Files that cannot be used, all of them in one line.
+
+    Args:
+        files: What is wrong with each.
+    """
+
+    def __init__(self, files: list[Bad]) -> None:
+        self.files = files
+        first, *others = sorted(files, key=lambda one: one.path)
+        also = ", ".join(Path(one.path).name for one in others[:NAMED])
+        more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+        skips = "; replace it, or leave such files out with --data.skip_corrupt true"
+        super().__init__(
+            f"{first.path} {first.problem}{f'; so {also}{more}' if others else ''}"
+            f"{'' if first.why is None else skips}"
+        )
+
+
+def scan(folder: Path) -> tuple[list[Source], Counter[str]]:
+    """The image files in a folder and the folders below it, sorted by name; hidden ones not.
+
+    Links are followed, each folder once.
+
+    Args:
+        folder: A folder or a zip archive.
+
+    Returns:
+        The files; and why others were left out → how many.
+    """
+    found, left_out = [], Counter[str]()
+    if folder.is_file():
+        with zipfile.ZipFile(folder) as archive:
+            for member in archive.infolist():
+                if member.is_dir() or Path(member.filename).name.startswith("."):
+                    continue
+                if member.filename.lower().endswith(SUFFIXES):
+                    found.append(Source(member.filename, member.file_size, (member.CRC,)))
+                else:
+                    left_out[_suffix(member.filename)] += 1
+        return sorted(found), left_out
+    prefixes, seen = [""], {os.path.realpath(folder)}
     while prefixes:
         prefix = prefixes.pop()
         with os.scandir(folder / prefix) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    prefixes.append(f"{prefix}{entry.name}/")
-                elif entry.name.lower().endswith(SUFFIXES):
+                if entry.is_dir():
+                    real = os.path.realpath(entry.path)
+                    if real not in seen:
+                        seen.add(real)
+                        prefixes.append(f"{prefix}{entry.name}/")
+                    continue
+                if not entry.name.lower().endswith(SUFFIXES):
+                    left_out[_suffix(entry.name)] += 1
+                elif not os.path.exists(entry.path):
+                    left_out["a broken link"] += 1
+                else:
                     stat = entry.stat()
-                    found.append(Source(prefix + entry.name, stat.st_size, stat.st_mtime_ns))
-    return sorted(found)
+                    version = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+                    found.append(Source(prefix + entry.name, stat.st_size, version))
+    return sorted(found), left_out
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower() or "no suffix"
+
+
+def told(left_out: Mapping[str, int]) -> str:
+    """Why files were left out, in a few words: "left out: 3 .txt, 1 too small"."""
+    listed = ", ".join(f"{count:,} {why}" for why, count in sorted(left_out.items()) if count)
+    return f"left out: {listed}" if listed else ""
 
 
 def image_mode(path: Path) -> str:
@@ -143,45 +264,80 @@ def image_mode(path: Path) -> str:
 
 def decode(
     folder: Path, sources: list[Source], recipe: Recipe, label: str, skip_corrupt: bool = False
-) -> np.memmap:
+) -> Decoded:
     """The images as one memory-mapped array, from the cache if they have been decoded before.
 
     Args:
-        folder: The folder that was scanned; nothing is written there.
+        folder: The folder or archive that was scanned; nothing is written there.
         sources: The files, in the order of the result.
         recipe: How they are decoded.
         label: What they are, for the progress bar.
-        skip_corrupt: Whether to leave out corrupt files; else the first one is an error.
-
-    Returns:
-        uint8 (N, C, H, W), read-only.
+        skip_corrupt: Whether to leave out files that cannot be used; else they are an error, which
+            names them all.
 
     Raises:
-        ValueError: If an image is corrupt or does not fit the recipe, or if none is left.
+        ValueError: If images are corrupt or do not fit the recipe, or if none is left.
         OSError: If an image cannot be read or the cache cannot be written.
     """
     key = hashlib.sha256(repr((VERSION, recipe, skip_corrupt)).encode())
-    key.update("\n".join(f"{s.name}\t{s.size}\t{s.mtime_ns}" for s in sources).encode())
+    key.update("\n".join(map(repr, sources)).encode())
     cache = cache_dir() / "images" / f"{recipe.size}px-{key.hexdigest()[:32]}.npy"
-    images = _mapped(cache, recipe)
-    if images is None:
+    found = _mapped(cache, recipe)
+    if found is None:
+        remove_leftovers(cache.parent)
         _write(cache, folder, sources, recipe, label, skip_corrupt)
-        images = _mapped(cache, recipe)
-        if images is None:
+        found = _mapped(cache, recipe)
+        if found is None:
             raise OSError(f"the image cache {str(cache)!r} cannot be read; delete it")
-    if len(images) < len(sources):
-        left_out = len(sources) - len(images)
-        print(f"{label}: left out {left_out} corrupt of {len(sources)}", file=sys.stderr)
-    return images
+    return found
 
 
-def _mapped(cache: Path, recipe: Recipe) -> np.memmap | None:
-    """The cached array, or None if it is not there, or not whole."""
+def decode_sets(
+    folder: Path,
+    sets: Mapping[str, list[Source]],
+    recipe: Recipe,
+    label: str,
+    skip_corrupt: bool = False,
+) -> tuple[dict[str, np.memmap], Counter[str]]:
+    """The images of several sets, and what was left out: see `decode`.
+
+    Raises:
+        BadFilesError: If some cannot be used, those of all sets in one message.
+    """
+    found: dict[str, np.memmap] = {}
+    left_out, bad = Counter[str](), list[Bad]()
+    for name, sources in sets.items():
+        try:
+            images, of_set = decode(folder, sources, recipe, f"{label} {name}", skip_corrupt)
+        except BadFilesError as error:
+            bad += error.files
+        else:
+            found[name] = images
+            left_out.update(of_set)
+    if bad:
+        raise BadFilesError(bad)
+    return found, left_out
+
+
+def _mapped(cache: Path, recipe: Recipe) -> Decoded | None:
+    """The cached array, or None if it is not there, or not as it was written."""
     try:
         images = np.load(cache, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        with cache.open("rb") as file:
+            file.seek(-8, os.SEEK_END)
+            length, crc = struct.unpack("<II", file.read(8))
+            file.seek(-8 - length, os.SEEK_END)
+            left_out = json.loads(file.read(length))
+            end = file.tell() - length
+            file.seek(0)
+            found, left = 0, end
+            while left and (piece := file.read(min(left, 2**24))):
+                found, left = zlib.crc32(piece, found), left - len(piece)
+    except (OSError, ValueError, EOFError, struct.error):
         return None
-    return images if images.dtype == np.uint8 and images.shape[1:] == recipe.shape else None
+    if (found, left) != (crc, 0) or images.dtype != np.uint8 or images.shape[1:] != recipe.shape:
+        return None
+    return Decoded(images, left_out)
 
 
 def _write(
@@ -192,29 +348,46 @@ def _write(
     label: str,
     skip_corrupt: bool,
 ) -> None:
-    """Decodes the files into `cache`, which appears when it is complete."""
-    part = cache.with_name(f".{cache.name}.{os.getpid()}.part")
+    """Decodes the files into `cache`, which appears when it is complete.
+
+    Behind the array it has what was left out, as JSON, its length, and the array's checksum.
+    """
+    part = temporary(cache)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("wb")
+        file = part.open("wb+")
     except OSError as error:
         raise _unwritable(cache, error) from error
     try:
         with file, _progress(label, len(sources)) as advance:
             _header(file, len(sources), recipe)
-            count = 0
-            for block, tried in _blocks(folder, sources, recipe, skip_corrupt):
+            count, bad = 0, list[Bad]()
+            for block, of_block, tried in _blocks(folder, sources, recipe):
+                bad += of_block
                 try:
                     file.write(block.tobytes())
                 except OSError as error:  # a full disk; through a memory map it would be a crash
                     raise _unwritable(cache, error) from error
                 count += len(block)
                 advance(tried)
+            if wrong := [one for one in bad if one.why is None or not skip_corrupt]:
+                raise BadFilesError(wrong)
             if not count:
-                raise ValueError(f"{label}: all {len(sources)} images are corrupt; replace them")
-            # numpy leaves room in the header, so that the count can be corrected in place
-            file.seek(0)
-            _header(file, count, recipe)
+                raise ValueError(
+                    f"{label}: none of {len(sources)} images can be used; replace them"
+                )
+            try:
+                # numpy leaves room in the header, so that the count can be corrected in place
+                file.seek(0)
+                _header(file, count, recipe)
+                file.seek(0)
+                crc = 0
+                while piece := file.read(2**24):
+                    crc = zlib.crc32(piece, crc)
+                reasons = json.dumps(Counter(str(one.why) for one in bad)).encode()
+                file.write(reasons + struct.pack("<II", len(reasons), crc))
+            except OSError as error:
+                raise _unwritable(cache, error) from error
         part.replace(cache)
     except BaseException:  # Ctrl-C too
         part.unlink(missing_ok=True)
@@ -235,26 +408,25 @@ def _header(file: BinaryIO, count: int, recipe: Recipe) -> None:
 
 
 def _blocks(
-    folder: Path, sources: list[Source], recipe: Recipe, skip_corrupt: bool
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Decodes in threads (PIL releases the GIL); yields arrays and how many files were tried."""
+    folder: Path, sources: list[Source], recipe: Recipe
+) -> Iterator[tuple[np.ndarray, list[Bad], int]]:
+    """Decodes in threads (PIL releases the GIL); yields arrays, bad files, how many were tried."""
     from PIL import Image
 
     Image.init()  # PIL finds its formats at the first use, which is not safe in threads
+    root: Any = zipfile.Path(folder) if folder.is_file() else folder
 
-    def block(start: int) -> tuple[np.ndarray, int]:
+    def block(start: int) -> tuple[np.ndarray, list[Bad], int]:
         names = [source.name for source in sources[start : start + BLOCK]]
-        images = []
+        images, bad = [], []
         for name in names:
             try:
-                images.append(recipe.apply(folder / name))
+                images.append(recipe.apply(root / name))
             except CorruptError as error:
-                if not skip_corrupt:
-                    raise ValueError(
-                        f"{folder / name} is corrupt ({error}); replace it, or leave such files"
-                        " out with --data.skip_corrupt true"
-                    ) from error
-        return np.array(images, dtype=np.uint8).reshape(-1, *recipe.shape), len(names)
+                bad.append(Bad(str(folder / name), str(error), error.why))
+            except ValueError as error:
+                bad.append(Bad(str(folder / name), str(error), None))
+        return np.array(images, dtype=np.uint8).reshape(-1, *recipe.shape), bad, len(names)
 
     with ThreadPoolExecutor() as pool:
         try:
@@ -283,7 +455,7 @@ def _progress(label: str, total: int) -> Iterator[Callable[[int], object]]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> "Iterator[Image.Image]":
+def _opened(path: "Path | zipfile.Path") -> "Iterator[Image.Image]":
     """An image of which the header has been read."""
     from PIL import Image
 
@@ -291,20 +463,21 @@ def _opened(path: Path) -> "Iterator[Image.Image]":
         try:
             image = Image.open(file)
         except Exception as error:  # the decoders raise errors of many kinds
-            raise CorruptError("not an image") from error
+            raise CorruptError("corrupt", "is corrupt (not an image)") from error
         with image:
             yield image
 
 
-def _load(image: "Image.Image", path: Path) -> None:
+def _load(image: "Image.Image") -> None:
     """Reads the pixels of an opened image."""
     try:
         image.load()
     except Exception as error:  # the decoders raise errors of many kinds
-        raise CorruptError(" ".join(str(error).split())) from error
+        said = " ".join(str(error).split())
+        raise CorruptError("corrupt", f"is corrupt ({said})") from error
 
 
-def _converted(image: "Image.Image", mode: str, path: Path) -> "Image.Image":
+def _converted(image: "Image.Image", mode: str) -> "Image.Image":
     """Any image as 8-bit grey or RGB: transparency over white, 16 bits scaled to 8."""
     from PIL import Image
 
@@ -313,7 +486,7 @@ def _converted(image: "Image.Image", mode: str, path: Path) -> "Image.Image":
         image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(
-            f"{path} has the mode {image.mode} (32 bits), of which the range is unknown; save it"
+            f"has the mode {image.mode} (32 bits), of which the range is unknown; save it"
             " with 8 or 16 bits"
         )
     if image.has_transparency_data:

@@ -2,13 +2,17 @@
 
 __all__ = ["CelebA"]
 
+import zipfile
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from multibeta.data.base import SPLITS, ImageData
-from multibeta.data.cache import Recipe, Source, decode, scan
+from multibeta.data.base import ImageData
+from multibeta.data.cache import Recipe, Source, decode_sets, scan, told
 from multibeta.data.roots import find_root
+from multibeta.data.splits import SPLITS
 
 TOTAL = 202_599
 NEEDS = (
@@ -22,6 +26,9 @@ NEEDS = (
 class CelebA(ImageData):
     """CelebA, aligned and cropped, with the official split; as many images as are there.
 
+    The layouts of the official page (with its folders Img and Eval, or without), of torchvision
+    and of Kaggle are read; the images may still be in img_align_celeba.zip.
+
     By default the protocol of the RAE paper (Ghosh et al. 2020, arXiv 1903.12436): the centre
     140×140, reduced to 64×64. The JPEGs are decoded once, into the cache folder.
 
@@ -32,7 +39,7 @@ class CelebA(ImageData):
         flip: Whether to mirror training images left to right at random.
         crop: Side of the square cut from the centre of the 178×218 pixels.
         size: Height and width in pixels to which it is reduced.
-        skip_corrupt: Whether to leave out corrupt files; else the first one is an error.
+        skip_corrupt: Whether to leave out corrupt files; else they are an error.
 
     Raises:
         ValueError: If size or crop is impossible.
@@ -52,6 +59,7 @@ class CelebA(ImageData):
         self.size = size
         self.skip_corrupt = skip_corrupt
         self._recipe = Recipe(size, "RGB", crop, convert=True)
+        self._left_out: Counter[str] = Counter()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,14 +68,15 @@ class CelebA(ImageData):
         Raises:
             FileNotFoundError: If CelebA is not in root.
         """
-        self._folder()
+        self._files()
         return self._recipe.shape
 
     @property
     def size_note(self) -> str:
         """How many of the 202,599 images there are; empty before the data are loaded."""
         count = sum(len(images) for images in self.splits.values())
-        return f"{count:,} of {TOTAL:,} images" if count else ""
+        parts = [f"{count:,} of {TOTAL:,} images", told(self._left_out)]
+        return "; ".join(filter(None, parts)) if count else ""
 
     def load(self) -> dict[str, np.memmap]:
         """Decodes the images, or opens the cache.
@@ -76,32 +85,70 @@ class CelebA(ImageData):
             FileNotFoundError: If CelebA is not in root.
             ValueError: If a set has no image, or an image is corrupt.
         """
-        folder = self._folder()
-        text = (folder / "list_eval_partition.txt").read_text()
-        split_of = dict(line.split()[:2] for line in text.splitlines() if line.strip())
+        images, partition = self._files()
+        split_of = _partition(partition)
         parts: dict[str, list[Source]] = {name: [] for name in SPLITS}
-        codes = dict(zip("012", SPLITS, strict=True))
-        images = folder / "img_align_celeba"
-        for source in scan(images):
-            if source.name in split_of:
-                parts[codes[split_of[source.name]]].append(source)
-        for name, sources in parts.items():
-            if not sources:
+        sources, left_out = scan(images)
+        for source in sources:
+            name = source.name.rpartition("/")[2]
+            if name in split_of:
+                parts[split_of[name]].append(source)
+            else:
+                left_out["not in the partition"] += 1
+        for name, of_split in parts.items():
+            if not of_split:
                 raise ValueError(
-                    f"{str(images)!r} has no image of the {name} set of list_eval_partition.txt"
+                    f"{str(images)!r} has no image of the {name} set of {partition.name}"
                     f" ({', '.join(f'{key}: {len(part)}' for key, part in parts.items())}); put"
                     " JPEGs of all three sets there"
                 )
-        return {
-            name: decode(images, sources, self._recipe, f"CelebA {name}", self.skip_corrupt)
-            for name, sources in parts.items()
-        }
+        found, bad = decode_sets(images, parts, self._recipe, "CelebA", self.skip_corrupt)
+        left_out.update(bad)
+        self._left_out = left_out
+        return found
 
-    def _folder(self) -> Path:
+    def _files(self) -> tuple[Path, Path]:
+        """The folder or archive of the images, and the file of the partition."""
         root = find_root(self.root, NEEDS)
         for folder in (root, root / "celeba"):
-            if (folder / "img_align_celeba").is_dir() and (
-                folder / "list_eval_partition.txt"
-            ).is_file():
-                return folder
+            places = [folder, folder / "Img", folder / "Eval"]
+            images = _first(Path.is_dir, [place / "img_align_celeba" for place in places])
+            archive = _first(Path.is_file, [place / "img_align_celeba.zip" for place in places])
+            lists = [place / f"list_eval_partition.{of}" for place in places for of in _LISTS]
+            partition = _first(Path.is_file, lists)
+            if archive is not None and images is None:
+                _refuse_page(archive)
+                if not zipfile.is_zipfile(archive):
+                    raise ValueError(f"{archive} is no zip archive, or cut off; get it again")
+            found = images or archive
+            if found is not None and partition is not None:
+                return found, partition
         raise FileNotFoundError(f"CelebA is not in {str(root)!r}; {NEEDS}")
+
+
+_LISTS = ("txt", "csv")
+
+
+def _first(test: Callable[[Path], bool], paths: list[Path]) -> Path | None:
+    return next(filter(test, paths), None)
+
+
+def _partition(path: Path) -> dict[str, str]:
+    """File name → set, of list_eval_partition.txt or Kaggle's .csv."""
+    _refuse_page(path)
+    codes = dict(zip("012", SPLITS, strict=True))
+    rows = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
+    found = {row[0]: codes[row[1]] for row in rows if len(row) == 2 and row[1] in codes}
+    if not found:
+        raise ValueError(f"{path} holds no lines such as '000001.jpg 0'; get it again")
+    return found
+
+
+def _refuse_page(path: Path) -> None:
+    """Refuse a web page in the place of a file, as a download leaves where a quota is used up."""
+    with path.open("rb") as file:
+        if file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html")):
+            raise ValueError(
+                f"{path} is a web page, such as Google Drive shows when its quota is used up, and"
+                " not the file; get it again, in a browser or tomorrow"
+            )

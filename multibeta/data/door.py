@@ -19,6 +19,7 @@ from multibeta.data.arrays import Rows
 from multibeta.data.batches import Batches, shared
 from multibeta.data.examples import Layout, channels_first, found, read
 from multibeta.data.loaders import Loaded, Stream, collate
+from multibeta.data.splits import SPLITS
 
 __all__ = ["BATCH", "Door", "Loader"]
 
@@ -31,7 +32,6 @@ KINDS = (
 BATCH = 256
 """Examples in a batch where the data does not say."""
 
-SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
     "train": "train",
     "test": "test",
@@ -360,9 +360,15 @@ class Door(LightningDataModule):
     def _is_example(self, entry: Any) -> bool:
         """Whether an entry of a list or a stream is one example, not a batch."""
         try:
-            return tuple(self._x(collate([entry])).shape[1:]) == self._shape
+            if tuple(self._x(collate([entry])).shape[1:]) == self._shape:
+                return True
         except (ValueError, TypeError, RuntimeError):
             return False
+        try:
+            self._x(entry)
+        except ValueError:  # then it is no batch either; its shape is refused when it is read
+            return True
+        return False
 
     def _read(self, batch: Any) -> Any:
         """Return a batch with x under its name, channels first."""
@@ -391,7 +397,7 @@ def _check_kind(name: str, of: Any) -> None:
         return
     if (not isinstance(of, Iterable) and not hasattr(of, "__getitem__")) or isinstance(of, str):
         raise ValueError(f"{name} is a {type(of).__name__}; {KINDS}")
-    if isinstance(of, Iterator):
+    if isinstance(of, Iterator) and not isinstance(of, IterableDataset):
         raise ValueError(
             f"{name} is a {type(of).__name__}, which can be read once only, and is read several "
             "times; give a list, or an object whose iteration begins anew"

@@ -2,15 +2,17 @@
 
 __all__ = ["Folder"]
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from multibeta.data.base import SPLITS, ImageData, random_rows
-from multibeta.data.cache import CorruptError, Recipe, Source, decode, image_mode, scan
+from multibeta.data.base import ImageData
+from multibeta.data.cache import CorruptError, Recipe, Source, decode_sets, image_mode, scan, told
 from multibeta.data.roots import find_root
+from multibeta.data.splits import check_fractions, named_sets, split_rows
 
 NEEDS = "Folder needs a folder with image files (jpg, png, bmp, webp or tif) in it"
 
@@ -18,9 +20,10 @@ NEEDS = "Folder needs a folder with image files (jpg, png, bmp, webp or tif) in 
 class Folder(ImageData):
     """The images in a folder and the folders below it, decoded once into the cache folder.
 
-    If there are folders train and test in it (and perhaps val or valid), they are the sets; a
-    missing val is a tenth of train. Otherwise the images are split 80/10/10 by a fixed seed. The
-    images must be all 8-bit grey or all RGB, or be converted.
+    If there are folders named as sets in it, train, val (valid, validation) and test in any case,
+    they are the sets. What is missing is drawn from the training set, or from all images, by a
+    fixed seed: a tenth for validation, a tenth for testing. The images must be all 8-bit grey or
+    all RGB, or be converted. `size_note` says what was made of the folder, and what was left out.
 
     Args:
         root: The folder.
@@ -30,10 +33,14 @@ class Folder(ImageData):
         crop: Side of the square cut from the centre; by default the largest one.
         convert: RGB or L (grey): convert every image to it; transparency is laid over white, and
             16 bits are scaled to 8. By default images of different modes are an error.
-        skip_corrupt: Whether to leave out corrupt files; else the first one is an error.
+        skip_corrupt: Whether to leave out files that are corrupt, too small or of several pages;
+            else they are an error.
+        val_fraction: The part of the training images that is for validation, where there is no
+            such set; 0 for none.
+        test_fraction: The part that is for testing, where there is no such set; 0 for none.
 
     Raises:
-        ValueError: If size, crop or convert is impossible.
+        ValueError: If an argument is impossible.
     """
 
     def __init__(
@@ -45,8 +52,14 @@ class Folder(ImageData):
         crop: int | None = None,
         convert: Literal["L", "RGB"] | None = None,
         skip_corrupt: bool = False,
+        val_fraction: float | None = None,
+        test_fraction: float | None = None,
     ) -> None:
         super().__init__(root, batch_size, flip)
+        check_fractions(val_fraction, test_fraction)
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self._note: list[str] = []
         self.size = size
         self.crop = crop
         self.convert = convert
@@ -71,16 +84,18 @@ class Folder(ImageData):
             ValueError: If an image is corrupt, too small or of another mode, or there are fewer
                 than three.
         """
-        return {
-            name: decode(
-                self._folder,
-                sources,
-                self._recipe,
-                f"{self._folder.name} {name}",
-                self.skip_corrupt,
-            )
-            for name, sources in self._sources.items()
-        }
+        sources, name = self._sources, self._folder.name
+        found, left_out = decode_sets(
+            self._folder, sources.sets, self._recipe, name, self.skip_corrupt
+        )
+        left_out.update(sources.left_out)
+        self._note = [note for note in (sources.note, told(left_out)) if note]
+        return found
+
+    @property
+    def size_note(self) -> str:
+        """What was made of the folder; empty before it is loaded."""
+        return "; ".join(self._note)
 
     @cached_property
     def _folder(self) -> Path:
@@ -89,29 +104,44 @@ class Folder(ImageData):
         return find_root(self.root, NEEDS)
 
     @cached_property
-    def _sources(self) -> dict[str, list[Source]]:
+    def _sources(self) -> "_Sources":
         """The files of each set."""
-        sources = scan(self._folder)
+        sources, left_out = scan(self._folder)
         if not sources:
-            raise FileNotFoundError(f"data.root={self.root!r} holds no image; {NEEDS}")
+            others = f" ({told(left_out)})" if left_out else ""
+            raise FileNotFoundError(f"data.root={self.root!r} holds no image{others}; {NEEDS}")
         parts: dict[str, list[Source]] = {}
         for source in sources:
             top = source.name.partition("/")[0] if "/" in source.name else ""
-            parts.setdefault("val" if top == "valid" else top, []).append(source)
-        if "train" not in parts or "test" not in parts:
-            return _select(sources, random_rows(len(sources), f"data.root={self.root!r}"))
-        if "val" not in parts:
-            rows = random_rows(len(parts["train"]), f"the folder train in {self.root!r}")
-            rows["train"] = np.sort(np.concatenate([rows["train"], rows.pop("test")]))
-            parts |= _select(parts["train"], rows)
-        return {name: parts[name] for name in SPLITS}
+            parts.setdefault(top, []).append(source)
+        try:
+            named, _ = named_sets(name for name in parts if name)
+        except ValueError as error:
+            raise ValueError(f"data.root={self.root!r}: {error}") from None
+        sets = {split: parts[name] for split, name in named.items()}
+        if "train" not in named or len(named) == 1:
+            sets = {"train": sources}
+        else:
+            other = sum(len(of) for name, of in parts.items() if name not in named.values())
+            left_out.update({"beside the sets": other} if other else {})
+        rows, note = split_rows(
+            {split: len(of) for split, of in sets.items()},
+            f"data.root={self.root!r}",
+            self.val_fraction,
+            self.test_fraction,
+        )
+        chosen = {
+            split: sets[of] if numbers is None else [sets[of][i] for i in numbers]
+            for split, (of, numbers) in rows.items()
+        }
+        return _Sources(chosen, left_out, note)
 
     @cached_property
     def _recipe(self) -> Recipe:
         if self.convert is not None:
             self._sources  # noqa: B018 (an error if there are none)
             return Recipe(self.size, self.convert, self.crop, convert=True)
-        for source in self._sources["train"]:
+        for source in self._sources.sets["train"]:
             path = self._folder / source.name
             try:
                 mode = image_mode(path)
@@ -128,5 +158,9 @@ class Folder(ImageData):
         )
 
 
-def _select(sources: list[Source], rows: dict[str, np.ndarray]) -> dict[str, list[Source]]:
-    return {name: [sources[row] for row in chosen] for name, chosen in rows.items()}
+class _Sources(NamedTuple):
+    """The files of each set; why others were left out; and how the sets were made."""
+
+    sets: dict[str, list[Source]]
+    left_out: Counter[str]
+    note: str

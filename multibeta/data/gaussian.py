@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multibeta.data.base import SPLITS, ImageData
+from multibeta.data.base import ImageData
+from multibeta.data.splits import SPLITS
 
 HELD_OUT = 10_000  # validation and test examples
 

@@ -80,6 +80,8 @@ class Loaded:
                 "multiprocessing_context", "prefetch_factor", "persistent_workers",
             )
         }  # fmt: skip
+        if again["collate_fn"] is default_collate:  # which knows no pictures of PIL
+            again["collate_fn"] = collate
         self._inner = DataLoader(
             self.dataset, batch_sampler=_Plan(self), generator=torch.Generator().manual_seed(seed),
             **again,

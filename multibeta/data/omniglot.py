@@ -83,13 +83,15 @@ class Omniglot(ImageData):
         background = part == "images_background"
         torchvision_set(datasets.Omniglot, self.root, self.download, NEEDS, background=background)
         folder = root / "omniglot-py" / part
-        sources = scan(folder)  # sorted: by alphabet, character and drawer
+        sources, _ = scan(folder)  # sorted: by alphabet, character and drawer
         if len(sources) != PARTS[part] * DRAWERS:
             raise ValueError(
                 f"{str(folder)!r} holds {len(sources)} images and not {PARTS[part] * DRAWERS};"
                 " delete it, to have it unpacked again"
             )
-        paper = decode(folder, sources, Recipe(self.size, "L", convert=True), f"Omniglot {part}")
+        paper = decode(
+            folder, sources, Recipe(self.size, "L", convert=True), f"Omniglot {part}"
+        ).images
         return torch.from_numpy(255 - np.array(paper)).unflatten(0, (-1, DRAWERS))
 
 

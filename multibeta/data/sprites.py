@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multibeta.data.base import ImageData, random_rows
+from multibeta.data.base import ImageData
 from multibeta.data.npz import npz_rows
 from multibeta.data.roots import find_root
+from multibeta.data.splits import split_rows
 
 NAMES = ("shape", "scale", "orientation", "x", "y")
 FILES = (
@@ -92,7 +93,8 @@ class Sprites(ImageData):
         self.factor_names = tuple(np.array(NAMES)[varies].tolist())
         # Neighbouring rows are alike; who takes the first ones should see all kinds.
         mix = np.random.default_rng(1).permutation
-        split = {k: mix(v) for k, v in random_rows(len(rows), self._source).items()}
+        parts, _ = split_rows({"train": len(rows)}, self._source)
+        split = {k: mix(np.asarray(v)) for k, (_, v) in parts.items()}
         self.factors = {k: torch.from_numpy(factors[v][:, varies]) for k, v in split.items()}
         return {k: torch.from_numpy(images[v]) for k, v in split.items()}
 
