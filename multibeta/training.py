@@ -24,6 +24,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.loggers import Logger
 
+from multibeta import data as own_sets
 from multibeta.callbacks import (
     Announce,
     AtomicCheckpointIO,
@@ -55,6 +56,9 @@ __all__ = ["train"]
 def _path_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
+
+for _name in own_sets.__all__:  # imported, they are known by their names alone
+    getattr(own_sets, _name)
 
 # Where a class is chosen by its name, and what the class must be.
 _CHOICES = {

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -382,3 +384,28 @@ def test_real_arrays(name, shape, whole, train):
         pytest.skip(f"needs {path}")
     data = loaded(path)
     assert (data.shape, data.whole, len(data.splits["train"])) == (shape, whole, train)
+
+
+def test_memory_of_a_mapped_file_is_given_back(tmp_path):
+    def resident():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (40_000, 1000))
+    x[:] = np.arange(1000)
+    del x
+    data, before = loaded(tmp_path / "x.npy"), resident()
+    for batches in (data.train_dataloader(), data.test_dataloader()):
+        for number, _ in enumerate(batches):
+            if number % 500 == 0:
+                assert resident() - before < 100_000  # kB, of 160 MB
+
+
+def test_a_data_set_is_known_by_its_name_in_a_new_process(tmp_path):
+    np.save(tmp_path / "x.npy", numbered((6,)))
+    done = subprocess.run(
+        [sys.executable, "-m", "multibeta", "fit", "--data", "NPZ", "--print_config",
+         f"--data.root={tmp_path / 'x.npy'}"], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "class_path: multibeta.data.npz.NPZ" in done.stdout

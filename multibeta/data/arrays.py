@@ -1,8 +1,9 @@
 """Arrays that are in memory or in a file, looked at a piece at a time."""
 
-__all__ = ["Form", "Rows", "Values", "joined", "pieces", "values_of"]
+__all__ = ["Form", "Rows", "Values", "joined", "let_go", "pieces", "values_of"]
 
 import math
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -85,12 +86,20 @@ class Values(NamedTuple):
     first: int = 0
 
 
+def let_go(x: Tensor | np.ndarray | Rows) -> None:
+    """Give back the memory of what was read of a mapped file; it stays in the system's cache."""
+    mapped = getattr(x.array if isinstance(x, Rows) else x, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def pieces(x: Tensor | np.ndarray | Rows) -> Iterator[Tensor]:
     """The array in order, some megabytes at a time."""
     count = max(1, PIECE // max(1, x.dtype.itemsize * math.prod(x.shape[1:])))
     for start in range(0, len(x), count):
         rows = x[start : start + count]
         yield rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+        let_go(x)
 
 
 def values_of(x: Tensor | np.ndarray | Rows) -> Values:

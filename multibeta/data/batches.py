@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multibeta.data.arrays import Rows
+from multibeta.data.arrays import Rows, let_go
+
+KEPT = 2**21  # bytes read of a memory map; the system keeps many times as much around them
 
 
 class Order:
@@ -123,6 +125,7 @@ class Batches:
         self.flip = flip
         self.read = read
         self.count = len(images)
+        self._read = 0
         self.order = Order(len(images), batch_size, seed)
 
     def __len__(self) -> int:
@@ -156,12 +159,20 @@ class Batches:
         """Continues where `state_dict` was taken."""
         self.order.load_state_dict(state_dict)
 
+    def _let_go(self, size: int) -> None:
+        """Give the pages of a memory map back now and then: they count as our memory."""
+        self._read += size
+        if self._read > KEPT:
+            let_go(self.images)
+            self._read = 0
+
     def _ordered(self) -> Iterator[Tensor]:
         for index in range(len(self)):
             start = self.global_index(index) * self.batch_size
             rows = self.images[start : start + self.batch_size]
             # a copy, so that a caller who works in place cannot change the data set
             yield rows.clone() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+            self._let_go(rows.nbytes)
 
     def _shuffled(self) -> Iterator[Tensor]:
         for epoch, number, rows in self.order.upcoming():
@@ -172,6 +183,7 @@ class Batches:
                 batch = self.images[torch.from_numpy(rows)]
             else:  # a memory map is read fastest in ascending order, and a batch has no order
                 batch = torch.from_numpy(self.images[np.sort(rows)])
+                self._let_go(batch.nbytes)
             if self.flip:
                 coins = _rng(self.order.seed, epoch, 1 + number).random(len(rows))
                 heads = torch.from_numpy(coins < 0.5)
