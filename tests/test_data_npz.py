@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from multibeta.data import NPZ, ImageData, arrays
-from multibeta.data.arrays import Form, Rows, pieces, values_of
+from multibeta.data.arrays import Form, Rows, let_go, pieces, values_of
 from tests.helpers import refused
 
 REAL = os.environ.get("MULTIBETA_DATA")
@@ -386,19 +386,21 @@ def test_real_arrays(name, shape, whole, train):
     assert (data.shape, data.whole, len(data.splits["train"])) == (shape, whole, train)
 
 
-def test_memory_of_a_mapped_file_is_given_back(tmp_path):
+def test_memory_of_a_mapped_file_is_given_back(tmp_path, monkeypatch):
     def resident():
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
 
-    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (40_000, 1000))
-    x[:] = np.arange(1000)
-    del x
+    np.save(tmp_path / "x.npy", np.ones((40_000, 1000), np.float32))
     data, before = loaded(tmp_path / "x.npy"), resident()
-    for batches in (data.train_dataloader(), data.test_dataloader()):
-        for number, _ in enumerate(batches):
-            if number % 500 == 0:
-                assert resident() - before < 100_000  # kB, of 160 MB
+    assert data.splits["train"][:].sum() == 32_000_000
+    assert resident() - before > 100_000  # kB, of 160 MB
+    let_go(data.splits["train"])
+    assert resident() - before < 10_000
+    given = []
+    monkeypatch.setattr("multibeta.data.batches.let_go", given.append)
+    assert len([*data.train_dataloader()]) == 8000
+    assert len(given) > 50  # every 2 MB
 
 
 def test_a_data_set_is_known_by_its_name_in_a_new_process(tmp_path):

@@ -258,10 +258,11 @@ class Stream:
 def _dealt(
     batches: Callable[[], Iterator[Any]], rank: int, world: int, even: bool
 ) -> Iterator[Any]:
-    """Yield every other batch; with ``even``, as many on each process."""
+    """Yield every other batch; with ``even``, as many of the same size on each process."""
     for group in _batches_of(batches(), world):
-        if rank < len(group) and not (even and len(group) < world):
-            yield group[rank]
+        shares = _shares(group, world) if even else group
+        if rank < len(shares):
+            yield shares[rank]
 
 
 def _handed_out(batches: Callable[[], Iterator[Any]], even: bool) -> Iterator[Any]:
@@ -273,10 +274,9 @@ def _handed_out(batches: Callable[[], Iterator[Any]], even: bool) -> Iterator[An
         sent: list[Any] = [None] * world
         if groups is not None and ahead is not None:
             group, ahead = ahead, next(groups, [])
-            if first and 0 < len(group) < world:  # a process without a batch would wait for ever
-                group = _parts(group[0], world) if len(group) == 1 else group
-            whole = len(group) == world or not even
-            of_each = [group[i] if whole and i < len(group) else None for i in range(world)]
+            if even or (first and len(group) < world):  # who had none would wait for ever
+                group = _shares(group, world)
+            of_each = [*group, *[None] * (world - len(group))]
             sent = [(batch, bool(ahead)) for batch in of_each]
         mine: list[Any] = [None]
         torch.distributed.scatter_object_list(mine, sent if rank == 0 else None, src=0)
@@ -291,11 +291,26 @@ def _batches_of(batches: Iterator[Any], count: int) -> Iterator[list[Any]]:
         yield group
 
 
-def _parts(batch: Any, count: int) -> list[Any]:
-    """Return a batch in parts of nearly the same size; fewer where there are fewer examples."""
-    n = _size(batch)
-    ends = [round(i * n / count) for i in range(count + 1)]
-    return [_sliced(batch, a, b) for a, b in itertools.pairwise(ends) if b > a]
+def _shares(group: list[Any], world: int) -> list[Any]:
+    """Return batches as one of the same size for each process; what is left over is dropped."""
+    sizes = [_size(batch) for batch in group]
+    if len(group) == world and len(set(sizes)) == 1:
+        return group
+    share, whole = sum(sizes) // world, group[0] if len(group) == 1 else _joined(group)
+    return [_sliced(whole, i * share, (i + 1) * share) for i in range(world)] if share else []
+
+
+def _joined(batches: list[Any]) -> Any:
+    """Return several batches as one."""
+    if isinstance(first := batches[0], dict):
+        return {name: _joined([batch[name] for batch in batches]) for name in first}
+    if isinstance(first, tuple) or (isinstance(first, list) and hasattr(first[0], "shape")):
+        return type(first)(_joined(list(of)) for of in zip(*batches, strict=True))
+    if isinstance(first, torch.Tensor):
+        return torch.cat(batches)
+    if isinstance(first, np.ndarray):
+        return np.concatenate(batches)
+    return [*itertools.chain.from_iterable(batches)]
 
 
 def collate(examples: Sequence[Any]) -> Any:
