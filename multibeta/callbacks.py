@@ -21,7 +21,13 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    RichProgressBar,
+    StochasticWeightAveraging,
+    Timer,
+)
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -34,6 +40,7 @@ from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.files import replacing
 from multibeta.module import MONITOR, MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.options import nearest
 from multibeta.specs import untrusted
 
 __all__ = [
@@ -177,9 +184,14 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last weights also where training ends between two validations."""
+        """Keep the last weights also where training ends between two validations.
+
+        Or where they are others than after the last step: averages.
+        """
         super().on_train_end(trainer, pl_module)
-        if self._last_global_step_saved != trainer.global_step and self.dirpath:
+        callbacks = cast(Any, trainer).callbacks
+        averaged = any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks)
+        if self.dirpath and (averaged or self._last_global_step_saved != trainer.global_step):
             trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
@@ -278,7 +290,53 @@ class Interrupt(Callback):
 
 
 class Announce(Callback):
-    """Says on stderr what is about to be trained."""
+    """Says on stderr what is about to be trained, and why a training has ended early.
+
+    Raises:
+        ValueError: If a callback waits for a value that nothing measures.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what would be noticed after an epoch, or never."""
+        if stage != "fit":
+            return
+        if trainer.limit_train_batches == 0:
+            raise ValueError("trainer.limit_train_batches=0 trains nothing; leave it out")
+        if trainer.precision == "16-true":
+            raise ValueError(
+                "trainer.precision=16-true keeps float16 weights, where Adam's steps underflow; "
+                "choose bf16-true, or 16-mixed"
+            )
+        known = cast(MultiBetaModule, pl_module).measured_names()
+        callbacks = cast(Any, trainer).callbacks
+        own = {"lightning", "multibeta"}
+        if {type(callback).__module__.partition(".")[0] for callback in callbacks} <= own:
+            for callback in callbacks:
+                monitor = getattr(callback, "monitor", None)
+                if isinstance(monitor, str) and monitor not in known:
+                    raise ValueError(
+                        f"{type(callback).__name__} waits for {monitor}, which nothing measures"
+                        f"{nearest(monitor, known)}; measured are {', '.join(known)}"
+                    )
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say why a training has ended before its last epoch."""
+        for callback in cast(Any, trainer).callbacks:
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+                best = _folder(trainer) / "checkpoints" / "best.ckpt"
+                kept = f" The best is kept in {shown(best)}." if best.exists() else ""
+                why = callback.stopping_reason_message.partition(" Signaling")[0]
+                tell(f"stopped early, after epoch {callback.stopped_epoch + 1}: {why}{kept}")
+            if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
+                if left <= 0:
+                    tell(f"the time is over: stopped at step {trainer.global_step}")
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that nothing was trained."""
+        if not trainer.global_step:
+            tell("no step was trained: the model has its initial weights")
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -288,13 +346,14 @@ class Announce(Callback):
         door = None if data is None else Door.of(data, model.shape)
         sizes = "" if door is None else ", ".join(f"{n:,} {k}" for k, n in door.sizes.items())
         note = getattr(data, "size_note", "")
+        size = getattr(data, "batch_size", "the loader's size")
         count = sum(p.numel() for p in model.parameters())
         ranges = ", ".join(
             f"{'β' if name == 'beta' else name} in {of}" for name, of in model.ranges.items()
         )
         print(
             f"{door.label if door else 'data'}: {sizes or 'an unknown number of'} examples of "
-            f"{'×'.join(map(str, model.shape))}"
+            f"{'×'.join(map(str, model.shape))} in batches of {size}"
             f"{f' ({note})' if note else ''}; {count:,} parameters, {ranges}, "
             f"on {model.device}",
             file=sys.stderr,
@@ -323,6 +382,8 @@ class ProgressBar(RichProgressBar):
 class ProgressLines(Callback):
     """Prints a line to stderr at each validation, where there is no terminal for a bar."""
 
+    _start: float | None = None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start, self._first = time.monotonic(), trainer.global_step
@@ -330,7 +391,7 @@ class ProgressLines(Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print step, D + βR and the time left."""
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or self._start is None:  # a check before the training
             return
         steps, done = trainer.estimated_stepping_batches, trainer.global_step
         seconds = time.monotonic() - self._start

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from multibeta.faults import fault_of
 from multibeta.options import explain, nearest, read_yaml
 
 __all__ = ["compare", "curve", "main", "rate", "score"]
@@ -43,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         argv: The arguments; those of the process by default.
 
     Returns:
-        The exit status: 0, 2 after a user's mistake (said in one line on stderr), 130 after
-        Ctrl-C, 143 after SIGTERM, or 141 where nobody reads any more.
+        The exit status: 0, 2 after a user's mistake (said in one line on stderr), 1 after a fault
+        of multibeta (with the place of the whole trace), 130 after Ctrl-C, 143 after SIGTERM, or
+        141 where nobody reads any more.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
@@ -62,13 +64,14 @@ def main(argv: list[str] | None = None) -> int:
         # Lightning leaves with 1 after Ctrl-C.
         interrupted = isinstance(stop.__context__, KeyboardInterrupt)
         return _status(stop.__context__) if interrupted else int(stop.code or 0)
-    except (ValueError, OSError, FloatingPointError, argparse.ArgumentError) as error:
+    except Exception as error:
         if show:
             traceback.print_exc()
-        said = _one_line(error).replace("pass extrapolate=True", "pass --extrapolate")
+        fault = fault_of(error)
+        said = fault.line.replace("pass extrapolate=True", "pass --extrapolate")
         said = re.sub(r"pass allow='([\w,]+)'", r"pass --allow \1", said)
         print(f"multibeta: {said}", file=sys.stderr)
-        return 2
+        return fault.status
 
 
 def _status(stop: BaseException | None) -> int:
@@ -531,7 +534,3 @@ def _shipped() -> dict[str, Path]:
     # In the wheel they lie inside the package, in a checkout beside it.
     folder = next((f for f in (here / "configs", here.parent / "configs") if f.is_dir()), here)
     return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
-
-
-def _one_line(error: BaseException) -> str:
-    return re.sub(r"\s*\n\s*", "; ", str(error).strip())

@@ -74,6 +74,7 @@ class MultiBetaModule(LightningModule):
             raise ValueError(f"warmup={warmup:g} is outside [0, 1]")
         self.vae = vae
         self.lr, self.warmup = lr, warmup
+        self._lr = lr
         self.record: dict[str, Any] | None = None
         self._seen: Summary | None = None
         self._examples: tuple[str | None] | None = None
@@ -122,6 +123,8 @@ class MultiBetaModule(LightningModule):
         schedule = self._schedule
         if schedule is None or schedule.optimizer not in cast(Any, self.trainer).optimizers:
             return
+        if self.lr != self._lr and self.trainer.is_global_zero:  # a finder says so in a log
+            print(f"learning rate {self.lr:g}, in the place of {self._lr:g}", file=sys.stderr)
         schedule.base_lrs[0] = self.lr
         factor = schedule.lr_lambdas[0](schedule.last_epoch)
         schedule.optimizer.param_groups[0]["lr"] = self.lr * factor
@@ -315,6 +318,12 @@ class MultiBetaModule(LightningModule):
             terms, objective, _ = vae.objective_of(x, values, noise, inputs)
             d, r = terms.distortion[: len(x)], terms.rate_nats[: len(x)]
             metric.beside(self.device).update(d, r, objective)
+
+    def measured_names(self) -> list[str]:
+        """Return the names of what a training and its validations log."""
+        of_each = ("objective_nats", "distortion_nats", "rate_nats")
+        at_betas = [f"val/{name}@{metric.beta:g}" for metric in self.grid for name in of_each]
+        return [MONITOR, *(f"train/{name}" for name in of_each), *at_betas]
 
     def _log_measures(self, stage: str) -> None:
         unit = self.grid[0].suffix

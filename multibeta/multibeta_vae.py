@@ -663,7 +663,7 @@ class MultiBetaVAE(Networks):
     @property
     def _dtype(self) -> torch.dtype:
         weight = next(self.embedding.parameters(), next(self.parameters_of_networks()))
-        return weight.dtype
+        return torch.promote_types(weight.dtype, torch.float32)  # β is no matter of three digits
 
     def _placed(self, x: Tensor | None = None, inputs: dict[str, Any] | None = None) -> None:
         if self.latent_shape:
@@ -711,13 +711,13 @@ class MultiBetaVAE(Networks):
             call = replace(call, times=times)
         else:
             x, inputs = _repeated(x, times), _repeated_inputs(inputs, n, times)
-        out = self._run("encoder", call, self.standard(x), inputs)
+        out = self._run("encoder", call, self.cast("encoder", self.standard(x)), inputs)
         return q_of(out, self.posterior, values["beta"] / self.beta_range.unit)
 
     def _p(
         self, z: Tensor, values: Mapping[str, Tensor], call: Call, inputs: Mapping[str, Any]
     ) -> Distribution:
-        out = self._run("decoder", call, z, inputs)
+        out = self._run("decoder", call, self.cast("decoder", z), inputs)
         return self.likelihood_of(out, self.likelihood.at(values), dict(inputs))
 
     def _terms(

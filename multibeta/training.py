@@ -9,14 +9,17 @@ import signal
 import sys
 import threading
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar as _ProgressBar
 from lightning.pytorch.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -139,6 +142,20 @@ def _stop_on_sigterm() -> Any:
     return signal.signal(signal.SIGTERM, stop)
 
 
+def plain_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
+    """Return settings as plain values; an enum, as callbacks have them, as its value."""
+    return read_yaml(parser.dump(_without_enums(config.clone()), skip_none=False))
+
+
+def _without_enums(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_enums(item) for item in value]
+    if isinstance(value, Namespace):
+        for key in [*value.keys(branches=True)]:
+            value[key] = _without_enums(value[key])
+    return value.value if isinstance(value, Enum) else value
+
+
 class _SaveConfig(SaveConfigCallback):
     """Keeps the settings of a fit in the run's config.yaml, and in its checkpoints."""
 
@@ -147,7 +164,7 @@ class _SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             folder = Path(trainer.log_dir or ".")
-            settings = read_yaml(self.parser.dump(self.config, skip_none=False))
+            settings = plain_config(self.parser, self.config)
             kept = {k: v for k, v in settings.items() if k in _RECORDED}
             kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in OF_THE_PLACE}
             cast(Any, pl_module).record = {
@@ -159,7 +176,8 @@ class _SaveConfig(SaveConfigCallback):
         if stage == "fit":
             folder = trainer.logger.log_dir if trainer.logger else trainer.default_root_dir
             with replacing(Path(folder or ".") / "config.yaml") as temporary:
-                self.parser.save(self.config, str(temporary), skip_none=False)
+                settings = plain_config(self.parser, self.config)
+                temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 class _Training(LightningCLI):
@@ -299,7 +317,10 @@ class _Training(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""
         config = self._get(self.config_init, "trainer")
+        if config.barebones:
+            raise ValueError("trainer.barebones keeps nothing, and a run is kept; leave it out")
         callbacks = [*listed(config.callbacks), Announce(), Interrupt()]
+        own_bar = any(isinstance(callback, _ProgressBar) for callback in callbacks)
         if self.subcommand == "fit" and not config.fast_dev_run:
             name = self._name or type(self.datamodule).__name__.lower()
             own = RunLogger(config.default_root_dir, name, self._run.name if self._run else None)
@@ -309,7 +330,7 @@ class _Training(LightningCLI):
                 callbacks.append(Checkpoints())
         elif config.logger is None:
             kwargs["logger"] = False
-        if config.enable_progress_bar is not False:
+        if config.enable_progress_bar is not False and not own_bar:
             on_terminal = sys.stderr.isatty()
             kwargs["enable_progress_bar"] = on_terminal
             callbacks.append(ProgressBar() if on_terminal else ProgressLines())

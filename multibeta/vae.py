@@ -203,14 +203,18 @@ class Networks(nn.Module):
 
     @property
     def x_dtype(self) -> torch.dtype:
-        """The floating point type of the networks."""
-        floats = (
-            p.dtype
-            for part in ("encoder", "decoder")
-            for p in self.network(part)[0].parameters()
-            if p.is_floating_point()
-        )
+        """The floating point type of x: that of the networks, but no less than float32."""
+        return torch.promote_types(self._dtype_of("encoder"), torch.float32)
+
+    def _dtype_of(self, part: str) -> torch.dtype:
+        """The floating point type of the encoder or decoder."""
+        floats = (p.dtype for p in self.network(part)[0].parameters() if p.is_floating_point())
         return next(floats, torch.get_default_dtype())
+
+    def cast(self, part: str, value: Tensor) -> Tensor:
+        """Return what enters the encoder or decoder in its floating point type."""
+        dtype = self._dtype_of(part)
+        return value.to(dtype) if value.is_floating_point() else value
 
     def keep_scale(self, given: tuple[Tensor, Tensor] | None) -> None:
         """Keep the mean and standard deviation that x is standardised by, if it is."""
@@ -279,13 +283,14 @@ class BetaVAE(Networks):
         """Return q(z|x): batch shape (B,), event shape that of z, for x (B, *shape)."""
         x = self.fitting(x)
         _, call = self.network("encoder")
-        out = call(self.standard(x), **self.named_inputs("encoder", inputs))
+        x_in = self.cast("encoder", self.standard(x))
+        out = call(x_in, **self.named_inputs("encoder", inputs))
         return q_of(out, self.posterior, x.new_tensor([self.beta / self.unit], dtype=torch.float))
 
     def decode(self, z: Tensor, **inputs: Any) -> Distribution:
         """Return p(x|z): batch shape (B,), event shape that of x, for z (B, *latent shape)."""
         _, call = self.network("decoder")
-        out = call(z, **self.named_inputs("decoder", inputs))
+        out = call(self.cast("decoder", z), **self.named_inputs("decoder", inputs))
         return self.likelihood_of(out, self.likelihood, inputs)
 
     def elbo_terms(self, x: Tensor, noise: Tensor | None = None, **inputs: Any) -> ELBOTerms:

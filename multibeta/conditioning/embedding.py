@@ -94,7 +94,8 @@ class Embedding(nn.Module):
     def forward(self, s: Tensor) -> Tensor:
         """Embed standardised conditions: (B, K) → (B, F)."""
         steps = ramps(torch.cat([s / math.sqrt(3), self.points.to(s)]), _RAMPS).flatten(1)
-        curves, m = self.curves(steps), s.shape[0]
+        dtype = next(self.curves.parameters()).dtype  # perhaps half precision; s is not
+        curves, m = self.curves(steps.to(dtype)).to(steps.dtype), s.shape[0]
         return torch.cat([steps[:m], curves[:m] - curves[m:].mean(0)], dim=-1)
 
 

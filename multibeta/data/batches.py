@@ -128,6 +128,11 @@ class Batches:
         self._read = 0
         self.order = Order(len(images), batch_size, seed)
 
+    @property
+    def dataset(self) -> Tensor | np.ndarray | Rows:
+        """The array, under the name that Lightning asks a loader for."""
+        return self.images
+
     def __len__(self) -> int:
         """The number of batches that one iteration gives this process."""
         rank, world = rank_and_world()

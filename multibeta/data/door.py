@@ -142,6 +142,18 @@ class Door(LightningDataModule):
         raise AttributeError(f"{type(self).__name__} has no {name}")
 
     @property
+    def batch_size(self) -> int:
+        """Examples in a batch: the datamodule's, or what was given; a finder may set it."""
+        return getattr(self.source, "batch_size", None) or self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        size = min(size, self.sizes.get("train", size))
+        if hasattr(self.source, "batch_size"):
+            self.source.batch_size = size
+        self._batch_size = size
+
+    @property
     def label(self) -> str:
         """The name of the data's class."""
         return type(self.source).__name__

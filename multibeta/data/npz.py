@@ -199,13 +199,13 @@ class Arrays:
             if len(set(found)) > 1:
                 listed = ", ".join(f"{n}: {v}" for n, v in zip(names.values(), found, strict=True))
                 raise ValueError(f"{path}: all sets need the same {what}; found {listed}")
+        views = {split: Rows(_open(path, name), form) for split, name in names.items()}
         parts, drawn = split_rows(
             {split: header.shape[0] for split, header in self.headers.items()},
             str(path) if len(names) > 1 else f"{path}: array {names['train']!r}",
             val_fraction,
             test_fraction,
         )
-        views = {split: Rows(_open(path, name), form) for split, name in names.items()}
         note = self._note
         if form.dtype is np.uint8:
             seen = (piece for view in views.values() for piece in pieces(view))
