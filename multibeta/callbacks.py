@@ -37,7 +37,7 @@ from multibeta.betas import parse_betas
 from multibeta.curve import Curve
 from multibeta.data.door import Door
 from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
-from multibeta.files import replacing
+from multibeta.files import lock, remove_leftovers, replacing
 from multibeta.module import MONITOR, MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.options import nearest
@@ -88,7 +88,8 @@ class RunLogger(CSVLogger):
     """Keeps a run's folder, ``ROOT/NAME/DATE-N``, and the ``metrics.csv`` in it.
 
     The folder is made when it is first asked for. A run that goes on in its folder keeps its rows.
-    The file is replaced as a whole: a kill leaves the old one or the new one.
+    The file is replaced as a whole: a kill leaves the old one or the new one. Only one process at
+    a time goes on with a run, and it removes what one that was killed has left half-written.
 
     Args:
         root: The folder of all runs.
@@ -99,8 +100,9 @@ class RunLogger(CSVLogger):
     def __init__(self, root: str, name: str, version: str | None = None) -> None:
         super().__init__(root, name, version)
         self._run = version
-        self._resumed = version is not None
+        self._resumed = self._before = version is not None
         self._rows: list[dict[str, Any]] = []
+        self._lock: int | None = None
         if self._resumed and self._path.exists():
             with self._path.open(newline="") as file:
                 self._rows = list(csv.DictReader(file))
@@ -111,6 +113,23 @@ class RunLogger(CSVLogger):
         if self._run is None:
             self._run = self._reserve() if _is_first() else ""
         return self._run
+
+    @rank_zero_only
+    def lock(self) -> None:
+        """Hold the folder until this process ends; clear what a killed one has left in it.
+
+        Raises:
+            ValueError: If another process holds it.
+        """
+        folder = Path(self.log_dir)
+        self._lock = lock(folder)
+        if self._lock is None:
+            raise ValueError(
+                f"another process goes on with {shown(folder)}; wait for it, stop it, or start a "
+                "new run from it with --init_from"
+            )
+        for place in (folder, folder / "checkpoints"):
+            remove_leftovers(place)
 
     @property
     def experiment(self) -> None:
@@ -143,9 +162,10 @@ class RunLogger(CSVLogger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Add a row."""
-        # What an interrupted run wrote after its checkpoint is done again.
-        while self._rows and int(self._rows[-1]["step"]) > (step or 0):
-            self._rows.pop()
+        if self._before:  # what an interrupted run wrote after its checkpoint is done again
+            while self._rows and int(self._rows[-1]["step"]) >= (step or 0):
+                self._rows.pop()
+            self._before = False
         self._rows.append({"step": step, **metrics})
         if MONITOR in metrics:
             self.save()
@@ -162,7 +182,10 @@ class RunLogger(CSVLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write metrics.csv."""
+        """Write metrics.csv, and let others have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         self.save()
 
     @rank_zero_only
@@ -300,6 +323,9 @@ class Announce(Callback):
         """Refuse what would be noticed after an epoch, or never."""
         if stage != "fit":
             return
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.lock()
         if trainer.limit_train_batches == 0:
             raise ValueError("trainer.limit_train_batches=0 trains nothing; leave it out")
         if trainer.precision == "16-true":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -202,9 +203,47 @@ class Curve:
                 {name: _number(values) for name, values in of_beta.items()}
                 for of_beta in content.get("latents", [])
             ]
-            return cls(tuple(rows), content["about"], tuple(latents))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} is not a curve.json of multibeta ({error})") from None
+            curve = cls(tuple(rows), content["about"], tuple(latents))
+            curve._check()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            said = f"there is no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path} is not a curve.json of multibeta ({said})") from None
+        return curve
+
+    def _check(self) -> None:
+        """Refuse rows that no sweep could have measured.
+
+        Raises:
+            ValueError: If a value is of another type, negative where none can be, or missing.
+        """
+        about, swept = self.about, self.swept
+        for name in ("data", "split", "likelihood"):
+            if not isinstance(about[name], str):
+                raise ValueError(f"about.{name} is no text")
+        for name in ("n", "d"):
+            if type(about[name]) is not int or about[name] < 1:
+                raise ValueError(f"about.{name}={about[name]} is no count")
+        if about["sigma"] is not None and not isinstance(about["sigma"], int | float):
+            raise ValueError("about.sigma is no number")
+        if not self.rows or (self.latents and len(self.latents) != len(self.rows)):
+            raise ValueError(f"{len(self.rows)} rows, {len(self.latents)} of latents")
+        needed = {"beta", swept, "rate_nats", "rate_se", self.distortion, self.objective}
+        for row in self.rows:
+            if lacks := needed - row.keys() or set(self.columns) - row.keys():
+                raise ValueError(f"a row has no {sorted(lacks)[0]}")
+            for name, value in row.items():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise ValueError(f"{name}={value!r} is no number")
+                if name in needed - {"rate_se"} and not math.isfinite(value):
+                    raise ValueError(f"{name} is not finite")
+            for name in ("beta", swept):
+                if not row[name] > 0:
+                    raise ValueError(f"{name}={row[name]:g} is not above 0")
+            if row["rate_nats"] < 0:
+                raise ValueError(f"rate_nats={row['rate_nats']:g} is below 0")
+        values = [row[swept] for row in self.rows]
+        if any(a >= b for a, b in itertools.pairwise(values)):
+            raise ValueError(f"{swept} does not rise from row to row")
 
 
 def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: float) -> float:
@@ -292,12 +331,26 @@ _COLUMNS = {
 def _table(rows: Sequence[dict[str, float]], swept: str) -> str:
     """Return the curve as a table, and what else was measured as tables below it."""
     names = [name for name in dict.fromkeys(["beta", swept, *_COLUMNS]) if name in rows[0]]
-    more = [name for name in rows[0] if name not in names]
+    more = [name for name in rows[0] if name not in names and not name.endswith(_BOUND)]
     parts = [more[i : i + _WIDTH] for i in range(0, len(more), _WIDTH)]
     groups = [names, *([swept, *part] for part in parts)]
-    return "\n\n".join(_columns(rows, group, {"beta", swept}) for group in groups)
+    tables = [_columns(rows, group, {"beta", swept}) for group in groups]
+    return "\n\n".join([*tables, *_bounds(rows)])
 
 
+def _bounds(rows: Sequence[dict[str, float]]) -> list[str]:
+    """Say what limits the figures that are marked as bounds."""
+    marked = {name for row in rows for name, of in row.items() if name.endswith(_BOUND) and of}
+    lines = []
+    if any(name.startswith("information") for name in marked):
+        lines.append(f"no more than log N = {rows[0]['log_n_nats']:.3g} nats can be seen of it")
+    if any(name.startswith("nll") for name in marked):
+        least = min(row["nll_ess"] for row in rows)
+        lines.append(f"as few as {least:.1f} of {rows[0]['nll_samples']:.0f} samples count")
+    return [f"≥, ≤: bounds, whose bias is larger than ±: {'; '.join(lines)}"] if marked else []
+
+
+_BOUND = "_bound"
 _MINUS_ZERO = re.compile(r"^-(?=0(\.0*)?$)")
 
 
@@ -308,7 +361,15 @@ def _columns(
     counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
     digits = dict.fromkeys(counts, ".0f") | dict.fromkeys(weights, ".4g")
     shape = {name: digits.get(name, ".5f" if name.startswith("kid") else ".3f") for name in names}
-    cells = [[_MINUS_ZERO.sub("", f"{row[name]:{shape[name]}}") for name in names] for row in rows]
+    marks = {1.0: "≥", -1.0: "≤"}
+    cells = [
+        [
+            marks.get(row.get(f"{name}{_BOUND}", 0.0), "")
+            + _MINUS_ZERO.sub("", f"{row[name]:{shape[name]}}")
+            for name in names
+        ]
+        for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))

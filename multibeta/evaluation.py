@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -378,8 +379,20 @@ def metrics_of(
     settings = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
     found = {name.strip(): dict(of or {}) for name, of in settings.items() if name.strip()}
     if list(found) == ["all"]:
-        able = {name: kind for name, kind in METRICS.items() if kind.in_all(data)}
-        return {n: {} for n, kind in able.items() if model is None or not kind.refuses(model)}
+        able: dict[str, dict[str, Any]] = {
+            name: {}
+            for name, kind in METRICS.items()
+            if kind.in_all(data) and (model is None or not kind.refuses(model))
+        }
+        if model is not None and rank_and_world()[0] == 0:
+            left = [
+                f"{name} ({kind.refuses(model) or kind.lacks(data) or kind.needs})"
+                for name, kind in METRICS.items()
+                if name not in able
+            ]
+            if left:
+                print(f"metrics left out: {'; '.join(left)}", file=sys.stderr)
+        return able
     for name, of in found.items():
         if name not in METRICS:
             raise ValueError(

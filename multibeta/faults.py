@@ -63,10 +63,8 @@ def fault_of(error: BaseException) -> Fault:
         return Fault(f"{said or kind}; Lightning does not take this setting", 2)
     import multibeta
 
-    return Fault(
-        f"a fault of multibeta {multibeta.__version__}: please report it, with {_written(error)} ({kind}: "
-        f"{said[:200]})", 1,
-    )  # fmt: skip
+    ours = f"a fault of multibeta {multibeta.__version__}: please report it, with "
+    return Fault(f"{ours}{_written(error)} ({kind}: {said[:200]})", 1)
 
 
 def _whose(trace: TracebackType | None) -> tuple[str, traceback.FrameSummary | None]:

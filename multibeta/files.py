@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_writable", "remove_leftovers", "replacing", "temporary"]
+__all__ = ["check_writable", "lock", "remove_leftovers", "replacing", "temporary"]
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)(\.\w+)?")
 
@@ -50,6 +50,27 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
                     path.unlink()
                     removed.append(path)
     return removed
+
+
+def lock(folder: Path) -> int | None:
+    """Hold a folder that no other process holds, and leave nothing in it.
+
+    It is free again when the process ends, however it ends.
+
+    Returns:
+        A file descriptor to close; None if another process holds the folder.
+    """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        import fcntl
+
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        return None
+    except (OSError, ImportError):  # a file system, or a system, that has no such locks
+        pass
+    return held
 
 
 def _host() -> str:

@@ -139,6 +139,9 @@ class CurveMetric(Float64Metric):
         """The model at the β that is measured."""
         return self._vae[0]
 
+    needs = "it has to be asked for by name"
+    """Why ``all`` may leave the metric out though the data serves."""
+
     @classmethod
     def lacks(cls, data: object) -> str | None:
         """Return what the data lacks for this metric, in a few words; None if nothing."""

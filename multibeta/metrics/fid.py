@@ -121,6 +121,8 @@ class FID(Codes):
             return None
         return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
 
+    needs = "Inception's weights are not here"
+
     @classmethod
     def in_all(cls, data: object) -> bool:
         """Return whether the data serves, and Inception's weights are there already."""

@@ -16,9 +16,10 @@ __all__ = ["Information"]
 class Information(Codes):
     """The rate, split by the aggregated posterior of the examples kept.
 
-    See :func:`~multibeta.divergences.aggregated_rate_terms` for the terms. The mutual information
-    is at most log N, which stands beside it; where the true one is larger, the total correlation
-    is too large by as much.
+    See :func:`~multibeta.divergences.aggregated_rate_terms` for the terms. The estimate of the
+    mutual information is at most log N, which stands beside it, and too low near it; the other
+    terms are then too high by as much. Where half of the examples give an information that is
+    lower by more than the standard error, the terms are marked as bounds.
     """
 
     def about(self) -> dict[str, Any]:
@@ -31,9 +32,12 @@ class Information(Codes):
 
         Returns:
             ``information_nats, total_correlation_nats, dimension_kl_nats, aggregated_kl_nats``
-            (the sum of the two before), each with ``…_se``; ``log_n_nats``.
+            (the sum of the two before), each with ``…_se``; ``log_n_nats``. And ``…_nats_bound``
+            of the terms: 1 where the true value is at least the figure, −1 where it is at most
+            the figure, 0 where it is an estimate.
         """
-        terms = aggregated_rate_terms(*self.codes())
+        codes = self.codes()
+        terms = aggregated_rate_terms(*codes)
         columns = {
             "information": terms.mutual_information_nats,
             "total_correlation": terms.total_correlation_nats,
@@ -44,6 +48,11 @@ class Information(Codes):
         for name, values in columns.items():
             row[f"{name}_nats"] = values.mean().item()
             row[f"{name}_se"] = _standard_error(values)
+        every = [of[::2] for of in codes]  # a set may be sorted
+        half = aggregated_rate_terms(*every).mutual_information_nats.mean().item()
+        biased = row["information_nats"] - half > row["information_se"]
+        row["information_nats_bound"] = float(biased)
+        row |= {f"{name}_nats_bound": -float(biased) for name in columns if name != "information"}
         return row | {"log_n_nats": math.log(len(terms.rate_nats))}
 
 

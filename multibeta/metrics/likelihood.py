@@ -135,9 +135,15 @@ class NLL(CurveMetric):
 
         Returns:
             ``nll_nats, nll_se, nll_ess`` (the mean effective sample size, 1 to K),
-            ``nll_prior_nats, nll_prior_se, nll_samples`` (K), ``nll_examples``.
+            ``nll_prior_nats, nll_prior_se, nll_samples`` (K), ``nll_examples``. And
+            ``nll_nats_bound``, ``nll_prior_nats_bound``: −1 where the true value is lower by more
+            than the standard error, 0 where it is an estimate. The bias of log w̄ is about
+            ½(1/ESS − 1/K), and more where the effective sample size is below K/4.
         """
         mean, se = mean_and_se(self.n, self.sums, self.squares)
+        ess, k = mean[1].item(), self.samples
+        loose = ess < k / 4 or 0.5 * (1 / ess - 1 / k) > se[0].item()
+        far = mean[2].item() - mean[0].item() > se[2].item()
         return {
             "nll_nats": mean[0].item(),
             "nll_se": se[0].item(),
@@ -146,6 +152,8 @@ class NLL(CurveMetric):
             "nll_prior_se": se[2].item(),
             "nll_samples": float(self.samples),
             "nll_examples": self.n.item(),
+            "nll_nats_bound": -float(loose),
+            "nll_prior_nats_bound": -float(far),
         }
 
 

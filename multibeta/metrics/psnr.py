@@ -46,6 +46,8 @@ class PSNR(CurveMetric):
             return None
         return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
 
+    needs = "x is not in [0, 1]; ask for it by name"
+
     @classmethod
     def in_all(cls, data: object) -> bool:
         """Return whether the data is in [0, 1], as far as it says."""
