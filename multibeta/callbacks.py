@@ -284,7 +284,8 @@ class Interrupt(Callback):
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if asked:
-            trainer.save_checkpoint(_folder(trainer) / "checkpoints" / "last.ckpt")
+            folder = Path(trainer.log_dir or trainer.default_root_dir)  # the same in all processes
+            trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
             raise Terminated if self._asked == signal.SIGTERM else KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -384,6 +385,19 @@ class Announce(Callback):
             f"on {model.device}",
             file=sys.stderr,
         )
+        if any(isinstance(callback, Checkpoints) for callback in cast(Any, trainer).callbacks):
+            size = sum(v.nbytes for v in model.state_dict().values()) + 2 * sum(
+                p.nbytes for p in model.parameters() if p.requires_grad
+            )  # two moments of Adam
+            folder = shown(_folder(trainer))
+            tell(f"checkpoints of about 2 × {size / 1e6:.1f} MB in {folder}")
+            free = shutil.disk_usage(folder).free
+            if free < 3 * size:  # the old ones stay until the new ones are whole
+                raise ValueError(
+                    f"{folder} has {free / 1e6:.0f} MB free, and checkpoints need "
+                    f"{3 * size / 1e6:.0f} MB; make room, or choose another folder with "
+                    "trainer.default_root_dir"
+                )
 
 
 class ProgressBar(RichProgressBar):
@@ -399,10 +413,19 @@ class ProgressBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(console_kwargs={"stderr": True})
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the bar: what is printed now is the result, and stays below it."""
+        super().on_train_end(trainer, pl_module)
+        self._stop_progress()
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what stands behind the bar."""
         values = super().get_metrics(trainer, pl_module)
         return {short: values[name] for name, short in self._NAMES.items() if name in values}
+
+
+_TIMED = 50
+_LONG = 120.0
 
 
 class ProgressLines(Callback):
@@ -413,6 +436,18 @@ class ProgressLines(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start, self._first = time.monotonic(), trainer.global_step
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Say, once, how long it will take, where that is long."""
+        done = trainer.global_step - self._first
+        steps = trainer.estimated_stepping_batches
+        if done == _TIMED and math.isfinite(steps) and steps > trainer.global_step:
+            seconds = (time.monotonic() - (self._start or 0)) / done
+            left = seconds * (steps - trainer.global_step)
+            if left > _LONG:
+                took = f"{seconds * 1e3:.0f} ms a step"
+                tell(f"{took}: about {left / 60:.0f} minutes, and the curve")
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -535,7 +570,9 @@ def shown(path: Path) -> Path:
 
 
 def _folder(trainer: Trainer) -> Path:
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    """Return the run's folder, in the first process; ``trainer.log_dir`` would wait for all."""
+    own = next((of for of in trainer.loggers if isinstance(of, RunLogger)), None)
+    return Path(trainer.default_root_dir if own is None else own.log_dir)
 
 
 def _is_first() -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multibeta.faults import fault_of
-from multibeta.options import explain, nearest, read_yaml
+from multibeta.options import check_yaml, explain, nearest, read_yaml
 
 __all__ = ["compare", "curve", "main", "rate", "score"]
 
@@ -28,12 +28,44 @@ _TRAINING = {
 }
 
 _FIT = """\
-Beside the options below:
+multibeta fit: train a model, then measure its curve
 
-  --ckpt_path RUN    go on with a run, or with the copy of a checkpoint
-  --init_from RUN    start a new run from the weights that fit
-  --name NAME        the run's name: runs/NAME/DATE-N
-  --allow MODULE     let the checkpoint name classes of yours; several with commas
+  multibeta fit --config digits.yaml                       a path, or a shipped config
+  multibeta fit --data NPZ --data.root x.npz --model.likelihood Gaussian
+  multibeta fit --ckpt_path runs/digits/DATE-N             go on with a run
+
+  --config FILE               settings; several, the later ones win; options win over all
+  --ckpt_path RUN             go on with a run, or with the copy of a checkpoint
+  --init_from RUN             start a new run from the weights that fit
+  --name NAME                 the run's name: runs/NAME/DATE-N
+  --allow MODULE              let the checkpoint name classes of yours; several with commas
+  --seed_everything N         seed of weights, batches, β's and noise (0)
+
+  --data CLASS                Digits, MNIST, CelebA, Folder, NPZ, …, or your class path
+  --data.root PATH            the file or folder
+  --data.batch_size N         examples in a batch, on each process
+
+  --model.betas LOW:HIGH      the range of β (0.01:10); one number for a dedicated β-VAE
+  --model.network CLASS       MLP, Conv, ResNet, Linear; or --model.encoder, --model.decoder
+  --model.latent_dim N        latents (32)
+  --model.likelihood CLASS    Bernoulli, Gaussian, Poisson, …; a class path of yours; Distortion
+  --model.likelihood.sigma S  the σ of Gaussian and Laplace, in units of x
+  --model.objective CLASS     BetaELBO, BetaTCVAE, IWAE, …
+  --model.standardise true    shift and scale features or channels by the training set
+  --model.lr RATE             peak learning rate of Adam (0.002)
+
+  --trainer.max_epochs N      how often to go through the training set
+  --trainer.accelerator A     auto, cpu, gpu, …; --trainer.devices, --trainer.precision
+  --trainer.callbacks CLASS   one of Lightning's, or of yours; += adds
+  --trainer.default_root_dir FOLDER   where runs are kept (runs)
+
+  --curve.betas BETAS         where the curve is measured: LOW:HIGH, LOW:HIGH:N, 0.1,1,4
+  --curve.metrics NAMES       what else, with commas; all
+  --curve.enabled false       no curve
+
+  --print_config              all settings, resolved; =skip_default those that differ
+  --data.help CLASS           the arguments of a class; so --model.network.help Conv
+  --help-all                  every option, those of Lightning's Trainer too
 """
 
 
@@ -488,6 +520,12 @@ beside one of them, for another objective: {", ".join(by_kind[True])}."""
 def _train(argv: list[str]) -> None:
     """Run fit, validate, test or predict by LightningCLI."""
     given = {argument.partition("=")[0] for argument in argv}
+    if argv[0] == "fit" and given & {"--help", "-h"}:
+        print(_FIT)
+        return
+    if "--help-all" in given:
+        argv = ["--help" if argument == "--help-all" else argument for argument in argv]
+        given = {"--help"}
     if argv[1:] and not argv[1].startswith("-"):
         meant = "--config" if argv[0] == "fit" and not _is_run(argv[1]) else "--ckpt_path"
         raise ValueError(f"no such option: {argv[1]} (did you mean {meant} {argv[1]}?)")
@@ -506,8 +544,6 @@ def _train(argv: list[str]) -> None:
 
     from multibeta.training import train
 
-    if argv[0] == "fit" and given & {"--help", "-h"}:
-        print(_FIT)
     train(argv)
 
 
@@ -518,6 +554,7 @@ def _is_run(path: str) -> bool:
 def _config(given: str) -> str:
     """Return the path of a config, given by its path or the name of a shipped one."""
     if Path(given).is_file():
+        check_yaml(given)
         return given
     shipped = _shipped()
     name = given.removesuffix(".yaml")

@@ -38,7 +38,7 @@ from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
 from multibeta.vae import BetaVAE, Networks
 
-__all__ = ["Metrics", "Split", "draw_strip", "examples_of", "metrics_of", "sweep"]
+__all__ = ["Metrics", "Split", "draw_strip", "examples_of", "gathered", "metrics_of", "sweep"]
 
 Split = Literal["train", "val", "test"]
 Metrics = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
@@ -266,10 +266,10 @@ def _pass(
         for point in points:
             for each in seen:
                 point.update(*each)
-    return summary.joined(_gathered)
+    return summary.joined(gathered)
 
 
-def _gathered(value: Any) -> list[Any]:
+def gathered(value: Any) -> list[Any]:
     """Return the values of all processes."""
     _, world = rank_and_world()
     found = [value] * world

@@ -15,6 +15,9 @@ __all__ = ["MLP", "Conv", "Linear", "Network", "ResNet", "Residual"]
 
 Shape = tuple[int, ...]
 
+_MOST = 1_000
+"""Layers a network may have: to build many more takes hours before anything is said."""
+
 
 class Network:
     """The base of all networks.
@@ -238,4 +241,6 @@ def _halving(size: tuple[int, ...]) -> dict[str, Any]:
 def _at_least(name: str, value: int, least: int) -> int:
     if value < least:
         raise ValueError(f"{name}={value} is too small; it is at least {least}")
+    if name != "width" and value > _MOST:
+        raise ValueError(f"{name}={value} is too large; it is at most {_MOST}")
     return value

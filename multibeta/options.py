@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["explain", "nearest", "read_yaml"]
+__all__ = ["check_yaml", "explain", "nearest", "read_yaml"]
+
+
+_LEVELS = 40
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -37,6 +41,29 @@ def read_yaml(text: str) -> Any:
         for first, of in resolvers.items()
     }
     return yaml.load(text, Loader)
+
+
+def check_yaml(path: str | os.PathLike[str]) -> None:
+    """Refuse a config that would unfold into more than it is: aliases, or levels without end.
+
+    Raises:
+        ValueError: If it is such, or no text.
+    """
+    import yaml
+
+    level = 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for event in yaml.parse(file, yaml.SafeLoader):
+                if isinstance(event, yaml.AliasEvent):
+                    raise ValueError(f"{path} has the alias *{event.anchor}; write it out")
+                level += isinstance(event, yaml.CollectionStartEvent)
+                level -= isinstance(event, yaml.CollectionEndEvent)
+                if level > _LEVELS:
+                    raise ValueError(f"{path} has more than {_LEVELS} levels; that is no config")
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        said = str(error).split("\n")[0]
+        raise ValueError(f"{path} is no YAML ({said})") from None
 
 
 def explain(message: str, parsers: Iterable[Any] = ()) -> str:

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from enum import Enum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +46,7 @@ from multibeta.callbacks import (
 from multibeta.checkpoints import modules_of
 from multibeta.data import Digits, ImageData
 from multibeta.data.door import Door
+from multibeta.evaluation import gathered
 from multibeta.files import replacing
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.module import FromSettings
@@ -81,6 +83,8 @@ _DEFAULTS = {
     "trainer.gradient_clip_val": 1.0,
     "trainer.num_sanity_val_steps": 0,
 }
+
+_MEASURED = ("rate", "distortion", "objective")
 
 _RECORDED = ("seed_everything", "trainer", "curve", "optimizer", "lr_scheduler")
 """Sections of the settings that a checkpoint holds beside model and data."""
@@ -306,13 +310,40 @@ class _Training(LightningCLI):
 
     def predict(self, model: FromSettings, **kwargs: Any) -> None:
         """Compute the posterior means at each β of the grid and keep them in codes.npz."""
-        batches: Any = self.trainer.predict(model, **kwargs) or []
+        mine: Any = self.trainer.predict(model, **kwargs) or []
+        parts = gathered(mine)  # batches went round the processes
+        batches = [batch for group in zip_longest(*parts) for batch in group if batch is not None]
+        if not self.trainer.is_global_zero:
+            return
         betas = [metric.beta for metric in model.grid]
         means = [torch.cat([batch[beta] for batch in batches]).numpy() for beta in betas]
         path = (self._run or Path.cwd()) / "codes.npz"
+        if self._run is None and path.exists():
+            raise ValueError(f"{shown(path)} exists, and this run has not made it; move it first")
         with replacing(path) as temporary:
             np.savez(temporary, beta=np.array(betas), mean=np.stack(means))
         print(f"files: {shown(path)} (beta: {len(betas)}; mean: {np.shape(means)})")
+
+    def validate(self, model: FromSettings, **kwargs: Any) -> None:
+        """Measure on the validation set, and print a table."""
+        self._print("val", self.trainer.validate(model, **{**kwargs, "verbose": False}))
+
+    def test(self, model: FromSettings, **kwargs: Any) -> None:
+        """Measure on the test set, and print a table."""
+        self._print("test", self.trainer.test(model, **{**kwargs, "verbose": False}))
+
+    def _print(self, stage: str, found: Any) -> None:
+        """Print the figures at each β of the grid."""
+        if not self.trainer.is_global_zero:
+            return
+        (of,) = found
+        lines = [["β", "rate R", "distortion D", "objective"]]
+        for metric in self.model.grid:
+            names = (f"{stage}/{name}_nats@{metric.beta:g}" for name in _MEASURED)
+            lines.append([f"{metric.beta:.4g}", *(f"{of[name]:.3f}" for name in names)])
+        mean = of[f"{stage}/objective_nats"]
+        print("\n".join("  ".join(cell.rjust(12) for cell in line) for line in lines))
+        print(f"\n{stage}/objective_nats, the mean over these β: {mean:.3f}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, checkpoints, progress and Ctrl-C."""

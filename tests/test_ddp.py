@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -62,3 +63,18 @@ def test_a_training_ends_with_the_weights_of_one_process(
         weights = torch.load(two / f"{kind}-{rank}.pt", weights_only=True)
         for name, value in weights.items():
             torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_a_process_that_dies_ends_the_run_in_one_line(tmp_path):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "multibeta", "fit", "--data=Digits", "--model.latent_dim=2",
+         "--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp",
+         "--trainer.max_epochs=3", "--trainer.callbacks=tests.dies.Dies"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2 and time.monotonic() - began < 60
+    lines = [line for line in done.stderr.splitlines() if line.startswith("multibeta: ")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "another process of the run has died or cannot be reached" in lines[0]

@@ -380,5 +380,5 @@ def test_two_processes_give_the_figures_of_one(tmp_path, capsys):
     alone = capsys.readouterr().out
     for beta in ("0.01", "10"):
         logged = float(rows_of(run / "metrics.csv")[-1][f"val/objective_nats@{beta}"])
-        shown = re.search(rf"val/objective_nats@{beta}\s+│\s+(\S+)", alone)[1]
-        assert float(shown) == pytest.approx(logged, rel=1e-5)
+        shown = next(line for line in alone.splitlines() if line.split()[:1] == [beta]).split()[-1]
+        assert float(shown) == pytest.approx(logged, abs=5e-4)
