@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import itertools
 import json as json_
 import math
@@ -83,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
     argv = [argument for argument in argv if argument != "--traceback"]
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no β shows a question mark
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")
     try:
         status = _dispatch(argv)
         sys.stdout.flush()  # what nobody reads is noticed here

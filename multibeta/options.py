@@ -63,7 +63,7 @@ def check_yaml(path: str | os.PathLike[str]) -> None:
                     raise ValueError(f"{path} has more than {_LEVELS} levels; that is no config")
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         said = str(error).split("\n")[0]
-        raise ValueError(f"{path} is no YAML ({said})") from None
+        raise ValueError(f"{path} is not YAML ({said})") from None
 
 
 def explain(message: str, parsers: Iterable[Any] = ()) -> str:

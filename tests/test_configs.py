@@ -138,3 +138,8 @@ def test_config(config, tmp_path, monkeypatch):
     assert [row["beta"] for row in rows] == ["0.01", "10.0"]
     assert ("optimal_rate_nats" in rows[0]) == (config.stem == "gaussian")
     assert yaml.safe_load(config.read_text())["model"]["betas"] == "0.01:10"
+
+
+def test_shipped_configs_are_read_in_any_locale():
+    for path in [*CONFIGS, *OBJECTIVES]:
+        assert path.read_bytes().isascii(), path

@@ -71,35 +71,35 @@ def test_a_training_on_every_kind(kind, tmp_path, pictures_are_dots):
     assert units.total[0] == pytest.approx(x.mean().item(), rel=0.03)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ("digits.npz", "data is a str; give a datamodule"),
-        (3, "data is a int; give a datamodule"),
-        (None, "data is a NoneType; give a datamodule"),
-        (iter([torch.zeros(2, *SHAPE)]), "data is a list_iterator, which can be read once only"),
-        ((x for x in [torch.zeros(2, *SHAPE)]), "data is a generator, which can be read once"),
-        (np.array(["a", "b"]), "data is an array of the type <U1; give numbers"),
-        (np.array([{}, {}]), "data is an array of the type object; give numbers"),
-        (np.zeros(0), r"data has the shape \(0,\); give examples"),
-        (torch.tensor(3.0), r"data has the shape \(\); give examples"),
-        ({"x": torch.zeros(3, *SHAPE)}, "data is a dict of x; give sets named train, val and"),
-        ([], "the test set is empty"),
-        (torch.zeros(SHAPE), r"data has the shape \(8, 8\); the model was made for \(1, 8, 8\)"),
-        (torch.zeros(2, 64), r"data has the shape \(64,\); the model was made for \(1, 8, 8\)"),
-        (torch.zeros(5, 8, 8), r"data has the shape \(8, 8\); the model was made for"),
-        ([torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 9)], r"shape \(1, 8, 9\)"),
-        (torch.zeros(5, *SHAPE, dtype=torch.int64), "whole numbers of the type int64, whose"),
-        (np.zeros((5, *SHAPE), np.uint16), "whole numbers of the type uint16, whose range"),
-        (torch.zeros(5, *SHAPE, dtype=torch.complex64), "complex64, and a VAE takes real numbers"),
-        (torch.eye(8, dtype=torch.uint8)[None, None], "x is uint8 with 0 and 1 alone"),
-        (torch.full((5, *SHAPE), torch.nan), "x holds NaN or infinity in 1 of the 1"),
-        ([{"a": torch.zeros(2, 3), "b": torch.zeros(2, 4)}], "which of it is x is not clear"),
-        ([{"a": "text"}], "which of it is x is not clear"),
-        ([("a", 3)], "a batch is a tuple of str, int; give tensors"),
-        (["abc"], "a batch is a str; give tensors"),
-    ],
-)  # fmt: skip
+WRONG = [
+    ("digits.npz", "data is a str; give a datamodule"),
+    (3, "data is a int; give a datamodule"),
+    (None, "data is a NoneType; give a datamodule"),
+    (iter([torch.zeros(2, *SHAPE)]), "data is a list_iterator, which can be read once only"),
+    ((x for x in [torch.zeros(2, *SHAPE)]), "data is a generator, which can be read once"),
+    (np.array(["a", "b"]), "data is an array of the type <U1; give numbers"),
+    (np.array([{}, {}]), "data is an array of the type object; give numbers"),
+    (np.zeros(0), r"data has the shape \(0,\); give examples"),
+    (torch.tensor(3.0), r"data has the shape \(\); give examples"),
+    ({"x": torch.zeros(3, *SHAPE)}, "data is a dict of x; give sets named train, val and"),
+    ([], "the test set is empty"),
+    (torch.zeros(SHAPE), r"data has the shape \(8, 8\); the model was made for \(1, 8, 8\)"),
+    (torch.zeros(2, 64), r"data has the shape \(64,\); the model was made for \(1, 8, 8\)"),
+    (torch.zeros(5, 8, 8), r"data has the shape \(8, 8\); the model was made for"),
+    ([torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 9)], r"shape \(1, 8, 9\)"),
+    (torch.zeros(5, *SHAPE, dtype=torch.int64), "whole numbers of the type int64, whose"),
+    (np.zeros((5, *SHAPE), np.uint16), "whole numbers of the type uint16, whose range"),
+    (torch.zeros(5, *SHAPE, dtype=torch.complex64), "complex64, and a VAE takes real numbers"),
+    (torch.eye(8, dtype=torch.uint8)[None, None], "x is uint8 with 0 and 1 alone"),
+    (torch.full((5, *SHAPE), torch.nan), "x holds NaN or infinity in 1 of the 1"),
+    ([{"a": torch.zeros(2, 3), "b": torch.zeros(2, 4)}], "which of it is x is not clear"),
+    ([{"a": "text"}], "which of it is x is not clear"),
+    ([("a", 3)], "a batch is a tuple of str, int; give tensors"),
+    (["abc"], "a batch is a str; give tensors"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "message"), WRONG)
 def test_what_it_refuses_in_one_line(data, message, model):
     with pytest.raises(ValueError, match=message) as info:
         model.sweep(data, BETAS)
@@ -120,25 +120,25 @@ def batch():
     return torch.rand(4, *SHAPE)
 
 
-@pytest.mark.parametrize(
-    "of",
-    [
-        lambda x: x,
-        lambda x: x.numpy(),
-        lambda x: x.double(),
-        lambda x: (x,),
-        lambda x: [x, torch.arange(4)],
-        lambda x: (torch.arange(4), x),
-        lambda x: (torch.arange(4), x, ["a"] * 4),
-        lambda x: (["a"] * 4, x),
-        lambda x: {"x": x},
-        lambda x: {"image": x, "label": torch.zeros(4, 2)},
-        lambda x: {"label": torch.zeros(4, 2), "image": x},
-        lambda x: {"pixel_values": x, "label": torch.arange(4)},
-        lambda x: {"signal": x, "label": torch.arange(4)},
-        lambda x: {"x": x.numpy(), "label": np.arange(4)},
-    ],
-)
+FORMS = [
+    lambda x: x,
+    lambda x: x.numpy(),
+    lambda x: x.double(),
+    lambda x: (x,),
+    lambda x: [x, torch.arange(4)],
+    lambda x: (torch.arange(4), x),
+    lambda x: (torch.arange(4), x, ["a"] * 4),
+    lambda x: (["a"] * 4, x),
+    lambda x: {"x": x},
+    lambda x: {"image": x, "label": torch.zeros(4, 2)},
+    lambda x: {"label": torch.zeros(4, 2), "image": x},
+    lambda x: {"pixel_values": x, "label": torch.arange(4)},
+    lambda x: {"signal": x, "label": torch.arange(4)},
+    lambda x: {"x": x.numpy(), "label": np.arange(4)},
+]
+
+
+@pytest.mark.parametrize("of", FORMS)
 def test_x_is_found(of, model):
     x = batch()
     assert torch.allclose(model.read(of(x)).x, x)
@@ -403,22 +403,22 @@ def test_the_digest_does_not_depend_on_order_or_batches():
     assert three.fingerprint != one.fingerprint, "the sum over examples is not that of values"
 
 
-@pytest.mark.parametrize(
-    ("trained", "other", "verdict"),
-    [
-        ((0, 1), (0, 255), "refused"),
-        ((0, 1), (-1, 1), "refused"),
-        ((-1, 1), (0, 255), "refused"),
-        ((0, 1), (0, 4095), "refused"),
-        ((0, 1), (0, 1 / 16), "warned"),  # 12 bits in a file of 16
-        ((0, 1), (-0.1, 1.1), "warned"),
-        ((0, 1), (0, 0.9), "taken"),
-        ((-3, 2.5), (-8, 8), "taken"),
-        ((-3, 2.5), (-50, 50), "warned"),
-        ((-3, 2.5), (-3000, 2500), "refused"),  # microvolts for millivolts
-        ((0, 255), (0, 1), "warned"),
-    ],
-)
+UNITS = [
+    ((0, 1), (0, 255), "refused"),
+    ((0, 1), (-1, 1), "refused"),
+    ((-1, 1), (0, 255), "refused"),
+    ((0, 1), (0, 4095), "refused"),
+    ((0, 1), (0, 1 / 16), "warned"),  # 12 bits in a file of 16
+    ((0, 1), (-0.1, 1.1), "warned"),
+    ((0, 1), (0, 0.9), "taken"),
+    ((-3, 2.5), (-8, 8), "taken"),
+    ((-3, 2.5), (-50, 50), "warned"),
+    ((-3, 2.5), (-3000, 2500), "refused"),  # microvolts for millivolts
+    ((0, 255), (0, 1), "warned"),
+]
+
+
+@pytest.mark.parametrize(("trained", "other", "verdict"), UNITS)
 def test_other_units(trained, other, verdict):
     x = torch.linspace(0, 1, 640).reshape(10, *SHAPE)
     mine = trained[0] + (trained[1] - trained[0]) * x

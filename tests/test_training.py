@@ -320,7 +320,7 @@ def test_validate_and_test(uninterrupted, capsys):
     shown = capsys.readouterr().out
     expected = float(rows_of(uninterrupted / "metrics.csv")[-1]["val/objective_nats"])
     numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", shown)]
-    assert any(number == pytest.approx(expected) for number in numbers)
+    assert any(number == pytest.approx(expected, abs=5e-4) for number in numbers)
     assert main(["test", "--ckpt_path", last, "--trainer.accelerator=cpu"]) == 0
     assert "test/objective_nats" in capsys.readouterr().out
     after = {p: p.stat().st_mtime_ns for p in uninterrupted.parent.parent.rglob("*")}
