@@ -24,7 +24,7 @@ from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
-_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "which-beta", "wrap")
+_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "trust", "which-beta", "wrap")
 PAGES = (
     TOP / "README.md",
     *(TOP / "docs" / f"{name}.md" for name in _DOCS),
@@ -415,6 +415,42 @@ _AXES = {
 }
 
 
+def situations() -> str:
+    """Return the kinds of situations, and what was to come of them."""
+    found = result_of("situations")
+    lines = [
+        [kind, *(str(of.get(verdict, 0)) for verdict in ("right figure", "one line"))]
+        for kind, of in found["kinds"].items()
+    ]
+    total = f"{found['situations']} situations, {len(found['failed'])} with another end."
+    return f"{table(['kind', 'the right figure', 'one line'], lines)}\n\n{total}"
+
+
+def kills() -> str:
+    """Return when runs were stopped, and how many did not end as the run that was not."""
+    found = result_of("kills")
+    lines = [[when, str(count)] for when, count in sorted(found["stopped"].items())]
+    total = (
+        f"{found['runs']} runs; {found['not_the_same']} did not end with the weights and the curve "
+        "of the run that was not stopped, bit for bit."
+    )
+    return f"{table(['ended by', 'runs'], lines)}\n\n{total}"
+
+
+def fuzz() -> str:
+    """Return what became of random and damaged input."""
+    found = result_of("fuzz")
+    cases = {"texts for β": found["betas"], "configurations": found["configs"], **found["files"]}
+    usual = ("right", "refused", "another value")
+    lines = []
+    for name, of in cases.items():
+        counts = {k: v for k, v in of.items() if not k.startswith("range, ")}
+        others = sum(v for k, v in counts.items() if k not in usual)
+        lines.append([name, *(f"{counts.get(k, 0):,}" for k in usual), f"{others:,}"])
+    titles = ["", "right value", "refused in one line", "another value", "anything else"]
+    return table(titles, lines)
+
+
 def batchnorm() -> str:
     """Return J with the running statistics of the training, and with others."""
     found = result_of("batchnorm")["objective_nats"]
@@ -458,6 +494,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     for block in (
         digits,
         batchnorm,
+        fuzz,
+        kills,
+        situations,
         objectives,
         one_and_dedicated,
         each_seed,

@@ -122,7 +122,7 @@ REFUSED = {
     "strategy": (["--trainer.strategy=nope"], "invalid strategy name"),
     "accelerator": (["--trainer.devices=0"], "`Trainer(devices='0')` value is not a valid"),
     "validation interval": (["--trainer.val_check_interval=5000"], "must be less than or equal"),
-    "profiler": (["--trainer.profiler=nope"], "it can only be one of ['simple'"),
+    "unknown profiler": (["--trainer.profiler=nope"], "it can only be one of ['simple'"),
     "little of a small set": (["--trainer.overfit_batches=0.01"], "0.01 * 20 < 1"),
 }  # fmt: skip
 
