@@ -431,8 +431,8 @@ def kills() -> str:
     found = result_of("kills")
     lines = [[when, str(count)] for when, count in sorted(found["stopped"].items())]
     total = (
-        f"{found['runs']} runs; {found['not_the_same']} did not end with the weights and the curve "
-        "of the run that was not stopped, bit for bit."
+        f"{found['runs']} runs; {found['not_the_same']} did not end with the weights and the "
+        "curve of the run that was not stopped, bit for bit."
     )
     return f"{table(['ended by', 'runs'], lines)}\n\n{total}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -108,6 +109,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield written
         os.replace(written, path)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                f"there is no space left in {path.parent} for {path.name}; earlier files are "
+                "whole: make room, or give another folder"
+            ) from error
         raise OSError(
             f"{path} cannot be written ({error.strerror or error}); give a folder that can"
         ) from error

@@ -1,5 +1,6 @@
 """A checkpoint is the run: every verb, wherever the file lies, whoever made it."""
 
+import os
 import shutil
 import sys
 import zipfile
@@ -472,3 +473,18 @@ def test_every_class_of_ours_may_be_named():
     assert len(content) > 30
     named = {path.rpartition(".")[0] for path in untrusted(content)}
     assert named <= {"multibeta.data.batches", "multibeta.betas", "multibeta.data.arrays"}
+
+
+def test_two_processes_cannot_go_on_with_one_run(python_run, tmp_path, capsys):
+    from multibeta.files import lock
+
+    folder = Path(shutil.copytree(python_run.parent.parent, tmp_path / "runs")) / "python"
+    (run,) = folder.iterdir()
+    held = lock(run)
+    arguments = ["fit", f"--ckpt_path={run}", "--trainer.max_epochs=2", CPU]
+    assert main(arguments) == 2
+    assert f"another process goes on with {run}; wait for it, stop it" in capsys.readouterr().err
+    os.close(held)
+    assert main(arguments) == 0
+    steps = [row.split(",")[0] for row in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(steps, key=int)
