@@ -128,6 +128,7 @@ def curve(
     extrapolate: bool = False,
     json: bool = False,
     data: dict[str, Any] | None = None,
+    first: int | None = None,
     allow: str | None = None,
 ) -> None:
     """Measure the rate-distortion curve of a checkpoint.
@@ -156,6 +157,7 @@ def curve(
         json: Print the curve as JSON instead of a table.
         data: Settings of the data to change, such as --data.root FOLDER; the others travel inside
             the checkpoint.
+        first: How many examples of a stream to measure at most.
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from multibeta.callbacks import save_curve, shown
@@ -174,7 +176,7 @@ def curve(
             model, datamodule, betas, at=_weights(at),
             metrics=_with_settings(metrics, settings, datamodule),
             against=[load(other, allow=allow or ()) for other in against or ()], split=split,
-            extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept,
+            extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept, first=first,
         )  # fmt: skip
     except KeyboardInterrupt:
         if kept.is_file():
