@@ -519,6 +519,8 @@ class MeasureCurve(Callback):
         model = cast(MultiBetaModule, pl_module).vae
         data: Any = getattr(trainer, "datamodule", None)
         folder = _folder(trainer)
+        if trainer.is_global_zero:  # the mark of a finished run; there may be that of other weights
+            (folder / "curve.json").unlink(missing_ok=True)
         curve = sweep(
             model,
             data,
@@ -582,14 +584,14 @@ def _is_first() -> bool:
 def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:
     """Write a curve's files and pictures into a folder.
 
-    curve.csv, curve.json, curve.png, plane.png and strip.png; latents.png and alignment.png where
-    the curve has what they show.
+    curve.csv, curve.png, plane.png and strip.png; latents.png and alignment.png where the curve
+    has what they show; and, when all these are there, curve.json.
     """
     curve.to_csv(folder / "curve.csv")
-    curve.to_json(folder / "curve.json")
     curve.draw_pictures(folder)
     split, path = curve.about["split"], folder / "strip.png"
     weights = {**curve.about["weights"], curve.swept: curve[curve.swept]}
     at = {name: weights[name] for name in model.pinned}
     if not draw_strip(model, data, curve["beta"], path, at=at, split=split, extrapolate=True):
         print(f"no strip.png: x {model.shape} is no picture and no signal", file=sys.stderr)
+    curve.to_json(folder / "curve.json")

@@ -85,9 +85,9 @@ class Origin:
         if not by_epochs and not -1 < _number(trainer.max_steps) <= steps:
             return
         done = f"{shown(self.path)} has done its {epochs} epochs, {steps} steps"
-        files = ("curve.csv", "curve.json", "curve.png")
         measures = (self.content["run"].get("curve") or {}).get("enabled", True)
         folder = self.folder if measures else None
+        files = ("curve.csv", "curve.png", "curve.json")  # the last one when all are written
         if folder is not None and not all((folder / name).exists() for name in files):
             tell(f"{done}: no step is left, and the curve is measured")
             return

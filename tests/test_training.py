@@ -230,6 +230,23 @@ def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_curve_of_other_weights_does_not_count_as_measured(tmp_path, monkeypatch):
+    """Killed while the curve of the further epochs is drawn, a run is measured again."""
+    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    more = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs=2"]
+    with monkeypatch.context() as patched:
+        patched.setattr("multibeta.callbacks.draw_strip", killed)
+        assert main(more) == 130
+    assert not (run / "curve.json").exists()
+    assert main(more) == 0
+    assert (run / "curve.json").exists()
+    assert main(more) == 2
+
+
 def test_microbatches_of_one_step_draw_their_own_betas(tmp_path, monkeypatch):
     drawn = []
 
