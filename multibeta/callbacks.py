@@ -172,7 +172,13 @@ class RunLogger(CSVLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write metrics.csv."""
+        """Write metrics.csv.
+
+        Raises:
+            OSError: If somebody has removed the run's folder.
+        """
+        if self._run and not Path(self.log_dir).is_dir():
+            raise OSError(f"the run's folder {self.log_dir} has vanished; start the run anew")
         if self._rows:
             names = dict.fromkeys(name for row in self._rows for name in row)
             with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
@@ -519,7 +525,7 @@ class MeasureCurve(Callback):
         model = cast(MultiBetaModule, pl_module).vae
         data: Any = getattr(trainer, "datamodule", None)
         folder = _folder(trainer)
-        if trainer.is_global_zero:  # the mark of a finished run; there may be that of other weights
+        if trainer.is_global_zero:  # the mark of a finished run, perhaps of other weights
             (folder / "curve.json").unlink(missing_ok=True)
         curve = sweep(
             model,

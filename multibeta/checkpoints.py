@@ -15,6 +15,7 @@ from torch import nn
 
 from multibeta.data.units import Units
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.networks import Network
 from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build, check_trusted
 
@@ -60,6 +61,7 @@ def load(
     checkpoint = read_checkpoint(path)
     model_of = {k: v for k, v in checkpoint["multibeta"].items() if k in ("settings", "wrapped")}
     check_trusted(_without(model_of, given), modules_of(allow), path)
+    _check_size(checkpoint, path)
     try:
         model = rebuild(checkpoint["multibeta"], str(path), encoder, decoder, **given)
     except TypeError as error:
@@ -75,6 +77,28 @@ def load(
     if units := checkpoint["multibeta"].get("units"):
         model.units = Units(**units)
     return model.eval()
+
+
+def _check_size(checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuse a file that describes a network far larger than its weights, before it is made.
+
+    Raises:
+        ValueError: If it does.
+    """
+    settings = checkpoint["multibeta"].get("settings") or {}
+    if not settings.get("network"):
+        return
+    shape, latents = tuple(settings["shape"]), settings["latent_dim"]
+    with torch.device("meta"):
+        network: Network = build(settings["network"], Network)  # type: ignore[type-abstract]
+        parts = network.encoder(shape, latents), network.decoder(shape, latents, 1)
+    asks = sum(p.numel() for part in parts for p in part.parameters())
+    has = sum(v.numel() for v in checkpoint["state_dict"].values() if isinstance(v, torch.Tensor))
+    if asks > 2 * has + 10_000:
+        raise ValueError(
+            f"{path} describes networks of {asks:,} numbers and holds {has:,}; it was changed, or "
+            "is of another model: give another"
+        )
 
 
 def misfits(own: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:

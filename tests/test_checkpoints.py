@@ -1,14 +1,18 @@
 import os
 import pickle
+import resource
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from multibeta.callbacks import AtomicCheckpointIO
 from multibeta.checkpoints import load, load_data
-from multibeta.data import Digits
+from multibeta.data import NPZ, Digits
 from multibeta.module import FromSettings
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.networks import MLP
 from tests.helpers import fit_digits
 
 
@@ -170,3 +174,31 @@ def test_a_failed_save_leaves_the_old_file(checkpoint, tmp_path):
         AtomicCheckpointIO().save_checkpoint({"a": lambda: 0}, path)
     assert torch.load(path, weights_only=True) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_file_that_asks_for_far_more_memory_than_it_holds(tmp_path):
+    """It is refused before the memory is taken."""
+    vae = MultiBetaVAE.of((1, 8, 8), latent_dim=2, network=MLP(width=8))
+    vae.fit(torch.rand(64, 1, 8, 8), epochs=1, batch_size=32, betas="1", root=tmp_path)
+    (path,) = tmp_path.glob("*/*/checkpoints/last.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["multibeta"]["settings"]["network"]["init_args"]["width"] = 10**6
+    torch.save(checkpoint, path)
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"describes networks of [\d,]+ numbers and holds [\d,]+"):
+        load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 200_000  # kB
+
+
+def test_names_in_archives_lead_nowhere(tmp_path):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "x.npz", "w") as archive:
+        for name in ("../../evil.npy", "/evil.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array(file, np.zeros((9, 4)))
+    for key in ("../../evil", "/evil"):
+        data = NPZ(root=str(folder / "x.npz"), key=key)
+        data.setup()
+        assert data.shape == (4,)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["x.npz"]

@@ -245,3 +245,20 @@ def test_json_of_a_run_is_plain(tmp_path):
     run = newest(tmp_path)
     assert "interval: step" in (run / "config.yaml").read_text()
     assert json.loads((run / "curve.json").read_text())["about"]["n"] == 359
+
+
+def test_a_folder_that_vanishes_ends_the_run(tmp_path, capsys):
+    harm = callback("tests.dies.RemovesTheFolder")
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main([*RUN, *harm, "--trainer.max_epochs=5", root]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("multibeta: the run's folder") and "has vanished; start the run" in said
+
+
+def test_a_stream_that_is_read_again_says_so(tmp_path):
+    from tests.loaders import Again, examples
+
+    vae = MultiBetaVAE.of((1, 8, 8), latent_dim=3, likelihood=Gaussian(0.3))
+    run = vae.fit(Again(), examples(), epochs=1, betas="1", root=tmp_path)
+    with pytest.warns(UserWarning, match="Again has no positions: it is read from its beginning"):
+        vae.fit(Again(), examples(), epochs=2, betas="1", root=tmp_path, ckpt_path=run.folder)

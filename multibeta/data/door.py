@@ -226,6 +226,8 @@ class Door(LightningDataModule):
             )
         if self._position and not isinstance(loader, Stream):
             loader.load_state_dict(self._position)
+        elif self._position is not None and isinstance(loader, Stream):
+            rank_zero_warn(f"{self.label} has no positions: it is read from its beginning again")
         self._position = None
         return loader
 
