@@ -177,9 +177,9 @@ class RunLogger(CSVLogger):
         Raises:
             OSError: If somebody has removed the run's folder.
         """
-        if self._run and not Path(self.log_dir).is_dir():
-            raise OSError(f"the run's folder {self.log_dir} has vanished; start the run anew")
         if self._rows:
+            if not Path(self.log_dir).is_dir():
+                raise OSError(f"the run's folder {self.log_dir} has vanished; start the run anew")
             names = dict.fromkeys(name for row in self._rows for name in row)
             with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, names)

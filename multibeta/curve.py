@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import math
@@ -169,9 +170,11 @@ class Curve:
             writer.writerows(self.rows)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows and what they are about; :meth:`from_json` reads them."""
+        """Write the rows, what they are about, and a digest; :meth:`from_json` reads them."""
+        content = self.as_dict()
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+            signed = {**content, "sha256": _digest(content)}
+            temporary.write_text(json.dumps(signed, indent=1) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``{"about": …, "rows": […]}``; a value that is not finite becomes None.
@@ -198,6 +201,8 @@ class Curve:
             raise ValueError(f"no curve at {path}; give a curve.json, or the folder of its run")
         try:
             content = json.loads(Path(path).read_text())
+            if content.pop("sha256", None) not in (None, _digest(content)):
+                raise ValueError("it was changed after it was written: its digest is another")
             rows = [{k: _number(v) for k, v in row.items()} for row in content["rows"]]
             latents = [
                 {name: _number(values) for name, values in of_beta.items()}
@@ -281,6 +286,10 @@ def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: floa
         else:
             high = middle
     return low
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _finite(value: Any) -> Any:

@@ -68,6 +68,9 @@ class MultiBetaModule(LightningModule):
         self, vae: MultiBetaVAE, lr: float = 2e-3, warmup: float = 0.05, compile: bool = False
     ) -> None:
         super().__init__()
+        for name, value in {"lr": lr, "warmup": warmup}.items():
+            if value is None:
+                raise ValueError(f"{name} is null; give a number, or leave it out")
         if not (math.isfinite(lr) and lr > 0):
             raise ValueError(f"lr={lr:g} is not a finite number above 0")
         if not 0 <= warmup <= 1:

@@ -270,6 +270,8 @@ class _Training(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Make folders absolute, so that a run can go on from any other."""
         config = self.config[str(self.subcommand)]
+        if not isinstance(config.trainer, Namespace):
+            raise ValueError(f"trainer={config.trainer} is no section; give settings below it")
         config.trainer.default_root_dir = _absolute(config.trainer.default_root_dir)
         init_args: Any = config.data.get("init_args", {}) if config.data else {}
         if init_args.get("root") is not None:

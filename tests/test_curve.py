@@ -108,3 +108,37 @@ def test_the_table_has_no_minus_zero():
         ["0.5", "0"],
         ["0.5", "0.000"],
     ]
+
+
+def test_a_curve_whose_file_was_changed_is_refused(fitted, tmp_path):
+    path, (_, curve) = tmp_path / "curve.json", fitted
+    curve.to_json(path)
+    assert Curve.from_json(path).rows == curve.rows
+    text = path.read_text()
+    digit = re.search(r'"rate_nats": (\d)', text)
+    path.write_text(text[: digit.start(1)] + str((int(digit[1]) + 1) % 10) + text[digit.end(1) :])
+    with pytest.raises(ValueError, match="it was changed after it was written"):
+        Curve.from_json(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["rows"][0].update(rate_nats=-1.0), "rate_nats=-1 is below 0"),
+        (lambda c: c["rows"][0].update(distortion_nats=True), "distortion_nats=True is no number"),
+        (lambda c: c["rows"][0].update(objective_nats=None), "objective_nats is not finite"),
+        (lambda c: c["rows"][0].pop("rate_nats"), "a row has no rate_nats"),
+        (lambda c: c["rows"].append(dict(c["rows"][0])), "beta does not rise from row to row"),
+        (lambda c: c["about"].pop("likelihood"), "there is no 'likelihood'"),
+        (lambda c: c["about"].update(n="many"), "about.n=many is no count"),
+        (lambda c: c["rows"].clear(), "0 rows"),
+    ],
+)
+def test_rows_that_no_sweep_could_have_measured(fitted, tmp_path, change, message):
+    content = json.loads(json.dumps(fitted[1].as_dict()))
+    change(content)
+    path = tmp_path / "curve.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"is not a curve.json of multibeta") as info:
+        Curve.from_json(path)
+    assert message in str(info.value)

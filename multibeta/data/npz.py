@@ -7,6 +7,7 @@ import math
 import shutil
 import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from dataclasses import replace
@@ -40,7 +41,7 @@ NAMES = {
 BLOCK = 4096  # rows
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, ValueError, KeyError, EOFError,
-    OSError, RuntimeError, OverflowError, MemoryError, SyntaxError, TypeError,
+    OSError, RuntimeError, OverflowError, MemoryError, SyntaxError, TypeError, tokenize.TokenError,
 )  # fmt: skip
 """What reading a damaged archive or array can raise."""
 USUAL_KEYS = ("images", "imgs", "x", "X", "data")
