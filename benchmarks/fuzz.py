@@ -97,8 +97,9 @@ def betas(rng: random.Random) -> Counter[str]:
         if i % 6 == 0:
             again = verdict(
                 lambda text=text: BetaRange.parse(text),
-                lambda of, low=low, high=high: BetaRange.parse(str(of)) == of
-                and (of.low, of.high) == (low, high),
+                lambda of, low=low, high=high: (
+                    BetaRange.parse(str(of)) == of and (of.low, of.high) == (low, high)
+                ),
             )
             found[f"range, {again}"] += 1
     return found

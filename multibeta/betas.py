@@ -289,9 +289,7 @@ class Draws:
             found = {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
         return found
 
-    def noise(
-        self, x: Tensor, shape: tuple[int, ...], samples: int = 1, parts: int = 1
-    ) -> Tensor:
+    def noise(self, x: Tensor, shape: tuple[int, ...], samples: int = 1, parts: int = 1) -> Tensor:
         """Draw the noise of a batch's codes, a row for each of :meth:`draw`'s β's.
 
         That of an example's β's comes in opposite pairs, ε and −ε, so that what is linear in it

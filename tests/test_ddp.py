@@ -40,9 +40,7 @@ def two(tmp_path_factory):
 
 
 def test_a_sweep_counts_each_example_once(two):
-    first, second = (
-        json.loads((two / f"measured-{rank}.json").read_text()) for rank in range(2)
-    )
+    first, second = (json.loads((two / f"measured-{rank}.json").read_text()) for rank in range(2))
     assert first == second
     for kind in KINDS:
         alone = measured(kind)
