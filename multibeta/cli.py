@@ -397,7 +397,7 @@ def score(
     path, model, datamodule = _opened(checkpoint, device, data, allow, at, extrapolate)
     folder = Path(out) if out else _folder_of(path, split) / (at or "")
     check_writable(folder)
-    sets = [name for name in own_sets.__all__ if name not in ("Batches", "ImageData")]
+    sets = [name for name in own_sets.__all__ if name not in ("Batches", "Door", "ImageData")]
     if "." not in other and other not in sets:
         raise ValueError(f"no data set {other}{nearest(other, sets)}; {', '.join(sets)}, or a "
                          "class path")  # fmt: skip
