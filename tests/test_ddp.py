@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,11 +18,8 @@ from tests.loaders import KINDS
 def two(tmp_path_factory):
     """A folder with what two processes found."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {
-        **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2",
         "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     processes = [
