@@ -7,13 +7,22 @@ from PIL import Image
 
 @pytest.fixture(autouse=True)
 def one_thread_and_seed(monkeypatch, tmp_path):
-    """Make each test deterministic, and keep caches out of the user's folders."""
+    """Make each test deterministic, and keep caches out of the user's folders.
+
+    What a test leaves in the environment is taken back: after a training by ddp Lightning takes
+    the next process for one that somebody else has started, and waits for the others.
+    """
+    before = dict(os.environ)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     monkeypatch.setenv("MULTIBETA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # where Inception is looked for
     monkeypatch.delenv("MULTIBETA_DATA", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture
