@@ -25,7 +25,7 @@ from torch import Tensor
 import multibeta
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
-from multibeta.data.batches import rank_and_world
+from multibeta.data.batches import gathered, rank_and_world
 from multibeta.data.door import Door, Loader
 from multibeta.data.examples import on
 from multibeta.data.loaders import Stream
@@ -38,7 +38,7 @@ from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
 from multibeta.vae import BetaVAE, Networks
 
-__all__ = ["Metrics", "Split", "draw_strip", "examples_of", "gathered", "metrics_of", "sweep"]
+__all__ = ["Metrics", "Split", "draw_strip", "examples_of", "metrics_of", "sweep"]
 
 Split = Literal["train", "val", "test"]
 Metrics = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
@@ -267,15 +267,6 @@ def _pass(
             for each in seen:
                 point.update(*each)
     return summary.joined(gathered)
-
-
-def gathered(value: Any) -> list[Any]:
-    """Return the values of all processes."""
-    _, world = rank_and_world()
-    found = [value] * world
-    if world > 1:
-        torch.distributed.all_gather_object(found, value)
-    return found
 
 
 def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:

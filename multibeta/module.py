@@ -160,12 +160,12 @@ class MultiBetaModule(LightningModule):
         if known is not None:
             units = replace(units, low=float(known[0]), high=float(known[1]))
         self.vae.units = units
-        sigma = self.vae.likelihood.at(self.vae.pinned)
-        if begins and isinstance(sigma, Gaussian | Laplace) and not isinstance(sigma.sigma, str):
+        p = self.vae.likelihood.at(self.vae.pinned)
+        if begins and isinstance(p, Gaussian | Laplace) and not isinstance(p.sigma, str):
             std = 1.0 if self.vae.scale is not None else units.total[1]
-            if std > 0 and not std / 300 < sigma.sigma < 3 * std:
+            if std > 0 and not std / 300 < p.sigma < 3 * std:
                 rank_zero_warn(
-                    f"σ = {sigma.sigma:g}, and x has a standard deviation of {std:.3g}: a σ far "
+                    f"σ = {p.sigma:g}, and x has a standard deviation of {std:.3g}: a σ far "
                     "from the data's scale leaves little to see of it; the usual one is below it, "
                     "down to a hundredth"
                 )

@@ -45,8 +45,8 @@ from multibeta.callbacks import (
 )
 from multibeta.checkpoints import modules_of
 from multibeta.data import Digits, ImageData
+from multibeta.data.batches import gathered
 from multibeta.data.door import Door
-from multibeta.evaluation import gathered
 from multibeta.files import replacing
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.module import FromSettings

@@ -507,3 +507,30 @@ def test_a_subset_and_a_dataset_of_the_users_own(model):
     assert model.sweep(Pairs(), "1").about["n"] == N
     assert model.sweep(Subset(Pairs(), range(30)), "1").about["n"] == 30
     assert model.sweep(DataLoader(Pairs(), sampler=RandomSampler(Pairs())), "1").about["n"] == N
+
+
+@pytest.mark.parametrize("form", [None, "torch", "numpy"])
+def test_hugging_face(form, model):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"image": examples().tolist(), "label": [*range(N)]})
+    digest = model.sweep(examples(), "1").about["fingerprint"]
+    stream = rows.to_iterable_dataset(num_shards=4).with_format(form)
+    for data in (rows.with_format(form), stream, datasets.DatasetDict({"test": rows})):
+        found = model.sweep(data, "1").about
+        assert (found["n"], found["fingerprint"]) == (N, digest)
+
+
+def test_pictures_of_hugging_face_and_webdataset(model, tmp_path):
+    datasets, webdataset = (pytest.importorskip(name) for name in ("datasets", "webdataset"))
+    x = (examples() * 255).round().byte()
+    digest = model.sweep(x, "1").about["fingerprint"]
+    pictures = [Image.fromarray(picture[0].numpy()) for picture in x]
+    rows = datasets.Dataset.from_dict({"image": pictures})
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as archive:
+        for i, picture in enumerate(x):
+            archive.write({"__key__": f"{i:03}", "x.npy": picture.numpy()})
+    packed = webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False).decode()
+    streamed = packed.to_tuple("x.npy")
+    for data in (rows, DataLoader(rows, 32), streamed, streamed.batched(32)):
+        found = model.sweep(data, "1").about
+        assert (found["n"], found["fingerprint"]) == (N, digest)

@@ -205,16 +205,6 @@ def test_a_plain_vae_in_another_precision(dtype):
     assert terms.distortion.isfinite().all() and other.sample(3).shape == wanted[2]
 
 
-class Breaks(torch.utils.data.Dataset):
-    """A data set of a user's with a mistake in it."""
-
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, i):
-        return {}["pixels"]
-
-
 class HasAMistake(multibeta.data.Digits):
     def setup(self, stage=None):
         super().setup(stage)

@@ -1,6 +1,6 @@
 """Batches: an array, in memory or memory-mapped, cut into shuffled or ordered batches."""
 
-__all__ = ["Batches", "Order", "rank_and_world", "shared"]
+__all__ = ["Batches", "Order", "gathered", "rank_and_world", "shared"]
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -210,6 +210,15 @@ def rank_and_world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes, by their ranks."""
+    _, world = rank_and_world()
+    found = [value] * world
+    if world > 1:
+        torch.distributed.all_gather_object(found, value)
+    return found
 
 
 def _rng(seed: int, epoch: int, stream: int) -> np.random.Generator:

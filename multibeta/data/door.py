@@ -19,7 +19,7 @@ from multibeta.data.arrays import Rows
 from multibeta.data.batches import Batches, shared
 from multibeta.data.examples import Layout, channels_first, found, read
 from multibeta.data.loaders import Loaded, Stream, collate
-from multibeta.data.splits import SPLITS
+from multibeta.data.splits import NAMES, SPLITS
 
 __all__ = ["BATCH", "Door", "Loader"]
 
@@ -32,13 +32,6 @@ KINDS = (
 BATCH = 256
 """Examples in a batch where the data does not say."""
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "test": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-}
 _STAGES = {"train": "fit", "val": "validate", "test": "test"}
 _TRANSFERS = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 _SAMPLED = 16
@@ -108,7 +101,7 @@ class Door(LightningDataModule):
             return
         self._sets = dict(zip(SPLITS, (data, val, test), strict=True))
         if isinstance(data, Mapping):  # such as Hugging Face's DatasetDict
-            named = {_SPLIT_NAMES.get(str(name).lower()): of for name, of in data.items()}
+            named = {NAMES.get(str(name).lower()): of for name, of in data.items()}
             if None in named or val is not None or test is not None:
                 listed = ", ".join(map(str, data)) or "nothing"
                 raise ValueError(
@@ -117,7 +110,7 @@ class Door(LightningDataModule):
             self._sets = {name: named.get(name) for name in SPLITS}
         several = sum(of is not None for of in self._sets.values()) > 1
         for name, of in self._sets.items():
-            if of is not None or name == "train":
+            if of is not None or data is None:
                 _check_kind(name if several else "data", of)
 
     @classmethod

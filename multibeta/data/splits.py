@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-__all__ = ["SPLITS", "check_fractions", "named_sets", "split_rows"]
+__all__ = ["NAMES", "SPLITS", "check_fractions", "named_sets", "split_rows"]
 
 SPLITS = ("train", "val", "test")
 
-_NAMES = {
+NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -36,15 +36,15 @@ def named_sets(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     others = []
     for name in names:
         parts = [part for part in re.split(r"[\W_]+", name.lower()) if part]
-        of = [_NAMES[part] for part in parts if part in _NAMES]
+        of = [NAMES[part] for part in parts if part in NAMES]
         if len(of) != 1:
             continue
-        if set(parts) - set(_NAMES) <= _X:
+        if set(parts) - set(NAMES) <= _X:
             found.setdefault(of[0], []).append(name)
         else:
             others.append(name)
     for split, of_split in found.items():
-        exact = [name for name in of_split if name.lower() in _NAMES]
+        exact = [name for name in of_split if name.lower() in NAMES]
         if len(of_split) > 1 and len(exact) != 1:
             raise ValueError(
                 f"{' and '.join(of_split)} could both be the {split} set; rename one of them"

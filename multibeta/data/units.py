@@ -27,6 +27,7 @@ class Summary:
         self.low, self.high = math.inf, -math.inf
         self.sums = self.squares = torch.zeros(0)
         self.digest = 0
+        self._per_channel = 1  # values of an example in each channel
         self._weights: Tensor | None = None
 
     def add(self, x: Tensor) -> None:
@@ -64,15 +65,17 @@ class Summary:
         Args:
             gather: Gives every process's value of what it is given.
         """
-        mine = (self.n, self.low, self.high, self.sums, self.squares, self.digest)
+        mine = (
+            self.n, self.low, self.high, self.sums, self.squares, self.digest, self._per_channel
+        )  # fmt: skip
         parts = [part for part in gather(mine) if part[0]]
         found = Summary()
         if parts:
-            n, low, high, sums, squares, digest = zip(*parts, strict=True)
+            n, low, high, sums, squares, digest, _ = zip(*parts, strict=True)
             found.n, found.low, found.high = sum(n), min(low), max(high)
             found.sums, found.squares = torch.stack(sums).sum(0), torch.stack(squares).sum(0)
             found.digest = _wrapped(sum(digest))
-            found._per_channel = getattr(self, "_per_channel", 1)
+            found._per_channel = max(part[-1] for part in parts)
         return found
 
     def units(self) -> Units:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multibeta.data.batches import rank_and_world
+from multibeta.data.batches import gathered, rank_and_world
 from multibeta.data.roots import cache_dir
 from multibeta.files import replacing
 from multibeta.metrics.base import Codes, Source
@@ -291,7 +291,7 @@ def _real_features(extractor: Extractor, source: Source, most: int) -> Tensor:
         seen += len(x)
         if seen >= most and world == 1:  # the first process may hand out what all read
             break
-    digests = {place: of for part in _gathered(of_mine) for place, of in part.items()}
+    digests = {place: of for part in gathered(of_mine) for place, of in part.items()}
     wanted: dict[int, int] = {}
     key, left = hashlib.sha256(extractor.digest().encode()), most
     for place in sorted(digests):
@@ -303,7 +303,7 @@ def _real_features(extractor: Extractor, source: Source, most: int) -> Tensor:
     path = cache_dir() / "fid" / f"{key.hexdigest()}.pt"
     where = torch.device("cpu") if device.type == "mps" else device
     cached = _read(path, (most - left, extractor.features))
-    if all(_gathered(cached is not None)) and cached is not None:
+    if all(gathered(cached is not None)) and cached is not None:
         extractor.to(device)
         return cached.to(where)
     extractor.to(device)
@@ -344,15 +344,6 @@ def _collector(extractor: Extractor, device: torch.device) -> Features:
     """Return a metric that a process without a share of the pictures can compute too."""
     found = Features().beside(device)
     found.update(torch.zeros(0, extractor.features), 0)
-    return found
-
-
-def _gathered(value: Any) -> list[Any]:
-    """Return a value of each process."""
-    _, world = rank_and_world()
-    found = [value] * world
-    if world > 1:
-        torch.distributed.all_gather_object(found, value)
     return found
 
 
