@@ -71,6 +71,11 @@ def test_a_training_on_every_kind(kind, tmp_path, pictures_are_dots):
     assert units.total[0] == pytest.approx(x.mean().item(), rel=0.03)
 
 
+class Empty(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+
 WRONG = [
     ("digits.npz", "data is a str; give a datamodule"),
     (3, "data is a int; give a datamodule"),
@@ -83,6 +88,7 @@ WRONG = [
     (torch.tensor(3.0), r"data has the shape \(\); give examples"),
     ({"x": torch.zeros(3, *SHAPE)}, "data is a dict of x; give sets named train, val and"),
     ([], "the test set is empty"),
+    (Empty(), "the test set is empty"),
     (torch.zeros(SHAPE), r"data has the shape \(8, 8\); the model was made for \(1, 8, 8\)"),
     (torch.zeros(2, 64), r"data has the shape \(64,\); the model was made for \(1, 8, 8\)"),
     (torch.zeros(5, 8, 8), r"data has the shape \(8, 8\); the model was made for"),
@@ -520,6 +526,7 @@ def test_hugging_face(form, model):
         assert (found["n"], found["fingerprint"]) == (N, digest)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an open tar
 def test_pictures_of_hugging_face_and_webdataset(model, tmp_path):
     datasets, webdataset = (pytest.importorskip(name) for name in ("datasets", "webdataset"))
     x = (examples() * 255).round().byte()

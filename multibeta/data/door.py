@@ -344,7 +344,7 @@ class Door(LightningDataModule):
                     "the shape of x is known; give a DataLoader, or wrap(…, example=x)"
                 )
             if self._shape and (not numbered or len(of)):
-                single = self._is_example(of[0] if numbered else next(iter(of)))
+                single = self._is_example(of[0] if numbered else _first(of))
             elif numbered and not isinstance(of, list | tuple):
                 single = True
             if not (numbered and single):
@@ -388,6 +388,16 @@ class Door(LightningDataModule):
 
     def _x(self, batch: Any) -> Tensor:
         return read(self._read(batch), self._shape, counts=True).x
+
+
+def _first(stream: Iterable[Any]) -> Any:
+    """Return the first entry of a stream, and close what it opened; None if it is empty."""
+    entries = iter(stream)
+    try:
+        return next(entries, None)
+    finally:
+        if hasattr(entries, "close"):
+            entries.close()
 
 
 def _check_kind(name: str, of: Any) -> None:
