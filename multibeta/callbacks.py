@@ -1,14 +1,9 @@
-"""What a training run does beside training: its folder, progress, interruption, final curve."""
+"""What a training run does beside training: progress, interruption, final curve."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import datetime
-import itertools
 import logging
 import math
-import os
 import shutil
 import signal
 import sys
@@ -19,17 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     EarlyStopping,
-    ModelCheckpoint,
     RichProgressBar,
-    StochasticWeightAveraging,
     Timer,
 )
-from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
@@ -37,26 +28,21 @@ from multibeta.betas import parse_betas
 from multibeta.curve import Curve
 from multibeta.data.door import Door
 from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
-from multibeta.files import lock, remove_leftovers, replacing
 from multibeta.module import MONITOR, MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.options import nearest
+from multibeta.runs import Checkpoints, RunLogger, folder_of, is_first, shown, tell
 from multibeta.specs import untrusted
 
 __all__ = [
     "Announce",
-    "AtomicCheckpointIO",
-    "Checkpoints",
     "Interrupt",
     "MeasureCurve",
     "ProgressBar",
     "ProgressLines",
-    "RunLogger",
     "Terminated",
     "be_quiet",
     "save_curve",
-    "shown",
-    "tell",
 ]
 
 
@@ -84,166 +70,6 @@ def be_quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-class RunLogger(CSVLogger):
-    """Keeps a run's folder, ``ROOT/NAME/DATE-N``, and the ``metrics.csv`` in it.
-
-    The folder is made when it is first asked for. A run that goes on in its folder keeps its rows.
-    The file is replaced as a whole: a kill leaves the old one or the new one. Only one process at
-    a time goes on with a run, and it removes what one that was killed has left half-written.
-
-    Args:
-        root: The folder of all runs.
-        name: The name of the run.
-        version: ``DATE-N`` of a run to go on with; a new one by default.
-    """
-
-    def __init__(self, root: str, name: str, version: str | None = None) -> None:
-        super().__init__(root, name, version)
-        self._run = version
-        self._resumed = self._before = version is not None
-        self._rows: list[dict[str, Any]] = []
-        self._lock: int | None = None
-        if self._resumed and self._path.exists():
-            with self._path.open(newline="") as file:
-                self._rows = list(csv.DictReader(file))
-
-    @property
-    def version(self) -> str:
-        """DATE-N; empty in all processes but the first, which alone writes."""
-        if self._run is None:
-            self._run = self._reserve() if _is_first() else ""
-        return self._run
-
-    @rank_zero_only
-    def lock(self) -> None:
-        """Hold the folder until this process ends; clear what a killed one has left in it.
-
-        Raises:
-            ValueError: If another process holds it.
-        """
-        folder = Path(self.log_dir)
-        self._lock = lock(folder)
-        if self._lock is None:
-            raise ValueError(
-                f"another process goes on with {shown(folder)}; wait for it, stop it, or start a "
-                "new run from it with --init_from"
-            )
-        for place in (folder, folder / "checkpoints"):
-            remove_leftovers(place)
-
-    @property
-    def experiment(self) -> None:
-        """None: rows are kept here."""
-
-    @property
-    def _path(self) -> Path:
-        return Path(self.log_dir) / "metrics.csv"
-
-    def _reserve(self) -> str:
-        today = datetime.date.today().isoformat()
-        for number in itertools.count(1):
-            folder = Path(self.root_dir) / f"{today}-{number}"
-            try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                folder.mkdir()
-                break
-            except OSError as error:
-                if not folder.exists():
-                    raise OSError(
-                        f"the run folder {folder} cannot be made ({error.strerror}); choose "
-                        "another place with --trainer.default_root_dir"
-                    ) from None
-        return folder.name
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: config.yaml holds them."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Add a row."""
-        if self._before:  # what an interrupted run wrote after its checkpoint is done again
-            while self._rows and int(self._rows[-1]["step"]) >= (step or 0):
-                self._rows.pop()
-            self._before = False
-        self._rows.append({"step": step, **metrics})
-        if MONITOR in metrics:
-            self.save()
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Write metrics.csv.
-
-        Raises:
-            OSError: If somebody has removed the run's folder.
-        """
-        if self._rows:
-            if not Path(self.log_dir).is_dir():
-                raise OSError(f"the run's folder {self.log_dir} has vanished; start the run anew")
-            names = dict.fromkeys(name for row in self._rows for name in row)
-            with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(self._rows)
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Write metrics.csv, and let others have the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-        self.save()
-
-    @rank_zero_only
-    def discard(self) -> None:
-        """Remove the folder of a run that failed before it had anything to keep."""
-        if self._run and not self._resumed and not self._rows:
-            shutil.rmtree(self.log_dir, ignore_errors=True)
-            for folder in (Path(self.root_dir), Path(self.save_dir)):
-                with contextlib.suppress(OSError):  # It holds other runs.
-                    folder.rmdir()
-
-
-class Checkpoints(ModelCheckpoint):
-    """Keeps ``checkpoints/last.ckpt`` and ``best.ckpt``, the best D + βR over the grid of β."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            monitor=MONITOR, filename="best", save_last=True, enable_version_counter=False
-        )
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last weights also where training ends between two validations.
-
-        Or where they are others than after the last step: averages.
-        """
-        super().on_train_end(trainer, pl_module)
-        callbacks = cast(Any, trainer).callbacks
-        averaged = any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks)
-        if self.dirpath and (averaged or self._last_global_step_saved != trainer.global_step):
-            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then renames it."""
-
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint; that of an older one's datamodule is where the door looks for it."""
-        checkpoint = super().load_checkpoint(*args, **kwargs)
-        data = (checkpoint.get("multibeta") or {}).get("data")
-        own = checkpoint.pop(data["class_path"].rpartition(".")[2], None) if data else None
-        if own is not None and Door.__qualname__ not in checkpoint:
-            checkpoint[Door.__qualname__] = {"position": {}, "source": own}
-        return checkpoint
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Save the checkpoint."""
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
-
-
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what schedulers stop a job with."""
 
@@ -268,7 +94,7 @@ class Interrupt(Callback):
     def _ask(self, number: int, _: Any) -> None:
         self._asked = number
         self._release()
-        if _is_first():
+        if is_first():
             again = "Ctrl-C again" if number == signal.SIGINT else "SIGTERM; a second one"
             print(f"\nstopping after this step; {again} stops at once", file=sys.stderr)
 
@@ -304,7 +130,7 @@ class Interrupt(Callback):
     ) -> None:
         """Say how to go on, or clear away the folder of a run that never began."""
         self._release()
-        last = _folder(trainer) / "checkpoints" / "last.ckpt"
+        last = folder_of(trainer) / "checkpoints" / "last.ckpt"
         if not last.exists():
             if isinstance(trainer.logger, RunLogger):
                 trainer.logger.discard()
@@ -357,7 +183,7 @@ class Announce(Callback):
         """Say why a training has ended before its last epoch."""
         for callback in cast(Any, trainer).callbacks:
             if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
-                best = _folder(trainer) / "checkpoints" / "best.ckpt"
+                best = folder_of(trainer) / "checkpoints" / "best.ckpt"
                 kept = f" The best is kept in {shown(best)}." if best.exists() else ""
                 why = callback.stopping_reason_message.partition(" Signaling")[0]
                 tell(f"stopped early, after epoch {callback.stopped_epoch + 1}: {why}{kept}")
@@ -395,7 +221,7 @@ class Announce(Callback):
             size = sum(v.nbytes for v in model.state_dict().values()) + 2 * sum(
                 p.nbytes for p in model.parameters() if p.requires_grad
             )  # two moments of Adam
-            folder = shown(_folder(trainer))
+            folder = shown(folder_of(trainer))
             tell(f"checkpoints of about 2 × {size / 1e6:.1f} MB in {folder}")
             free = shutil.disk_usage(folder).free
             if free < 3 * size:  # the old ones stay until the new ones are whole
@@ -524,7 +350,7 @@ class MeasureCurve(Callback):
             return
         model = cast(MultiBetaModule, pl_module).vae
         data: Any = getattr(trainer, "datamodule", None)
-        folder = _folder(trainer)
+        folder = folder_of(trainer)
         if trainer.is_global_zero:  # the mark of a finished run, perhaps of other weights
             (folder / "curve.json").unlink(missing_ok=True)
         curve = sweep(
@@ -563,28 +389,6 @@ def _share(logger: Any, curve: Curve, folder: Path) -> None:
     else:
         name = type(logger).__name__
         print(f"{name} takes no tables and pictures: they are in {shown(folder)}", file=sys.stderr)
-
-
-@rank_zero_only
-def tell(message: str) -> None:
-    """Say a line on stderr, in the first process."""
-    print(message, file=sys.stderr)
-
-
-def shown(path: Path) -> Path:
-    """Return a path as a user would type it: relative if it is below the current folder."""
-    path, here = path.absolute(), Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def _folder(trainer: Trainer) -> Path:
-    """Return the run's folder, in the first process; ``trainer.log_dir`` would wait for all."""
-    own = next((of for of in trainer.loggers if isinstance(of, RunLogger)), None)
-    return Path(trainer.default_root_dir if own is None else own.log_dir)
-
-
-def _is_first() -> bool:
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:

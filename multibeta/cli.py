@@ -160,10 +160,11 @@ def curve(
         first: How many examples of a stream to measure at most.
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
-    from multibeta.callbacks import save_curve, shown
+    from multibeta.callbacks import save_curve
     from multibeta.checkpoints import load
     from multibeta.evaluation import sweep
     from multibeta.files import check_writable
+    from multibeta.runs import shown
 
     path, model, datamodule = _opened(checkpoint, device, data, allow)
     folder = Path(out) if out else _folder_of(path, split) / (at or "").replace(":", "-")
@@ -275,11 +276,11 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
         json: Print the comparison as JSON instead of a table.
     """
     from multibeta import plots
-    from multibeta.callbacks import shown
     from multibeta.compare import check_comparable, merged, table
     from multibeta.compare import compare as compared
     from multibeta.curve import Curve
     from multibeta.files import check_writable
+    from multibeta.runs import shown
 
     paths = [
         Path(given) / "curve.json" if Path(given).is_dir() else Path(given) for given in curves
@@ -389,8 +390,8 @@ def score(
     from lightning.pytorch import LightningDataModule
 
     from multibeta import data as own_sets
-    from multibeta.callbacks import shown
     from multibeta.files import check_writable
+    from multibeta.runs import shown
     from multibeta.scores import score as scored
     from multibeta.specs import build
 

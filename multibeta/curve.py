@@ -289,7 +289,9 @@ def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: floa
 
 
 def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """Return that of the curve alone: a result file may hold more beside it."""
+    own = {name: content.get(name) for name in ("about", "rows", "latents")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def _finite(value: Any) -> Any:

@@ -17,15 +17,11 @@ from torch import Tensor
 
 from multibeta.callbacks import (
     Announce,
-    AtomicCheckpointIO,
-    Checkpoints,
     Interrupt,
     MeasureCurve,
     ProgressBar,
     ProgressLines,
-    RunLogger,
     be_quiet,
-    tell,
 )
 from multibeta.curve import Curve
 from multibeta.data.arrays import Rows
@@ -34,6 +30,12 @@ from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.resume import OF_THE_PLACE, Origin, listed
+from multibeta.runs import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    RunLogger,
+    tell,
+)
 from multibeta.settings import plain_settings
 
 __all__ = ["Run", "fit"]

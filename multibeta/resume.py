@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 
-from multibeta.callbacks import shown, tell
 from multibeta.checkpoints import find_checkpoint, misfits, read_checkpoint
 from multibeta.data.door import Door
+from multibeta.runs import shown, tell
 from multibeta.specs import check_trusted, paths_in
 
 __all__ = ["OF_THE_PLACE", "Origin", "listed"]

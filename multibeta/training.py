@@ -31,17 +31,12 @@ from lightning.pytorch.loggers import Logger
 from multibeta import data as own_sets
 from multibeta.callbacks import (
     Announce,
-    AtomicCheckpointIO,
-    Checkpoints,
     Interrupt,
     MeasureCurve,
     ProgressBar,
     ProgressLines,
-    RunLogger,
     Terminated,
     be_quiet,
-    shown,
-    tell,
 )
 from multibeta.checkpoints import modules_of
 from multibeta.data import Digits, ImageData
@@ -54,6 +49,13 @@ from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.options import explain, nearest, read_yaml
 from multibeta.resume import OF_THE_PLACE, Origin, listed
+from multibeta.runs import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    RunLogger,
+    shown,
+    tell,
+)
 
 __all__ = ["train"]
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from multibeta.callbacks import AtomicCheckpointIO
 from multibeta.checkpoints import load, load_data
 from multibeta.data import NPZ, Digits
 from multibeta.module import FromSettings
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
+from multibeta.runs import AtomicCheckpointIO
 from tests.helpers import fit_digits
 
 

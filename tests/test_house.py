@@ -30,6 +30,7 @@ ORDER = [
     {"curve"},
     {"evaluation"},
     {"compare", "scores"},
+    {"runs"},
     {"callbacks"},
     {"resume"},
     {"training", "fitting"},

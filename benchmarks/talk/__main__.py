@@ -20,8 +20,8 @@ from benchmarks.talk import pictures, tables
 from benchmarks.talk.codes import standardised
 from benchmarks.talk.pictures import smoothness
 from benchmarks.talk.runs import COMMAND, TALKS, align
-from multibeta.callbacks import shown
 from multibeta.files import replacing
+from multibeta.runs import shown
 
 MEASURES = {"aligned": align, "smooth": smoothness, "standardised": standardised}
 

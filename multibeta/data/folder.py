@@ -14,7 +14,7 @@ from multibeta.data.cache import CorruptError, Recipe, Source, decode_sets, imag
 from multibeta.data.roots import find_root
 from multibeta.data.splits import check_fractions, named_sets, split_rows
 
-NEEDS = "Folder needs a folder with image files (jpg, png, bmp, webp or tif) in it"
+NEEDS = "Folder needs a folder with image files (jpg, png, bmp, webp, tif, gif, pgm or ppm) in it"
 
 
 class Folder(ImageData):
