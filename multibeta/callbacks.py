@@ -70,15 +70,20 @@ def be_quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What schedulers stop a job with: SIGUSR1 is what SLURM is asked to send some time before."""
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what schedulers stop a job with."""
+    """One of :data:`STOPS`, which its argument is."""
 
 
 class Interrupt(Callback):
-    """On Ctrl-C or SIGTERM, finishes the step, saves ``last.ckpt`` and says how to go on.
+    """On Ctrl-C, SIGTERM or SIGUSR1: finishes the step, saves ``last.ckpt``, says how to go on.
 
     A second one stops at once, without saving. A run that fails before it has anything to keep
-    leaves no folder.
+    leaves no folder. Lightning's own answer to SIGUSR1 under SLURM would leave a checkpoint among
+    all runs, which the next one would take for its own.
     """
 
     def __init__(self) -> None:
@@ -86,16 +91,17 @@ class Interrupt(Callback):
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over both signals."""
+        """Take over the signals."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *STOPS):
                 self._previous[number] = signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: Any) -> None:
         self._asked = number
         self._release()
         if is_first():
-            again = "Ctrl-C again" if number == signal.SIGINT else "SIGTERM; a second one"
+            name = signal.Signals(number).name
+            again = "Ctrl-C again" if number == signal.SIGINT else f"{name}; a second one"
             print(f"\nstopping after this step; {again} stops at once", file=sys.stderr)
 
     def _release(self) -> None:
@@ -118,7 +124,7 @@ class Interrupt(Callback):
         if asked:
             folder = Path(trainer.log_dir or trainer.default_root_dir)  # the same in all processes
             trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-            raise Terminated if self._asked == signal.SIGTERM else KeyboardInterrupt
+            raise Terminated(self._asked) if self._asked in STOPS else KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back."""
@@ -159,6 +165,11 @@ class Announce(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.lock()
+        if left := sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")):
+            raise ValueError(
+                f"{shown(left[0])} is a checkpoint of Lightning's for SLURM, and under SLURM every "
+                "new run in this folder would go on with it; move it, and go on with --ckpt_path"
+            )
         if trainer.limit_train_batches == 0:
             raise ValueError("trainer.limit_train_batches=0 trains nothing; leave it out")
         if trainer.precision == "16-true":

@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from multibeta.data.units import Units
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import Network
+from multibeta.schemas import SAVED, check
 from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build, check_trusted
 
-__all__ = ["find_checkpoint", "load", "load_data", "misfits", "modules_of", "read_checkpoint"]
+__all__ = [
+    "find_checkpoint",
+    "fits",
+    "load",
+    "load_data",
+    "misfits",
+    "modules_of",
+    "read_checkpoint",
+]
 
 
 def load(
@@ -93,7 +102,7 @@ def _check_size(checkpoint: dict[str, Any], path: Path) -> None:
         network: Network = build(settings["network"], Network)  # type: ignore[type-abstract]
         parts = network.encoder(shape, latents), network.decoder(shape, latents, 1)
     asks = sum(p.numel() for part in parts for p in part.parameters())
-    has = sum(v.numel() for v in checkpoint["state_dict"].values() if isinstance(v, torch.Tensor))
+    has = sum(v.numel() for v in checkpoint["state_dict"].values() if isinstance(v, Tensor))
     if asks > 2 * has + 10_000:
         raise ValueError(
             f"{path} describes networks of {asks:,} numbers and holds {has:,}; it was changed, or "
@@ -107,11 +116,27 @@ def misfits(own: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
         *(f"{k} is missing in the file" for k in sorted(own.keys() - weights.keys())),
         *(f"{k} of the file is unknown" for k in sorted(weights.keys() - own.keys())),
         *(
-            f"{k} is {tuple(weights[k].shape)} in the file and {tuple(own[k].shape)} in the model"
+            f"{k} is {_form(weights[k])} in the file and {_form(own[k])} in the model"
             for k in own
-            if k in weights and own[k].shape != weights[k].shape
+            if k in weights and not fits(own[k], weights[k])
         ),
     ]
+
+
+def fits(own: Any, weight: Any) -> bool:
+    """Return whether a weight of a file can take the place of a model's: float for float."""
+    if not (isinstance(own, Tensor) and isinstance(weight, Tensor)):
+        return type(own) is type(weight)
+    return own.shape == weight.shape and (
+        own.dtype == weight.dtype or (own.is_floating_point() and weight.is_floating_point())
+    )
+
+
+def _form(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    kind = "" if value.is_floating_point() else f" of {str(value.dtype).removeprefix('torch.')}"
+    return f"{tuple(value.shape)}{kind}"
 
 
 def _without(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -219,6 +244,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} has format {found}, which multibeta {version} reads, and this multibeta "
             f"reads format {FORMAT}; {cure}"
         )
+    try:
+        check(SAVED, checkpoint)
+        if ("settings" in own) == ("wrapped" in own):
+            raise ValueError("it must have one of multibeta.settings and multibeta.wrapped")
+    except ValueError as error:
+        raise ValueError(f"{path} was changed, or is damaged ({error}); give another") from None
     # torch.compile leaves a mark in the names of the weights.
     checkpoint["state_dict"] = {
         name.replace("_orig_mod.", ""): value for name, value in checkpoint["state_dict"].items()

@@ -10,6 +10,7 @@ import json as json_
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -78,8 +79,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 2 after a user's mistake (said in one line on stderr), 1 after a fault
-        of multibeta (with the place of the whole trace), 130 after Ctrl-C, 143 after SIGTERM, or
-        141 where nobody reads any more.
+        of multibeta (with the place of the whole trace), 130 after Ctrl-C, 143 after SIGTERM,
+        138 after SIGUSR1, or 141 where nobody reads any more.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
@@ -112,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _status(stop: BaseException | None) -> int:
     # By its name: its module would import Lightning.
-    return 143 if type(stop).__name__ == "Terminated" else 130
+    terminated = type(stop).__name__ == "Terminated"
+    return 128 + (stop.args[0] if stop is not None and terminated else signal.SIGINT)
 
 
 def curve(

@@ -18,6 +18,7 @@ import numpy as np
 
 from multibeta.files import replacing
 from multibeta.metrics.alignment import HISTOGRAM
+from multibeta.schemas import CURVE, check
 
 __all__ = ["Curve"]
 
@@ -201,46 +202,34 @@ class Curve:
             raise ValueError(f"no curve at {path}; give a curve.json, or the folder of its run")
         try:
             content = json.loads(Path(path).read_text())
+            check(CURVE, content)
             if content.pop("sha256", None) not in (None, _digest(content)):
                 raise ValueError("it was changed after it was written: its digest is another")
-            rows = [{k: _number(v) for k, v in row.items()} for row in content["rows"]]
-            latents = [
-                {name: _number(values) for name, values in of_beta.items()}
-                for of_beta in content.get("latents", [])
-            ]
-            curve = cls(tuple(rows), content["about"], tuple(latents))
+            rows, latents = (
+                tuple({k: _number(v) for k, v in row.items()} for row in content.get(name, ()))
+                for name in ("rows", "latents")
+            )
+            curve = cls(rows, content["about"], latents)
             curve._check()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            said = f"there is no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path} is not a curve.json of multibeta ({said})") from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is not a curve.json of multibeta ({error})") from None
         return curve
 
     def _check(self) -> None:
         """Refuse rows that no sweep could have measured.
 
         Raises:
-            ValueError: If a value is of another type, negative where none can be, or missing.
+            ValueError: If a value is negative where none can be, not finite, or missing.
         """
-        about, swept = self.about, self.swept
-        for name in ("data", "split", "likelihood"):
-            if not isinstance(about[name], str):
-                raise ValueError(f"about.{name} is no text")
-        for name in ("n", "d"):
-            if type(about[name]) is not int or about[name] < 1:
-                raise ValueError(f"about.{name}={about[name]} is no count")
-        if about["sigma"] is not None and not isinstance(about["sigma"], int | float):
-            raise ValueError("about.sigma is no number")
-        if not self.rows or (self.latents and len(self.latents) != len(self.rows)):
+        swept = self.swept
+        if self.latents and len(self.latents) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows, {len(self.latents)} of latents")
-        needed = {"beta", swept, "rate_nats", "rate_se", self.distortion, self.objective}
+        needed = {"beta", swept, "rate_nats", self.distortion, self.objective}
         for row in self.rows:
-            if lacks := needed - row.keys() or set(self.columns) - row.keys():
+            if lacks := {*needed, "rate_se", *self.columns} - row.keys():
                 raise ValueError(f"a row has no {sorted(lacks)[0]}")
-            for name, value in row.items():
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise ValueError(f"{name}={value!r} is no number")
-                if name in needed - {"rate_se"} and not math.isfinite(value):
-                    raise ValueError(f"{name} is not finite")
+            if infinite := [name for name in sorted(needed) if not math.isfinite(row[name])]:
+                raise ValueError(f"{infinite[0]} is not finite")
             for name in ("beta", swept):
                 if not row[name] > 0:
                     raise ValueError(f"{name}={row[name]:g} is not above 0")

@@ -36,6 +36,7 @@ from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDi
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
+from multibeta.schemas import UNFINISHED, check
 from multibeta.vae import BetaVAE, Networks
 
 __all__ = ["Metrics", "Split", "draw_strip", "examples_of", "metrics_of", "sweep"]
@@ -311,9 +312,10 @@ class _Kept:
         if self._path.is_file():
             try:
                 content = json.loads(self._path.read_text())
+                check(UNFINISHED, content)
                 self._found = content["betas"] if content["key"] == self._key else {}
-            except (ValueError, KeyError, TypeError):
-                self._found = {}
+            except (ValueError, RecursionError) as error:
+                print(f"{self._path} is not taken: {error}", file=sys.stderr)
 
     def get(self, beta: float) -> dict[str, Any] | None:
         """Return the columns at a β; None if they are not there."""

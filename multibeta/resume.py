@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 
-from multibeta.checkpoints import find_checkpoint, misfits, read_checkpoint
+from multibeta.checkpoints import find_checkpoint, fits, misfits, read_checkpoint
 from multibeta.data.door import Door
 from multibeta.runs import shown, tell
 from multibeta.specs import check_trusted, paths_in
@@ -123,14 +123,14 @@ class Origin:
             ValueError: If none does.
         """
         own, theirs = model.state_dict(), self.checkpoint["state_dict"]
-        fits = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+        taken = {k: v for k, v in theirs.items() if k in own and fits(own[k], v)}
         left = [m for m in misfits(own, theirs) if "unknown" not in m]
-        if not fits:
+        if not taken:
             raise ValueError(f"nothing of {self.path} fits this model: {left[0]}")
-        model.load_state_dict(fits, strict=False)
+        model.load_state_dict(taken, strict=False)
         several = f" and {len(left) - 3} more" if len(left) > 3 else ""
         rest = f"; not taken: {'; '.join(left[:3])}{several}" if left else ""
-        tell(f"{len(fits)} of {len(own)} weights are those of {shown(self.path)}{rest}")
+        tell(f"{len(taken)} of {len(own)} weights are those of {shown(self.path)}{rest}")
 
 
 def listed(value: Any) -> list[Any]:

@@ -30,6 +30,7 @@ from lightning.pytorch.loggers import Logger
 
 from multibeta import data as own_sets
 from multibeta.callbacks import (
+    STOPS,
     Announce,
     Interrupt,
     MeasureCurve,
@@ -124,28 +125,28 @@ def train(argv: list[str]) -> None:
     of_config = Path(config).stem if config else None
     of_origin = None if origin is None else origin.name
     name = given["name"] or of_origin if checkpoint else given["name"] or of_config or of_origin
-    before = _stop_on_sigterm()
+    before = _stop_on_signals()
     try:
         _Training(argv, name, origin, goes_on=checkpoint is not None)
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(explain(str(error))) from error
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         # Lightning does so for NCCL alone; Gloo's threads, left behind, can abort the process.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
-def _stop_on_sigterm() -> Any:
-    """Let SIGTERM be an exception, as Ctrl-C is; return what it did before."""
+def _stop_on_signals() -> dict[int, Any]:
+    """Let SIGTERM and SIGUSR1 be exceptions, as Ctrl-C is; return what they did before."""
     if threading.current_thread() is not threading.main_thread():
-        return None
+        return {}
 
-    def stop(*_: Any) -> None:
-        raise Terminated
+    def stop(number: int, _: Any) -> None:
+        raise Terminated(number)
 
-    return signal.signal(signal.SIGTERM, stop)
+    return {number: signal.signal(number, stop) for number in STOPS}
 
 
 def plain_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:

@@ -149,6 +149,35 @@ def test_a_mismatch_names_the_leaf(checkpoint, tmp_path):
         refuses(path, r"does not fit the model: encoder.1.bias")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["multibeta"].pop("training"), "there is no multibeta.training"),
+        (lambda c: c["multibeta"].update(run_seed="0"), "run_seed is '0': it should be a valid in"),
+        (lambda c: c["multibeta"]["settings"].update(shape=[1, 8, True]), "shape.2 is True"),
+        (lambda c: c["multibeta"]["settings"].update(likelihood=3), "likelihood is 3: it"),
+        (lambda c: c["multibeta"]["units"].update(low=float("nan")), "units.low is nan"),
+        (lambda c: c["multibeta"].update(wrapped=None), "wrapped is None"),
+        (lambda c: c["multibeta"].pop("settings"), "one of multibeta.settings and multibeta.wra"),
+        (lambda c: c.pop("global_step"), "there is no global_step"),
+        (lambda c: c.update(state_dict=[]), r"state_dict is \[\]: it should be a valid dict"),
+    ],
+)
+def test_what_no_fit_could_have_written(checkpoint, tmp_path, change, message):
+    refuses(rewritten(checkpoint, tmp_path / "changed.ckpt", change), message)
+
+
+def test_weights_of_another_kind_are_not_cast(checkpoint, tmp_path):
+    """Whole numbers in the place of floats would load, and measure as a model of −1, 0 and 1."""
+
+    def cast(content):
+        weights = content["state_dict"]
+        name = next(name for name in weights if name.endswith("weight"))
+        weights[name] = weights[name].to(torch.int8)
+
+    refuses(rewritten(checkpoint, tmp_path / "int8.ckpt", cast), r"of int8 in the file")
+
+
 def test_an_older_format(checkpoint, tmp_path):
     def change(content):
         content["multibeta"]["format"] = 1

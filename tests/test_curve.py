@@ -125,13 +125,14 @@ def test_a_curve_whose_file_was_changed_is_refused(fitted, tmp_path):
     ("change", "message"),
     [
         (lambda c: c["rows"][0].update(rate_nats=-1.0), "rate_nats=-1 is below 0"),
-        (lambda c: c["rows"][0].update(distortion_nats=True), "distortion_nats=True is no number"),
+        (lambda c: c["rows"][0].update(distortion_nats=True), "rows.0.distortion_nats is True: it should be a valid number"),
         (lambda c: c["rows"][0].update(objective_nats=None), "objective_nats is not finite"),
         (lambda c: c["rows"][0].pop("rate_nats"), "a row has no rate_nats"),
         (lambda c: c["rows"].append(dict(c["rows"][0])), "beta does not rise from row to row"),
-        (lambda c: c["about"].pop("likelihood"), "there is no 'likelihood'"),
-        (lambda c: c["about"].update(n="many"), "about.n=many is no count"),
-        (lambda c: c["rows"].clear(), "0 rows"),
+        (lambda c: c["about"].pop("likelihood"), "there is no about.likelihood"),
+        (lambda c: c["about"].update(sigma=-1.0), "about.sigma is -1.0: it should be greater"),
+        (lambda c: c["about"].update(n="many"), "about.n is 'many': it should be a valid integer"),
+        (lambda c: c["rows"].clear(), "rows is []: it"),
     ],
 )
 def test_rows_that_no_sweep_could_have_measured(fitted, tmp_path, change, message):

@@ -134,18 +134,34 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_uninterrupted_run(
     assert rows_of(run / "curve.csv") == rows_of(uninterrupted / "curve.csv")
 
 
-def test_sigterm_saves_says_how_to_go_on_and_ends_with_143(uninterrupted, tmp_path, capsys):
-    stop = "--trainer.callbacks+={class_path: tests.helpers.InterruptAt, init_args: {step: 30, number: 15}}"  # noqa: E501
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_schedulers_signal_saves_and_says_how_to_go_on(
+    uninterrupted, tmp_path, capsys, monkeypatch, number
+):
+    if number == signal.SIGUSR1:  # under SLURM, where Lightning would requeue by itself
+        for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7"}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        for name, value in {"PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+    stop = f"--trainer.callbacks+={{class_path: tests.helpers.InterruptAt, init_args: {{step: 30, number: {number:d}}}}}"  # noqa: E501
     arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
-    before = signal.getsignal(signal.SIGTERM)
-    assert main(["fit", *arguments, stop]) == 143
-    assert signal.getsignal(signal.SIGTERM) == before
+    before = signal.getsignal(number)
+    assert main(["fit", *arguments, stop]) == 128 + number
+    assert signal.getsignal(number) == before
     said = capsys.readouterr().err
-    assert "stopping after this step; SIGTERM" in said and "stopped at step 31; go on with" in said
+    assert f"stopping after this step; {number.name}; a second one" in said
+    assert "stopped at step 31; go on with" in said
+    assert not [*tmp_path.rglob("hpc_ckpt*")]
     run = newest(tmp_path)
     assert main(["fit", "--ckpt_path", str(run), "--allow=tests"]) == 0
     one, two = weights(uninterrupted), weights(run)
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_a_checkpoint_that_slurm_would_go_on_with_is_not_taken(tmp_path, capsys):
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+    assert main(["fit", *SMALL, f"--trainer.default_root_dir={tmp_path}"]) == 2
+    assert "every new run in this folder would go on with it; move it" in capsys.readouterr().err
 
 
 def test_sigterm_while_the_curve_is_measured(tmp_path, monkeypatch, capsys):
