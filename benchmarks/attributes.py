@@ -75,27 +75,6 @@ class Attributes(Extractor):
         return self.head(self(x))
 
 
-def labels(data: CelebA) -> dict[str, Tensor]:
-    """Return what each face has, as 0 and 1: "train" and "test" → (N, 40), in the data's order.
-
-    Args:
-        data: The faces.
-    """
-    folder = data._folder()
-    known = (folder / "list_attr_celeba.txt").read_text().splitlines()[2:]
-    of_file = {line.split()[0]: line.split()[1:] for line in known}
-    there = sorted(path.name for path in (folder / "img_align_celeba").glob("*.jpg"))
-    split_of = dict(
-        line.split()[:2] for line in (folder / "list_eval_partition.txt").read_text().splitlines()
-    )
-    return {
-        name: torch.tensor(
-            [[v == "1" for v in of_file[file]] for file in there if split_of.get(file) == code]
-        ).float()
-        for code, name in {"0": "train", "2": "test"}.items()
-    }
-
-
 def train(root: str, weights: Path, results: Path = RESULTS, steps: int | None = None) -> None:
     """Train the network, keep its weights and what it knows of the test faces.
 
@@ -107,7 +86,7 @@ def train(root: str, weights: Path, results: Path = RESULTS, steps: int | None =
     """
     data = CelebA(root, batch_size=BATCH, flip=True)
     data.setup()
-    wanted = labels(data)
+    wanted = {name: has.float() for name, has in data.attributes()[1].items()}
     torch.manual_seed(SEED)
     network, faces = Attributes(), data.splits["train"]
     total = steps or EPOCHS * (len(faces) // BATCH)

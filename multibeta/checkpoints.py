@@ -21,6 +21,7 @@ from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build, check_trusted
 
 __all__ = [
+    "data_of",
     "find_checkpoint",
     "fits",
     "load",
@@ -170,7 +171,7 @@ def load_data(
         ValueError: If the file is not a checkpoint of multibeta or holds no data settings.
     """
     path = find_checkpoint(path)
-    spec = read_checkpoint(path)["multibeta"]["data"]
+    spec = data_of(read_checkpoint(path)["multibeta"])
     if spec is None:
         raise ValueError(
             f"{path} does not say what data it was trained on; measure it in Python with "
@@ -181,6 +182,18 @@ def load_data(
 
     init_args = {**spec["init_args"], **(overrides or {})}
     return build({**spec, "init_args": init_args}, LightningDataModule)
+
+
+def data_of(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the data that a checkpoint names; it has nothing put into a folder that it names."""
+    spec: dict[str, Any] | None = content["data"]
+    if (
+        spec is None
+        or spec["init_args"].get("root") is None
+        or "download" not in spec["init_args"]
+    ):
+        return spec
+    return {**spec, "init_args": {**spec["init_args"], "download": False}}
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 
-from multibeta.checkpoints import find_checkpoint, fits, misfits, read_checkpoint
+from multibeta.checkpoints import data_of, find_checkpoint, fits, misfits, read_checkpoint
 from multibeta.data.door import Door
 from multibeta.runs import shown, tell
 from multibeta.specs import check_trusted, paths_in
@@ -61,8 +61,8 @@ class Origin:
             found |= {k: v for k, v in content["run"].items() if k not in ("name", "folder")}
         if use == "start":
             found["trainer"] = {k: v for k, v in found["trainer"].items() if not [*paths_in(v)]}
-        if content["data"] is not None:
-            found["data"] = content["data"]
+        if (data := data_of(content)) is not None:
+            found["data"] = data
         check_trusted(found, self.allow, self.path)
         return found
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 __all__ = ["CURVE", "SAVED", "UNFINISHED", "check"]
 
-_STRICT = ConfigDict(strict=True, extra="allow")  # true is no number, and "1" is none
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -18,7 +17,6 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 class Spec(TypedDict):
     """A class and its arguments."""
 
-    __pydantic_config__ = _STRICT
     class_path: str
     init_args: dict[str, Any]
 
@@ -26,7 +24,6 @@ class Spec(TypedDict):
 class Measured(TypedDict):
     """What a curve says of itself."""
 
-    __pydantic_config__ = _STRICT
     data: str
     split: str
     likelihood: str
@@ -43,7 +40,6 @@ class Measured(TypedDict):
 class OfCurve(TypedDict):
     """The file curve.json: a row a β; None is a number that was not finite."""
 
-    __pydantic_config__ = _STRICT
     about: Measured
     rows: Annotated[list[dict[str, float | None]], Field(min_length=1)]
     latents: NotRequired[list[dict[str, Any]]]
@@ -53,7 +49,6 @@ class OfCurve(TypedDict):
 class OfUnfinished(TypedDict):
     """The file curve.unfinished.json: what is measured, and the columns by β."""
 
-    __pydantic_config__ = _STRICT
     key: str
     betas: dict[str, dict[str, Any]]
 
@@ -61,7 +56,6 @@ class OfUnfinished(TypedDict):
 class Settings(TypedDict):
     """A model of our networks, or of classes that a path names."""
 
-    __pydantic_config__ = _STRICT
     shape: list[Count]
     betas: NotRequired[str]
     draws: NotRequired[dict[str, Any] | None]
@@ -76,7 +70,6 @@ class Settings(TypedDict):
 class Wrapped(TypedDict):
     """A model of the user's own networks."""
 
-    __pydantic_config__ = _STRICT
     betas: str
     conditioning: str
     draws: dict[str, Any]
@@ -91,7 +84,6 @@ class Wrapped(TypedDict):
 class Seen(TypedDict):
     """The units of x."""
 
-    __pydantic_config__ = _STRICT
     n: Count
     low: Finite
     high: Finite
@@ -102,7 +94,6 @@ class Seen(TypedDict):
 class Training(TypedDict):
     """The arguments of the training."""
 
-    __pydantic_config__ = _STRICT
     lr: Positive
     warmup: Annotated[float, Field(ge=0, le=1)]
 
@@ -110,7 +101,6 @@ class Training(TypedDict):
 class OfRun(TypedDict):
     """What a checkpoint says of the run."""
 
-    __pydantic_config__ = _STRICT
     format: int
     version: str
     data: Spec | None
@@ -126,7 +116,6 @@ class OfRun(TypedDict):
 class OfCheckpoint(TypedDict):
     """A checkpoint; the rest of it is Lightning's."""
 
-    __pydantic_config__ = _STRICT
     multibeta: OfRun
     state_dict: dict[str, Any]
     global_step: Annotated[int, Field(ge=0)]
@@ -144,7 +133,7 @@ def check(schema: TypeAdapter[Any], content: Any) -> None:
         ValueError: If it is not; the place and the value are named.
     """
     try:
-        schema.validate_python(content)
+        schema.validate_python(content, strict=True)  # true is no number, "1" is none
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"

@@ -540,6 +540,8 @@ def celeba(tmp_path):
         if i < 9:  # the others are listed and not at hand
             picture(i, size=(178, 218)).save(images / name)
     (folder / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    has = [f"{i + 1:06}.jpg {'-1  1' if i % 2 else ' 1 -1'}" for i in range(12)]
+    (folder / "list_attr_celeba.txt").write_text("\n".join(["12", "Bald Young", *has]) + "\n")
     return tmp_path / "root"
 
 
@@ -560,8 +562,9 @@ def test_celeba(celeba, direct):
 def test_celeba_layouts(celeba, layout):
     folder = celeba / "celeba"
     images, partition = folder / "img_align_celeba", folder / "list_eval_partition.txt"
+    listed = folder / "list_attr_celeba.txt"
     if layout == "Img and Eval":
-        for path, inner in ((images, "Img"), (partition, "Eval")):
+        for path, inner in ((images, "Img"), (partition, "Eval"), (listed, "Anno")):
             (folder / inner).mkdir()
             path.rename(folder / inner / path.name)
     elif layout == "Kaggle":
@@ -571,6 +574,9 @@ def test_celeba_layouts(celeba, layout):
         rows = [line.replace(" ", ",") for line in partition.read_text().splitlines()]
         partition.with_suffix(".csv").write_text("\n".join(["image_id,partition", *rows]))
         partition.unlink()
+        rows = [",".join(line.split()) for line in listed.read_text().splitlines()[2:]]
+        listed.with_suffix(".csv").write_text("\n".join(["image_id,Bald,Young", *rows]))
+        listed.unlink()
     else:
         (folder / "Img").mkdir()
         inner = "Img/" if layout == "zip in Img" else ""
@@ -582,6 +588,20 @@ def test_celeba_layouts(celeba, layout):
     data = CelebA(root=str(celeba))
     assert colours(data, "train") == [0, 60, 120]
     assert data.size_note == "9 of 202,599 images"
+    names, has = data.attributes()
+    assert names == ["Bald", "Young"]
+    assert has["train"].tolist() == [[True, False], [False, True], [True, False]]
+    assert has["val"].tolist() == [[False, True], [True, False], [False, True]]
+
+
+def test_celeba_attributes_of_all_images_or_none(celeba):
+    data, listed = CelebA(root=str(celeba)), celeba / "celeba" / "list_attr_celeba.txt"
+    listed.write_text(listed.read_text().replace("000004.jpg -1  1\n", "000004.jpg -1\n"))
+    with pytest.raises(ValueError, match=r"has no whole row of 000004.jpg; get it again"):
+        data.attributes()
+    listed.unlink()
+    with pytest.raises(FileNotFoundError, match=r"list_attr_celeba.txt is not beside"):
+        data.attributes()
 
 
 def test_celeba_quota_page(celeba):

@@ -161,7 +161,7 @@ def test_a_schedulers_signal_saves_and_says_how_to_go_on(
 def test_a_checkpoint_that_slurm_would_go_on_with_is_not_taken(tmp_path, capsys):
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
     assert main(["fit", *SMALL, f"--trainer.default_root_dir={tmp_path}"]) == 2
-    assert "every new run in this folder would go on with it; move it" in capsys.readouterr().err
+    assert "new run in this folder would go on with it; move it" in capsys.readouterr().err
 
 
 def test_sigterm_while_the_curve_is_measured(tmp_path, monkeypatch, capsys):

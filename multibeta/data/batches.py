@@ -188,7 +188,7 @@ class Batches:
                 batch = self.images[torch.from_numpy(rows)]
             else:  # a memory map is read fastest in ascending order, and a batch has no order
                 batch = torch.from_numpy(self.images[np.sort(rows)])
-                self._let_go(batch.nbytes)
+                let_go(self.images)  # around each row, the system has mapped many times its size
             if self.flip:
                 coins = _rng(self.order.seed, epoch, 1 + number).random(len(rows))
                 heads = torch.from_numpy(coins < 0.5)
