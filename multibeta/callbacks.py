@@ -166,6 +166,7 @@ class Announce(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would be noticed after an epoch, or never."""
+        be_quiet()  # a process that Lightning spawns has no filters yet
         if stage != "fit":
             return
         for logger in trainer.loggers:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from multibeta.data.units import Units
+from multibeta.files import check_readable
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import Network
 from multibeta.schemas import SAVED, check
@@ -219,8 +220,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: If it is something else.
     """
-    with open(path, "rb"):  # what may not be read is not truncated
-        pass
+    check_readable(path)
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is truncated or no checkpoint; give another, such as the last.ckpt or "

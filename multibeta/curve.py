@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from multibeta.files import replacing
+from multibeta.files import check_readable, replacing
 from multibeta.metrics.alignment import HISTOGRAM
 from multibeta.schemas import CURVE, check
 
@@ -200,6 +200,7 @@ class Curve:
         """
         if not Path(path).is_file():
             raise ValueError(f"no curve at {path}; give a curve.json, or the folder of its run")
+        check_readable(path)
         try:
             content = json.loads(Path(path).read_text())
             check(CURVE, content)

@@ -11,7 +11,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_writable", "lock", "remove_leftovers", "replacing", "temporary"]
+__all__ = [
+    "check_readable",
+    "check_writable",
+    "lock",
+    "remove_leftovers",
+    "replacing",
+    "temporary",
+]
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)(\.\w+)?")
 
@@ -29,6 +36,16 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         raise OSError(f"{folder} cannot be made: {there} is not a folder; give another")
     if not os.access(there, os.W_OK | os.X_OK):
         raise OSError(f"{folder} cannot be written: no permission in {there}; give another")
+
+
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Find out that a file may not be read: what may not is neither missing nor damaged.
+
+    Raises:
+        OSError: If it may not.
+    """
+    if not os.access(path, os.R_OK) and os.path.exists(path):
+        raise OSError(f"{path} may not be read: no permission; give it, or another file")
 
 
 def temporary(path: Path) -> Path:

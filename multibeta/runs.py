@@ -56,6 +56,11 @@ class RunLogger(CSVLogger):
         if self._resumed and self._path.exists():
             with self._path.open(newline="") as file:
                 self._rows = list(csv.DictReader(file))
+            if not all((row.get("step") or "").isdecimal() for row in self._rows):
+                raise ValueError(
+                    f"{shown(self._path)} has rows without a step: somebody has changed it; move "
+                    "it away to go on"
+                )
 
     @property
     def version(self) -> str:

@@ -1,7 +1,9 @@
+import csv
 import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,9 @@ from multibeta.cli import main
 from multibeta.curve import Curve
 from multibeta.data import Digits
 from multibeta.evaluation import sweep
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.networks import MLP
+from multibeta.settings import plain_settings, rebuild
 from tests.helpers import fit_digits
 from tests.test_evaluation import model
 
@@ -143,3 +148,20 @@ def test_rows_that_no_sweep_could_have_measured(fitted, tmp_path, change, messag
     with pytest.raises(ValueError, match=r"is not a curve.json of multibeta") as info:
         Curve.from_json(path)
     assert message in str(info.value)
+
+
+def test_any_range_travels_to_the_last_digit(tmp_path):
+    """Through settings and back, a sweep, JSON and CSV."""
+    data, rng = torch.rand(3, 1, 8, 8), np.random.default_rng(0)
+    for low, high in np.sort(np.exp(rng.uniform(-20, 10, (25, 2))), 1).tolist():
+        small = MLP(width=4, depth=1)
+        given = MultiBetaVAE.of((1, 8, 8), f"{low!r}:{high!r}", network=small, latent_dim=2)
+        vae = rebuild(json.loads(json.dumps(plain_settings(given))), "here")
+        curve = sweep(vae, data, f"{low!r}:{high!r}:2")
+        assert curve["beta"] == [low, high]
+        curve.to_json(tmp_path / "curve.json")
+        curve.to_csv(tmp_path / "curve.csv")
+        assert Curve.from_json(tmp_path / "curve.json").rows == curve.rows
+        with (tmp_path / "curve.csv").open(newline="") as file:
+            assert [float(row["beta"]) for row in csv.DictReader(file)] == [low, high]
+        assert sweep(vae, data)["beta"][::15] == [low, high], "the default is the trained range"

@@ -59,6 +59,27 @@ def test_a_training_ends_with_the_weights_of_one_process(
             torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=2e-5, msg=name)
 
 
+def test_processes_that_lightning_spawns(tmp_path):
+    """They end with the weights of one process with the whole batch."""
+    found = []
+    for options in (["--data.batch_size=128"], ["--data.batch_size=64", "--trainer.devices=2",
+                                                "--trainer.strategy=ddp_spawn"]):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "multibeta", "fit", "--data=Digits", "--model.latent_dim=2",
+             "--model.network.width=16", "--trainer.accelerator=cpu", "--trainer.max_epochs=1",
+             "--curve.betas=1", f"--trainer.default_root_dir={len(found)}", *options],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+            env={**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("Digits, test set, N = 359") == 1
+        assert "isinstance(treespec" not in done.stderr
+        (last,) = (tmp_path / str(len(found))).rglob("last.ckpt")
+        found.append(torch.load(last, weights_only=True)["state_dict"])
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=2e-5, msg=name)
+
+
 def test_a_process_that_dies_ends_the_run_in_one_line(tmp_path):
     began = time.monotonic()
     done = subprocess.run(

@@ -66,6 +66,7 @@ WORKS = {
     "accumulation scheduler": (
         callback("GradientAccumulationScheduler", scheduling="{0: 2}"), ""
     ),
+    "throughput": (callback("ThroughputMonitor", batch_size_fn="builtins.len"), ""),
     "device stats": (callback("DeviceStatsMonitor"), ""),
     "model summary": (callback("ModelSummary"), ""),
     "rich bar": (callback("RichProgressBar"), ""),

@@ -488,3 +488,7 @@ def test_two_processes_cannot_go_on_with_one_run(python_run, tmp_path, capsys):
     assert main(arguments) == 0
     steps = [row.split(",")[0] for row in (run / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == sorted(steps, key=int)
+
+    (run / "metrics.csv").write_text("epoch\n1\n")
+    assert main([*arguments[:-2], "--trainer.max_epochs=3", CPU]) == 2
+    assert "metrics.csv has rows without a step" in capsys.readouterr().err

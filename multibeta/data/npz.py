@@ -23,7 +23,7 @@ from multibeta.data.base import ImageData
 from multibeta.data.examples import Layout
 from multibeta.data.roots import cache_dir
 from multibeta.data.splits import check_fractions, named_sets, split_rows
-from multibeta.files import replacing
+from multibeta.files import check_readable, replacing
 
 Kind = Literal["auto", "pictures", "values"]
 NEEDS = "NPZ needs an .npz or .npy file there, or a folder of train.npy, val.npy and test.npy"
@@ -273,6 +273,7 @@ def _headers(path: Path) -> dict[str, _Header]:
     if path.is_dir():
         return {k: v for p in sorted(path.glob("*.npy")) for k, v in _headers(p).items()}
     headers = {}
+    check_readable(path)
     try:
         if path.suffix == ".npy":
             with path.open("rb") as file:

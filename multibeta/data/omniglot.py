@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from multibeta.data.base import ImageData
 from multibeta.data.cache import Recipe, decode, scan
 from multibeta.data.roots import find_root, torchvision_set
+from multibeta.files import check_readable
 
 DRAWERS = 20  # of every character
 PARTS = {"images_background": 964, "images_evaluation": 659}  # characters
@@ -96,6 +97,7 @@ class Omniglot(ImageData):
 
 
 def _read_npz(path: Path, size: int) -> Tensor:
+    check_readable(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             paper = archive["images"]

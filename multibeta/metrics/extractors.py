@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multibeta.files import check_readable
 from multibeta.specs import build
 
 __all__ = ["WEIGHTS_URL", "Extractor", "Inception", "extractor_of"]
@@ -161,6 +162,7 @@ def _state_dict(weights: str | None) -> dict[str, Any]:
             f"weights={weights} is not a file; download {WEIGHTS_URL} and give its path as "
             f"weights, or put it at {Inception.file()} and leave weights out"
         )
+    check_readable(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
