@@ -451,6 +451,13 @@ def fuzz() -> str:
     return table(titles, lines)
 
 
+def memory() -> str:
+    """Return the memory that a training on a large array takes."""
+    found = result_of("memory")
+    lines = [[f"`{name}`", f"{n / 1e9:.2f} GB"] for name, n in found["peak_bytes"].items()]
+    return table([f"an array of {found['array_bytes'] / 1e9:.1f} GB as", "peak of `fit`"], lines)
+
+
 def batchnorm() -> str:
     """Return J with the running statistics of the training, and with others."""
     found = result_of("batchnorm")["objective_nats"]
@@ -496,6 +503,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         batchnorm,
         fuzz,
         kills,
+        memory,
         situations,
         objectives,
         one_and_dedicated,

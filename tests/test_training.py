@@ -158,6 +158,23 @@ def test_a_schedulers_signal_saves_and_says_how_to_go_on(
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
+def test_what_a_training_takes_is_said_at_its_start(tmp_path, capsys):
+    """Four numbers of four bytes a parameter; a step keeps twice as much of twice the batch."""
+    steps = []
+    for size in (64, 128):
+        arguments = [*SMALL, f"--data.batch_size={size}", "--curve.enabled=false"]
+        more = ["--trainer.max_steps=1", f"--trainer.default_root_dir={tmp_path}"]
+        assert main(["fit", *arguments, *more]) == 0
+        said = capsys.readouterr().err
+        count = int(re.search(r"([\d,]+) parameters", said)[1].replace(",", ""))
+        found = re.search(r"memory: (\S+) MB for weights, .*, (\S+) MB for a step, (\S+) MB", said)
+        weights, step, data = map(float, found.groups())
+        assert weights == pytest.approx(16e-6 * count, rel=0.01)
+        assert data == pytest.approx(1797 * 64 / 1e6, rel=0.01)
+        steps.append(step)
+    assert 1.5 < steps[1] / steps[0] <= 2
+
+
 def test_a_checkpoint_that_slurm_would_go_on_with_is_not_taken(tmp_path, capsys):
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
     assert main(["fit", *SMALL, f"--trainer.default_root_dir={tmp_path}"]) == 2
