@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     EarlyStopping,
@@ -24,7 +25,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from multibeta.betas import parse_betas
 from multibeta.curve import Curve
@@ -167,16 +168,17 @@ class Announce(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would be noticed after an epoch, or never."""
         be_quiet()  # a process that Lightning spawns has no filters yet
+        left = sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"))
+        if left and SLURMEnvironment.detect():
+            raise ValueError(
+                f"{shown(left[0])} is a checkpoint of Lightning's, which under SLURM every run in "
+                "this folder would go on with; move it, and go on with --ckpt_path"
+            )
         if stage != "fit":
             return
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.lock()
-        if left := sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")):
-            raise ValueError(
-                f"{shown(left[0])} is Lightning's checkpoint for SLURM, where every new run in "
-                "this folder would go on with it; move it, and go on with --ckpt_path"
-            )
         if trainer.limit_train_batches == 0:
             raise ValueError("trainer.limit_train_batches=0 trains nothing; leave it out")
         if trainer.precision == "16-true":
@@ -208,7 +210,7 @@ class Announce(Callback):
 
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if self._kept is not None and not isinstance(tensor, nn.Parameter):
+        if self._kept is not None:
             self._kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -219,13 +221,17 @@ class Announce(Callback):
         if self._counting is None:
             return
         self._stop_counting()
-        learned = sum(p.nbytes for p in pl_module.parameters() if p.requires_grad)
+        parameters = [*pl_module.parameters()]
+        learned = sum(p.nbytes for p in parameters if p.requires_grad)
+        kept = dict(self._kept or {})
+        for parameter in parameters:
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
         data: Any = getattr(trainer, "datamodule", None)
         arrays = {} if data is None else Door.of(data).splits
         held = sum(x.nbytes for x in arrays.values() if not isinstance(x, np.memmap | Rows))
         parts = {
             "weights, gradients and moments": 4 * learned,
-            "a step": sum((self._kept or {}).values()),
+            "a step": sum(kept.values()),
             "the data": held,
         }
         tell("memory: " + ", ".join(f"{n / 1e6:.3g} MB for {of}" for of, n in parts.items() if n))

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,15 +135,19 @@ def test_ctrl_c_and_resume_end_with_the_weights_of_an_uninterrupted_run(
     assert rows_of(run / "curve.csv") == rows_of(uninterrupted / "curve.csv")
 
 
+def under_slurm(monkeypatch):
+    for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    for name in ("PROCID", "LOCALID", "NODEID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_schedulers_signal_saves_and_says_how_to_go_on(
     uninterrupted, tmp_path, capsys, monkeypatch, number
 ):
-    if number == signal.SIGUSR1:  # under SLURM, where Lightning would requeue by itself
-        for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7"}.items():
-            monkeypatch.setenv(f"SLURM_{name}", value)
-        for name, value in {"PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
-            monkeypatch.setenv(f"SLURM_{name}", value)
+    if number == signal.SIGUSR1:  # Lightning would requeue by itself
+        under_slurm(monkeypatch)
     stop = f"--trainer.callbacks+={{class_path: tests.helpers.InterruptAt, init_args: {{step: 30, number: {number:d}}}}}"  # noqa: E501
     arguments = [*SMALL, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
     before = signal.getsignal(number)
@@ -175,10 +180,16 @@ def test_what_a_training_takes_is_said_at_its_start(tmp_path, capsys):
     assert 1.5 < steps[1] / steps[0] <= 2
 
 
-def test_a_checkpoint_that_slurm_would_go_on_with_is_not_taken(tmp_path, capsys):
-    (tmp_path / "hpc_ckpt_1.ckpt").touch()
-    assert main(["fit", *SMALL, f"--trainer.default_root_dir={tmp_path}"]) == 2
-    assert "new run in this folder would go on with it; move it" in capsys.readouterr().err
+def test_a_checkpoint_that_lightning_would_go_on_with_under_slurm(
+    uninterrupted, tmp_path, monkeypatch, capsys
+):
+    under_slurm(monkeypatch)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    shutil.copy(uninterrupted / "checkpoints" / "last.ckpt", runs / "hpc_ckpt_1.ckpt")
+    assert main(["fit", *SMALL, f"--trainer.default_root_dir={runs}"]) == 2
+    assert "under SLURM every run in this folder would go on with" in capsys.readouterr().err
+    assert [path.name for path in runs.iterdir()] == ["hpc_ckpt_1.ckpt"]
 
 
 def test_sigterm_while_the_curve_is_measured(tmp_path, monkeypatch, capsys):
