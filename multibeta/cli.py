@@ -82,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         of multibeta (with the place of the whole trace), 130 after Ctrl-C, 143 after SIGTERM,
         138 after SIGUSR1, or 141 where nobody reads any more.
     """
+    # Pictures are files. A notebook's backend is in its environment, and perhaps not in this one.
+    os.environ["MPLBACKEND"] = "agg"
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
     argv = [argument for argument in argv if argument != "--traceback"]

@@ -387,6 +387,7 @@ def environments() -> list[Situation]:
     """What surrounds a process."""
     surroundings: dict[str, dict[str, str]] = {
         "a notebook's backend": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        "a backend that is not here": {"MPLBACKEND": "module://nothing.backend_inline"},
         "no home": {"HOME": "/nonexistent"}, "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0"},
         "no terminal": {"TERM": "dumb"}, "a narrow terminal": {"COLUMNS": "20"},
         "no colours": {"NO_COLOR": "1"}, "two threads": {"OMP_NUM_THREADS": "2"},

@@ -450,8 +450,9 @@ def test_what_a_checkpoint_names_is_not_imported(marked, capsys, verb, change):
     assert said.count("\n") == 1
 
 
-def test_what_the_user_allows_is_imported(marked):
+def test_what_the_user_allows_is_imported(marked, monkeypatch):
     path = marked(CHANGES["likelihood"])
+    monkeypatch.syspath_prepend(path.parent)
     with pytest.raises(ValueError, match=r"names evil\.Mine"):
         multibeta.load(path, allow="vil")
     assert type(multibeta.load(path, allow=["evil"]).likelihood).__name__ == "Mine"
