@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
-import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -25,11 +24,10 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
-from torch import Tensor
 
 from multibeta.betas import parse_betas
+from multibeta.costs import Costs
 from multibeta.curve import Curve
-from multibeta.data.arrays import Rows
 from multibeta.data.door import Door
 from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.module import MONITOR, MultiBetaModule
@@ -162,9 +160,6 @@ class Announce(Callback):
         ValueError: If a callback waits for a value that nothing measures.
     """
 
-    _kept: dict[int, int] | None = None  # bytes by address
-    _counting: Any = None
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would be noticed after an epoch, or never."""
         be_quiet()  # a process that Lightning spawns has no filters yet
@@ -197,53 +192,6 @@ class Announce(Callback):
                         f"{type(callback).__name__} waits for {monitor}, which nothing measures"
                         f"{nearest(monitor, known)}; measured are {', '.join(known)}"
                     )
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Count, in the first step, what it keeps for its gradients."""
-        compiled = any(m._compiled_call_impl is not None for m in pl_module.modules())
-        if self._kept is None and not compiled:
-            self._kept = {}
-            self._counting = torch.autograd.graph.saved_tensors_hooks(self._count, _same)
-            self._counting.__enter__()
-
-    def _count(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if self._kept is not None:
-            self._kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
-        """Say how much memory a training takes, but for that of its libraries."""
-        if self._counting is None:
-            return
-        self._stop_counting()
-        parameters = [*pl_module.parameters()]
-        learned = sum(p.nbytes for p in parameters if p.requires_grad)
-        kept = dict(self._kept or {})
-        for parameter in parameters:
-            kept.pop(parameter.untyped_storage().data_ptr(), None)
-        data: Any = getattr(trainer, "datamodule", None)
-        arrays = {} if data is None else Door.of(data).splits
-        held = sum(x.nbytes for x in arrays.values() if not isinstance(x, np.memmap | Rows))
-        parts = {
-            "weights, gradients and moments": 4 * learned,
-            "a step": sum(kept.values()),
-            "the data": held,
-        }
-        tell("memory: " + ", ".join(f"{n / 1e6:.3g} MB for {of}" for of, n in parts.items() if n))
-
-    def _stop_counting(self) -> None:
-        if self._counting is not None:
-            self._counting.__exit__(None, None, None)
-            self._counting = None
-
-    def on_exception(self, *_: Any) -> None:
-        """Count no more."""
-        self._stop_counting()
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -297,10 +245,6 @@ class Announce(Callback):
                     f"{3 * size / 1e6:.0f} MB; make room, or choose another folder with "
                     "trainer.default_root_dir"
                 )
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 class ProgressBar(RichProgressBar):
@@ -439,6 +383,9 @@ class MeasureCurve(Callback):
                 if not isinstance(logger, RunLogger):
                     _share(logger, curve, folder)
             print(curve.table())
+            for callback in cast(Any, trainer).callbacks:
+                if isinstance(callback, Costs) and (said := callback.compared(model, curve)):
+                    print(f"\n{said}")
             print(f"\nfiles: {shown(folder)}")
 
 

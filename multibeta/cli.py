@@ -84,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Pictures are files. A notebook's backend is in its environment, and perhaps not in this one.
     os.environ["MPLBACKEND"] = "agg"
+    # Threads that wait for each other would take the cores of others; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = list(sys.argv[1:] if argv is None else argv)
     show = "--traceback" in argv
     argv = [argument for argument in argv if argument != "--traceback"]

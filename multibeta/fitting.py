@@ -23,6 +23,7 @@ from multibeta.callbacks import (
     ProgressLines,
     be_quiet,
 )
+from multibeta.costs import Costs
 from multibeta.curve import Curve
 from multibeta.data.arrays import Rows
 from multibeta.data.door import Door
@@ -123,7 +124,7 @@ def fit(
     made = Trainer(
         logger=loggers,
         callbacks=[
-            *callbacks, Announce(), Interrupt(), Checkpoints(), measured,
+            *callbacks, Announce(), Costs(), Interrupt(), Checkpoints(), measured,
             ProgressBar() if on_terminal else ProgressLines(),
         ],
         plugins=[AtomicCheckpointIO()],

@@ -59,6 +59,7 @@ class MultiBetaModule(LightningModule):
             ``curve``, ``seed_everything`` and so on, the run's name and folder. Checkpoints hold
             it, so that the run can go on from any of them. Where nobody has set it, it is what the
             trainer says of itself.
+        threads: How many threads a step has, where that was chosen; checkpoints hold it.
 
     Raises:
         ValueError: If an argument is out of its domain.
@@ -79,6 +80,7 @@ class MultiBetaModule(LightningModule):
         self.lr, self.warmup = lr, warmup
         self._lr = lr
         self.record: dict[str, Any] | None = None
+        self.threads: int | None = None
         self._seen: Summary | None = None
         self._examples: tuple[str | None] | None = None
         self._steps = math.inf
@@ -258,6 +260,7 @@ class MultiBetaModule(LightningModule):
             description = describe(source) if own else None
         except TypeError:  # A datamodule of the user's own that cannot be described.
             description = None
+        run = self.record or {"trainer": _settings_of(self.trainer)}
         return {
             "format": FORMAT,
             "version": multibeta.__version__,
@@ -266,7 +269,7 @@ class MultiBetaModule(LightningModule):
             "units": None if self.vae.units is None else asdict(self.vae.units),
             "run_seed": self.vae.run_seed,
             "training": {"lr": self.lr, "warmup": self.warmup},
-            "run": self.record or {"trainer": _settings_of(self.trainer)},
+            "run": {**run, "threads": self.threads},
             **plain_settings(self.vae),
         }
 
@@ -305,6 +308,7 @@ class MultiBetaModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the seed of the interrupted run, and the units of x."""
         self.vae.run_seed = checkpoint["multibeta"]["run_seed"]
+        self.threads = checkpoint["multibeta"]["run"].get("threads")
         if units := checkpoint["multibeta"].get("units"):
             self.vae.units, self._seen = Units(**units), None
 

@@ -16,6 +16,7 @@ from multibeta.specs import check_trusted, paths_in
 
 __all__ = ["OF_THE_PLACE", "Origin", "listed"]
 
+_OF_THE_RUN = ("name", "folder", "threads")
 OF_THE_PLACE = ("default_root_dir", "accelerator", "devices", "num_nodes", "strategy")
 """Settings of the trainer that are the machine's, not the training's: no checkpoint holds them."""
 
@@ -58,7 +59,7 @@ class Origin:
         model = {k: v for k, v in content["settings"].items() if k != "shape"}
         found: dict[str, Any] = {"model": {**model, **content["training"]}}
         if use != "measure":
-            found |= {k: v for k, v in content["run"].items() if k not in ("name", "folder")}
+            found |= {k: v for k, v in content["run"].items() if k not in _OF_THE_RUN}
         if use == "start":
             found["trainer"] = {k: v for k, v in found["trainer"].items() if not [*paths_in(v)]}
         if (data := data_of(content)) is not None:

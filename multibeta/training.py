@@ -40,6 +40,7 @@ from multibeta.callbacks import (
     be_quiet,
 )
 from multibeta.checkpoints import modules_of
+from multibeta.costs import Costs
 from multibeta.data import Digits, ImageData
 from multibeta.data.batches import gathered
 from multibeta.data.door import Door
@@ -355,7 +356,7 @@ class _Training(LightningCLI):
         config = self._get(self.config_init, "trainer")
         if config.barebones:
             raise ValueError("trainer.barebones keeps nothing, and a run is kept; leave it out")
-        callbacks = [*listed(config.callbacks), Announce(), Interrupt()]
+        callbacks = [*listed(config.callbacks), Announce(), Costs(), Interrupt()]
         own_bar = any(isinstance(callback, _ProgressBar) for callback in callbacks)
         if self.subcommand == "fit" and not config.fast_dev_run:
             name = self._name or type(self.datamodule).__name__.lower()

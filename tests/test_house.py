@@ -31,6 +31,7 @@ ORDER = [
     {"evaluation"},
     {"compare", "scores"},
     {"runs"},
+    {"costs"},
     {"callbacks"},
     {"resume"},
     {"training", "fitting"},

@@ -1,0 +1,201 @@
+"""What a training costs: threads and memory of a step, and the time of a sweep in its place."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from multibeta.curve import Curve
+from multibeta.data.arrays import Rows
+from multibeta.data.door import Door
+from multibeta.module import MultiBetaModule
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.runs import tell
+
+__all__ = ["Costs"]
+
+_SMALL = 0.05
+"""Seconds of a step above which several threads pay."""
+
+_PAIRS, _PATIENCE = 10, 10.0
+
+
+class Costs(Callback):
+    """Says what a step takes of memory, chooses its threads, and compares with a sweep.
+
+    Where a step is short, threads wait for each other longer than they work: one is chosen where
+    it is faster. ``OMP_NUM_THREADS`` decides otherwise. Results differ in their last digits by the
+    number of threads, so a checkpoint keeps it, and who goes on takes the same.
+    """
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._threads: int | None = None
+        self._kept: dict[int, int] = {}  # bytes by address
+        self._counting: Any = None
+        self._batch: Any = None
+        self._start, self._seconds, self._steps = 0.0, 0.0, 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start, self._steps = time.monotonic(), trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Before the first step choose the threads, and begin to count its memory."""
+        if self._begun:
+            return
+        self._begun, self._batch = True, batch
+        module = cast(MultiBetaModule, pl_module)
+        self._choose_threads(trainer, module, batch)
+        if not any(m._compiled_call_impl is not None for m in module.modules()):
+            self._counting = torch.autograd.graph.saved_tensors_hooks(self._count, _same)
+            self._counting.__enter__()
+
+    def _choose_threads(self, trainer: Trainer, module: MultiBetaModule, batch: Any) -> None:
+        most = torch.get_num_threads()
+        if module.device.type != "cpu" or trainer.world_size > 1 or most == 1:
+            return
+        known = module.threads
+        if known is None and "OMP_NUM_THREADS" in os.environ:
+            return
+        self._threads = most
+        if known is None:
+            x, inputs = module.vae.read(batch)
+            trial = copy.deepcopy(module.vae)
+            with torch.random.fork_rng(devices=[]):
+                if _seconds(lambda: trial.loss(x, **inputs).backward()) > _SMALL:
+                    return
+                took = {n: math.inf for n in (most, 1)}
+                for _ in range(3):
+                    for n in took:
+                        torch.set_num_threads(n)
+                        of = _seconds(lambda: trial.loss(x, **inputs).backward())
+                        took[n] = min(took[n], of)
+            known = min(took, key=lambda n: took[n])
+            shown = ", ".join(f"{1e3 * of:.1f} ms with {n}" for n, of in took.items())
+            tell(f"threads: {known}; a step takes {shown} (OMP_NUM_THREADS decides otherwise)")
+        torch.set_num_threads(known)
+        module.threads = known
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        self._kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Say how much memory a training takes, but for that of its libraries."""
+        if self._counting is None:
+            return
+        self._stop_counting()
+        parameters = [*pl_module.parameters()]
+        learned = sum(p.nbytes for p in parameters if p.requires_grad)
+        for parameter in parameters:
+            self._kept.pop(parameter.untyped_storage().data_ptr(), None)
+        data: Any = getattr(trainer, "datamodule", None)
+        arrays = {} if data is None else Door.of(data).splits
+        held = sum(x.nbytes for x in arrays.values() if not isinstance(x, np.memmap | Rows))
+        parts = {
+            "weights, gradients and moments": 4 * learned,
+            "a step": sum(self._kept.values()),
+            "the data": held,
+        }
+        tell("memory: " + ", ".join(f"{n / 1e6:.3g} MB for {of}" for of, n in parts.items() if n))
+
+    def _stop_counting(self) -> None:
+        if self._counting is not None:
+            self._counting.__exit__(None, None, None)
+            self._counting = None
+
+    def on_exception(self, *_: Any) -> None:
+        """Leave the process as it was."""
+        self._stop_counting()
+        self._give_back()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._seconds = time.monotonic() - self._start
+        self._steps = trainer.global_step - self._steps
+        self._total = trainer.global_step
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+            self._threads = None
+
+    def compared(self, vae: MultiBetaVAE, curve: Curve) -> str | None:
+        """Return what as many dedicated models as a curve has β's would have cost, in a line.
+
+        A training step of the plain network is timed beside one of the model's, in pairs.
+
+        Args:
+            vae: The trained model.
+            curve: Its curve.
+        """
+        count = len(curve.rows)
+        if not self._steps or count < 2 or vae.conditioning.kind == "none":
+            return None
+        ours = self._seconds / self._steps * self._total
+        x, inputs = vae.read(self._batch)
+        own, plain = copy.deepcopy(vae).train(), vae.at_beta(vae.beta_range.middle).train()
+
+        def of_plain() -> Tensor:
+            terms = plain.elbo_terms(x, **inputs)
+            return (terms.distortion + plain.beta * terms.rate_nats).mean() / x[0].numel()
+
+        steps = [_step(own, lambda: own.loss(x, **inputs)), _step(plain, of_plain)]
+        took: list[list[float]] = [[], []]
+        begun = time.monotonic()
+        with torch.random.fork_rng(devices=[vae.device] if vae.device.type == "cuda" else []):
+            for step in steps:
+                step()
+            while len(took[0]) < _PAIRS and time.monotonic() - begun < _PATIENCE:
+                for seconds, step in zip(took, steps, strict=True):
+                    seconds.append(_seconds(step, vae.device))
+        if not took[0]:
+            return None
+        ratio = float(np.median(took[1]) / np.median(took[0]))
+        return (
+            f"{count} β's in {ours:.3g} s of training; {count} dedicated models of this network: "
+            f"about {count * ratio * ours:.3g} s (a plain step takes {ratio:.2f} of one of these; "
+            f"{len(took[0])} pairs)"
+        )
+
+
+def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return a training step: loss, gradients, clipping, Adam."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(parameters, 1e-6, fused=True)
+
+    def step() -> None:
+        adam.zero_grad()
+        loss().backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+
+    return step
+
+
+def _seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    begun = time.perf_counter()
+    work()
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
