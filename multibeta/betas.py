@@ -218,11 +218,11 @@ class Draws:
             the range has neighbours on one side only, and is learned worse without it.
         tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
             (:meth:`BetaRange.draw`).
-        opening: The fraction of the training in which the range opens, evenly in log β, from its
-            high end down to the whole. A high β can shut latents in one basis of the code only,
-            and chooses it before the low ones, to which any basis will do. 0 trains on the whole
-            range from the start; None is 0.25 for a decoder with convolutions, else 0: fully
-            connected networks learn low β's slowly.
+        opening: The fraction of the training in which half of the draws are of a range that opens,
+            evenly in log β, from its high end down to the whole. A high β can shut latents in one
+            basis of the code only, and chooses it before the low ones, to which any basis will do;
+            the other half, of the whole range, keeps those latents open that low β's use. 0 draws
+            from the whole range alone.
         balance: The power a of the weight; 0 weighs all β alike.
 
     Raises:
@@ -233,7 +233,7 @@ class Draws:
     betas_per_example: int = 2
     ends: float = 0.2
     tilt: float = 1.5
-    opening: float | None = None
+    opening: float = 0.1
     balance: float = 0.5
 
     def __post_init__(self) -> None:
@@ -248,7 +248,7 @@ class Draws:
             raise ValueError(f"ends={self.ends:g} is outside [0, 1)")
         if not (math.isfinite(self.tilt) and self.tilt > 0):
             raise ValueError(f"tilt={self.tilt:g} is not a finite number above 0")
-        if self.opening is not None and not 0 <= self.opening <= 1:
+        if not 0 <= self.opening <= 1:
             raise ValueError(f"opening={self.opening:g} is outside [0, 1]")
         if not math.isfinite(self.balance):
             raise ValueError(f"balance={self.balance:g} is not a finite number")
@@ -274,20 +274,38 @@ class Draws:
             Name → (kn,), the batch k times, k = ``betas_per_example``.
         """
         together = together or self.per == "batch"
-        opened = ranges["beta"].opened(progress / self.opening if self.opening else 1.0)
-        found = {
+        opens = (
+            {**ranges, "beta": ranges["beta"].opened(progress / self.opening)}
+            if progress < self.opening
+            else ranges
+        )
+        if together:
+            half = opens if torch.rand(()) < 0.5 else ranges
+            found = self._drawn(half, 1, device)
+            return {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
+        if opens is ranges:
+            return self._drawn(ranges, n, device)
+        halves = self._drawn(ranges, n - n // 2, device), self._drawn(opens, n // 2, device)
+        k = self.betas_per_example
+        return {
+            name: torch.cat([half[name].view(k, -1) for half in halves], 1).flatten()
+            for name in ranges
+        }
+
+    def _drawn(
+        self, ranges: Mapping[str, BetaRange], n: int, device: torch.device | str | None
+    ) -> dict[str, Tensor]:
+        """Return name → (kn,), the batch k times."""
+        return {
             name: of.draw(
-                1 if together else n,
+                n,
                 self.betas_per_example,
                 ends=self.ends,
                 tilt=self.tilt if name == "beta" else 1.0,
                 device=device,
             )
-            for name, of in {**ranges, "beta": opened}.items()
+            for name, of in ranges.items()
         }
-        if together:
-            found = {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
-        return found
 
     def noise(self, x: Tensor, shape: tuple[int, ...], samples: int = 1, parts: int = 1) -> Tensor:
         """Draw the noise of a batch's codes, a row for each of :meth:`draw`'s β's.

@@ -24,7 +24,7 @@ from multibeta.runs import tell
 __all__ = ["Costs"]
 
 _SMALL = 0.05
-"""Seconds of a step above which several threads pay."""
+"""Seconds of a step on one thread above which several pay."""
 
 _PAIRS, _PATIENCE = 10, 10.0
 
@@ -74,14 +74,19 @@ class Costs(Callback):
             x, inputs = module.vae.read(batch)
             trial = copy.deepcopy(module.vae)
             with torch.random.fork_rng(devices=[]):
-                if _seconds(lambda: trial.loss(x, **inputs).backward()) > _SMALL:
+
+                def seconds() -> float:
+                    return _seconds(lambda: trial.loss(x, **inputs).backward())
+
+                torch.set_num_threads(1)
+                if min(seconds(), seconds()) > _SMALL:  # the first one prepares, too
+                    torch.set_num_threads(most)
                     return
                 took = {n: math.inf for n in (most, 1)}
                 for _ in range(3):
                     for n in took:
                         torch.set_num_threads(n)
-                        of = _seconds(lambda: trial.loss(x, **inputs).backward())
-                        took[n] = min(took[n], of)
+                        took[n] = min(took[n], seconds())
             known = min(took, key=lambda n: took[n])
             shown = ", ".join(f"{1e3 * of:.1f} ms with {n}" for n, of in took.items())
             tell(f"threads: {known}; a step takes {shown} (OMP_NUM_THREADS decides otherwise)")

@@ -176,10 +176,6 @@ class MultiBetaVAE(Networks):
         draws = draws or Draws()
         if all(of.is_one for of in self.ranges.values()):
             draws = replace(draws, betas_per_example=1)
-        if draws.opening is None:
-            convolves = (nn.modules.conv._ConvNd,)
-            decodes = any(isinstance(m, convolves) for m in self.network("decoder")[0].modules())
-            draws = replace(draws, opening=0.25 if decodes else 0.0)
         self.draws = draws
         self.posterior = posterior
         self.keep_scale(standard)

@@ -43,7 +43,7 @@ def make(
     """
     likelihood = built(likelihood or Bernoulli(), Likelihood)
     objective = built(objective or BetaELBO(), Objective)
-    draws = Draws(**draws) if isinstance(draws, dict) else draws
+    draws = _draws(draws) if isinstance(draws, dict) else draws
     scale: Any = None if standard is None else tuple(torch.tensor(v) for v in standard)
     common: dict[str, Any] = {
         "likelihood": likelihood, "objective": objective, "conditioning": conditioning,
@@ -170,11 +170,16 @@ def rebuild(
     scale: Any = wrapped["standard"]
     vae = MultiBetaVAE(
         encoder, decoder, wrapped["betas"], conditioning=wrapped["conditioning"],
-        draws=Draws(**wrapped["draws"]),
+        draws=_draws(wrapped["draws"]),
         standard=scale and (torch.tensor(scale[0]), torch.tensor(scale[1])), **options,
     )  # fmt: skip
     vae.restore(wrapped["placed"])
     return vae
+
+
+def _draws(given: dict[str, Any]) -> Draws:
+    """Return them; files of before held null for an opening that the network decided."""
+    return Draws(**{name: value for name, value in given.items() if value is not None})
 
 
 def _described(value: Any) -> dict[str, Any] | str:

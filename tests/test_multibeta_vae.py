@@ -175,15 +175,29 @@ def test_the_betas_of_a_training_batch(per):
     assert drawn(50, conditioning="none")["beta"].tolist() == [1.0] * 50
 
 
-def test_the_range_opens_with_the_training():
+@pytest.mark.parametrize("together", [False, True])
+def test_for_half_of_the_draws_the_range_opens_with_the_training(together):
     """At half of the opening, half of the range of β is open in log β, and all of another's."""
-    of = [drawn(500, p, likelihood=Gaussian("0.1:1"), opening=0.5) for p in (0.0, 0.25, 0.5, 1.0)]
-    lowest = [values["beta"].min().item() for values in of]
-    assert lowest == pytest.approx([10, 0.1**0.5, 0.01, 0.01])
-    assert [values["sigma"].min().item() for values in of] == pytest.approx([0.1] * 4)
-    openings = {name: make(name).draws.opening for name in NETWORKS}
-    assert openings == {"linear": 0, "mlp": 0, "conv": 0.25, "resnet": 0.25}
-    assert make("conv", draws=Draws(opening=0.5)).draws.opening == 0.5
+    per = "batch" if together else "example"
+    n, times = (1, 400) if together else (500, 1)
+    for progress, opened in ((0.0, 10), (0.25, 0.1**0.5), (0.5, 0.01), (1.0, 0.01)):
+        given = [
+            drawn(n, progress, likelihood=Gaussian("0.1:1"), opening=0.5, per=per, tilt=1, ends=0)
+            for _ in range(times)
+        ]
+        beta = torch.cat([values["beta"].view(2, -1) for values in given], 1)
+        sigma = torch.cat([values["sigma"] for values in given])
+        assert sigma.min().item() == pytest.approx(0.1, rel=0.1)
+        assert beta.min().item() == pytest.approx(0.01, rel=0.1), "half are of the whole range"
+        below = (beta < opened * (1 - 1e-6)).double().mean().item()
+        share = 0.5 * math.log(opened / 0.01) / math.log(10 / 0.01)  # log-uniform, over all
+        assert below == pytest.approx(share, abs=0.06 if together else 0.005)
+        exact = (beta >= 10 * (1 - 1e-6)).double().mean().item()
+        assert exact == pytest.approx(0.5 if progress == 0 else 0, abs=0.06)
+
+
+def test_no_network_says_how_its_training_goes():
+    assert {make(name).draws for name in NETWORKS} == {Draws()}
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])

@@ -1,0 +1,116 @@
+"""What a training costs: its threads, and a sweep in its place."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from multibeta.cli import main
+from multibeta.costs import Costs
+from multibeta.data import Digits
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.networks import MLP
+from tests.helpers import SMALL, newest, weights
+
+COMPARED = re.compile(
+    r"(\d+) β's in (\S+) s of training; \1 dedicated models of this network: about (\S+) s "
+    r"\(a plain step takes (\S+) of one of these; (\d+) pairs\)"
+)
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """Two threads that nobody has asked for."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_the_last_words_compare_with_a_sweep(tmp_path, capsys):
+    assert (
+        main(["fit", *SMALL, "--trainer.max_epochs=3", f"--trainer.default_root_dir={tmp_path}"])
+        == 0
+    )
+    count, ours, theirs, ratio, pairs = COMPARED.search(capsys.readouterr().out).groups()
+    assert (count, pairs) == ("4", "10")
+    assert float(theirs) == pytest.approx(4 * float(ratio) * float(ours), rel=0.02)
+    assert 0 < float(ratio) < 1.2, "a plain step does less"
+
+
+@pytest.mark.parametrize("options", [["--model.betas=1"], []])
+def test_there_is_nothing_to_compare(options, tmp_path, capsys):
+    more = ["--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path}", "--curve.betas=1"]
+    assert main(["fit", *SMALL, *more, *options]) == 0
+    assert "dedicated models" not in capsys.readouterr().out
+
+
+def test_the_comparison_leaves_the_model_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    data = Digits(batch_size=64)
+    vae = MultiBetaVAE.of(data.shape, network=MLP(width=8, depth=1), latent_dim=2)
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    costs = Costs()
+    costs._seconds, costs._steps, costs._total = 1.0, 10, 10
+    data.setup("fit")
+    costs._batch = next(iter(data.train_dataloader()))
+    state = torch.get_rng_state()
+    curve = vae.sweep(costs._batch, "0.1,1")
+    assert costs.compared(vae, curve)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+    assert all(p.grad is None for p in vae.parameters())
+
+
+def test_threads_are_chosen_said_and_kept(tmp_path, capsys, two_threads):
+    """Who goes on takes those of the checkpoint; afterwards the process has what it had."""
+    arguments = [*SMALL, "--curve.enabled=false", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["fit", *arguments, "--trainer.max_epochs=1"]) == 0
+    said = re.search(
+        r"threads: (\d); a step takes \S+ ms with 2, \S+ ms with 1", capsys.readouterr().err
+    )
+    assert torch.get_num_threads() == 2
+    last = newest(tmp_path) / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    assert content["multibeta"]["run"]["threads"] == int(said[1])
+    other = 3 - int(said[1])
+    content["multibeta"]["run"]["threads"] = other
+    torch.save(content, last)
+    assert (
+        main(["fit", f"--ckpt_path={last}", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"])
+        == 0
+    )
+    assert "threads:" not in capsys.readouterr().err
+    assert torch.load(last, weights_only=True)["multibeta"]["run"]["threads"] == other
+
+
+def test_the_choice_of_threads_changes_no_draw(tmp_path, monkeypatch, two_threads):
+    """The training that follows draws what it would have drawn."""
+    ends = []
+    for asked in (None, "1"):
+        if asked:
+            monkeypatch.setenv("OMP_NUM_THREADS", asked)
+            torch.set_num_threads(1)
+        folder = tmp_path / str(asked)
+        arguments = [*SMALL, "--curve.enabled=false", "--trainer.max_epochs=1"]
+        assert main(["fit", *arguments, f"--trainer.default_root_dir={folder}"]) == 0
+        ends.append(weights(newest(folder)))
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given):
+    code = (
+        "import sys, os\nfrom multibeta.cli import main\nmain(['--help'])\n"
+        "assert 'torch' not in sys.modules\nprint(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split()[-1] == (given or "PASSIVE")
