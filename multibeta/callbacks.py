@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from multibeta.betas import parse_betas
+from multibeta.checkpoints import find_checkpoint, read_checkpoint
 from multibeta.costs import Costs
 from multibeta.curve import Curve
 from multibeta.data.door import Door
@@ -366,6 +367,11 @@ class MeasureCurve(Callback):
         model = cast(MultiBetaModule, pl_module).vae
         data: Any = getattr(trainer, "datamodule", None)
         folder = folder_of(trainer)
+        for callback in cast(Any, trainer).callbacks:
+            if isinstance(callback, Checkpoints) and callback.best_model_path:
+                measured = find_checkpoint(Path(callback.dirpath or ".").parent)
+                if measured.stem == "best":
+                    pl_module.load_state_dict(read_checkpoint(measured)["state_dict"])
         if trainer.is_global_zero:  # the mark of a finished run, perhaps of other weights
             (folder / "curve.json").unlink(missing_ok=True)
         curve = sweep(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from multibeta.data.batches import rank_and_world
 from multibeta.data.units import Units
 from multibeta.files import check_readable
 from multibeta.multibeta_vae import MultiBetaVAE
@@ -22,6 +24,7 @@ from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build, check_trusted
 
 __all__ = [
+    "best_or_last",
     "data_of",
     "find_checkpoint",
     "fits",
@@ -47,7 +50,7 @@ def load(
     names is imported only if it is multibeta's or allowed.
 
     Args:
-        path: A checkpoint file, or a run's folder (its last checkpoint).
+        path: A checkpoint file, or a run's folder: its best checkpoint, if that is not the last.
         encoder: The encoder of a wrapped model, of the architecture that was trained (the weights
             are the file's); or its one module with ``encode`` and ``decode``.
         decoder: Its decoder.
@@ -197,8 +200,15 @@ def data_of(content: dict[str, Any]) -> dict[str, Any] | None:
     return {**spec, "init_args": {**spec["init_args"], "download": False}}
 
 
-def find_checkpoint(path: str | os.PathLike[str]) -> Path:
+def find_checkpoint(
+    path: str | os.PathLike[str], use: Literal["measure", "go on"] = "measure"
+) -> Path:
     """Return the checkpoint file that a path stands for.
+
+    Args:
+        path: A file, which stands for itself; or a run's folder.
+        use: A run is measured by what :func:`best_or_last` says, which is told on stderr where it
+            is not the last; it goes on from ``last.ckpt``.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -211,7 +221,38 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
             f"no checkpoint at {given}; give a .ckpt file or the folder of a run, such as "
             "runs/digits/2026-01-31-1"
         )
+    if given.is_dir() and use == "measure":
+        path, why = best_or_last(path)
+        if why and rank_and_world()[0] == 0:
+            print(why, file=sys.stderr)
     return path
+
+
+def best_or_last(last: Path) -> tuple[Path, str]:
+    """Return which of a run's checkpoints is measured, and why where it is not the last.
+
+    It is ``best.ckpt`` where its D + βR on the validation set was lower. Weights that were
+    averaged at the end were not validated, and stand for their run.
+
+    Args:
+        last: The run's ``last.ckpt``.
+    """
+    best = last.with_name("best.ckpt")
+    if not best.is_file():
+        return last, ""
+    try:
+        callbacks = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
+        own = next(of for name, of in callbacks.items() if name.startswith("Checkpoints{"))
+        then, now = float(own["best_model_score"]), float(own["current_score"])
+    except Exception:  # whatever is wrong with it is said by who reads it
+        return last, ""
+    averaged = any(name.startswith("StochasticWeightAveraging") for name in callbacks)
+    if averaged or not then < now:
+        return last, ""
+    return best, (
+        f"measured is best.ckpt: D + βR on the validation set is {then:.5g} there, {now:.5g} in "
+        "last.ckpt"
+    )
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -262,10 +262,12 @@ def _with_settings(
 
 
 def _folder_of(checkpoint: Path, split: str) -> Path:
-    """Return where a curve belongs: a run's own is that of its last weights on the test set."""
+    """Return where a curve belongs: a run's own is that of what stands for it, on the test set."""
+    from multibeta.checkpoints import best_or_last
+
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
-    if not (in_run and checkpoint.stem == "last"):
+    if not (in_run and best_or_last(checkpoint.with_name("last.ckpt"))[0] == checkpoint):
         folder = folder / checkpoint.stem
     return folder if split == "test" else folder / split
 

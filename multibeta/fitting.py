@@ -106,7 +106,7 @@ def fit(
         x, inputs = vae.read(next(iter(data.batches("train"))))
         vae.place(x, **inputs)
     plain_settings(vae)  # what cannot be kept is said now
-    origin = None if ckpt_path is None else Origin(ckpt_path)
+    origin = None if ckpt_path is None else Origin(ckpt_path, use="go on")
     if origin is not None and origin.folder is not None:
         folder = origin.folder
         logger = RunLogger(str(folder.parent.parent), folder.parent.name, folder.name)

@@ -27,14 +27,20 @@ class Origin:
     Args:
         path: The checkpoint, or a run's folder.
         allow: Modules whose classes it may name.
+        use: Whether a run's folder stands for its last checkpoint, to go on with.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], allow: Sequence[str] = ()) -> None:
-        self.path, self.allow = find_checkpoint(path).absolute(), allow
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        allow: Sequence[str] = (),
+        use: Literal["measure", "go on"] = "measure",
+    ) -> None:
+        self.path, self.allow = find_checkpoint(path, use).absolute(), allow
         self.checkpoint = read_checkpoint(self.path)
         self.content: dict[str, Any] = self.checkpoint["multibeta"]
         self.name: str | None = self.content["run"].get("name")

@@ -167,6 +167,12 @@ class Checkpoints(ModelCheckpoint):
             monitor=MONITOR, filename="best", save_last=True, enable_version_counter=False
         )
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep; and remember what the last weights have, which Lightning does for the best."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.current_score = trainer.callback_metrics.get(MONITOR, self.current_score)
+        super().on_validation_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last weights also where training ends between two validations.
 

@@ -12,7 +12,7 @@ import warnings
 from enum import Enum
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -119,7 +119,9 @@ def train(argv: list[str]) -> None:
         )
     origin = None
     if found := checkpoint or start:
-        origin = Origin(found, modules_of(given["allow"]))
+        goes_on = checkpoint is not None and argv[0] == "fit"
+        use: Literal["measure", "go on"] = "go on" if goes_on else "measure"
+        origin = Origin(found, modules_of(given["allow"]), use)
     if origin is not None and checkpoint is not None:
         argv += [f"--ckpt_path={origin.path}"]
     config = _option(argv, "--config", "-c")

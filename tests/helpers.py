@@ -98,6 +98,15 @@ class InterruptAt(Callback):
             os.kill(os.getpid(), self.number)
 
 
+class Spoil(Callback):
+    """Makes the weights worse before the last step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == trainer.estimated_stepping_batches - 1:
+            for weight in pl_module.vae.decoder.parameters():
+                weight.data.mul_(3)
+
+
 class DivergeAt(Callback):
     """Makes the weights NaN at a step."""
 

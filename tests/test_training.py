@@ -180,6 +180,31 @@ def test_what_a_training_takes_is_said_at_its_start(tmp_path, capsys):
     assert 1.5 < steps[1] / steps[0] <= 2
 
 
+def test_a_run_stands_for_its_best_and_goes_on_from_its_last(tmp_path, capsys):
+    """Where validation says that the last is worse: it is said, and the table is the best's."""
+    run = fit_digits(tmp_path, "--trainer.max_epochs=3", "--trainer.callbacks=tests.helpers.Spoil")
+    why = re.compile(r"measured is best.ckpt: D \+ βR on the validation set is (\S+) there, (\S+)")
+    best, last = map(float, why.search(capsys.readouterr().err).groups())
+    logged = [row["val/objective_nats"] for row in rows_of(run / "metrics.csv")]
+    logged = [float(value) for value in logged if value]
+    assert [best, last] == pytest.approx([min(logged), logged[-1]], rel=1e-4)
+    files = {name: run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")}
+    models = {name: multibeta.load(path).state_dict() for name, path in files.items()}
+    assert "measured" not in capsys.readouterr().err, "a file stands for itself"
+    of_run = multibeta.load(run).state_dict()
+    assert all(torch.equal(of_run[name], value) for name, value in models["best"].items())
+    assert not all(torch.equal(of_run[name], value) for name, value in models["last"].items())
+    before = rows_of(run / "curve.csv")
+    assert main(["curve", str(run), "--betas=0.01:10:4", "--device=cpu"]) == 0
+    assert why.search(capsys.readouterr().err)
+    assert rows_of(run / "curve.csv") == before
+    assert main(["curve", str(files["last"]), "--betas=1", "--device=cpu"]) == 0
+    assert (run / "last" / "curve.csv").exists() and rows_of(run / "curve.csv") == before
+    assert main(["fit", f"--ckpt_path={run}", "--trainer.max_epochs=4", "--allow=tests"]) == 0
+    steps = [int(row["step"]) for row in rows_of(run / "metrics.csv")]
+    assert steps == sorted(steps) and steps[-1] == 75, "it has gone on from the last step"
+
+
 def test_a_checkpoint_that_lightning_would_go_on_with_under_slurm(
     uninterrupted, tmp_path, monkeypatch, capsys
 ):
