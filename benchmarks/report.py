@@ -458,6 +458,53 @@ def memory() -> str:
     return table([f"an array of {found['array_bytes'] / 1e9:.1f} GB as", "peak of `fit`"], lines)
 
 
+def same_total() -> str:
+    """Return one model minus dedicated ones that share its time, for each set."""
+    lines = []
+    for of in result_of("price")["sets"].values():
+        for budget, k in (("total4", 4), ("total8", 8)):
+            if rows := of["budgets"].get(budget):
+                differences = [row["one_minus_dedicated"]["mean"] for row in rows]
+                worst = max(rows, key=lambda row: row["one_minus_dedicated"]["mean"])
+                lines.append([
+                    of["label"], str(k), number(rows[0]["one_minus_dedicated"], signed=True),
+                    number(rows[-1]["one_minus_dedicated"], signed=True),
+                    f"{fmean(differences):+.2f}".replace("-", "−"),
+                    f"{number(worst['one_minus_dedicated'], signed=True)} at {worst['beta']:.3g}",
+                    str(min(row["seeds"] for row in rows)),
+                ])  # fmt: skip
+    titles = ["set, network", "K", "at β = 0.01", "at β = 10", "mean over the K β's"]
+    return table([*titles, "where it is worst", "seeds"], lines)
+
+
+def price() -> str:
+    """Return J of one model and of dedicated ones, at each budget, set and β."""
+    lines = [
+        [
+            of["label"], _BUDGETS[budget], f"{row['beta']:.3g}", number(row["one_objective"]),
+            number(row["dedicated_objective"]), number(row["one_minus_dedicated"], signed=True),
+            f"{100 * row['share_of_j']:+.2f} %",
+            number(row["one_distortion"]), number(row["dedicated_distortion"]),
+            f"{row['one_active']['mean']:.0f} / {row['dedicated_active']['mean']:.0f}",
+            str(row["seeds"]),
+        ]
+        for of in result_of("price")["sets"].values()
+        for budget, rows in of["budgets"].items()
+        for row in rows
+    ]  # fmt: skip
+    return table(
+        ["set, network", "budget", "β", "J one", "J dedicated", "difference", "of J", "D one",
+         "D dedicated", "active latents", "seeds"],
+        [[cell.replace("-", "−") for cell in line] for line in lines],
+    )  # fmt: skip
+
+
+_BUDGETS = {
+    "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
+    "total8": "same total, K = 8",
+}  # fmt: skip
+
+
 def batchnorm() -> str:
     """Return J with the running statistics of the training, and with others."""
     found = result_of("batchnorm")["objective_nats"]
@@ -528,6 +575,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         sigma_straight,
         third_axis,
         metrics_cost,
+        price,
+        same_total,
     )
 } | tables.blocks(TALKS.values())
 

@@ -203,7 +203,7 @@ def _make(run: Run, command: str, root: str, results: Path) -> float:
     if not _fit_of(run):
         _fit(run, root)
     folder = _folder(run)
-    model, data = multibeta.load(folder), load_data(folder, {"root": root})
+    model, data = multibeta.load(folder), load_data(folder)
     if ON_GPU[0] in run.options:
         model.to("cuda")
     wanted = {split: (split, betas, run.metrics) for split, betas in run.curves.items()}

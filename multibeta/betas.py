@@ -213,16 +213,17 @@ class Draws:
             objective that looks at the codes of examples together always has one for all.
         betas_per_example: How many β's each example of a batch gets, spread over the range, with
             noise in opposite pairs. What is the same for all β's does its work once for all of
-            them; a model for one β needs no more than 1 and gets 1.
+            them. None is 2, and 1 for a model of one β; with more, that has as many samples of the
+            code, in opposite pairs.
         ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
             the range has neighbours on one side only, and is learned worse without it.
         tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
             (:meth:`BetaRange.draw`).
-        opening: The fraction of the training in which half of the draws are of a range that opens,
-            evenly in log β, from its high end down to the whole. A high β can shut latents in one
-            basis of the code only, and chooses it before the low ones, to which any basis will do;
-            the other half, of the whole range, keeps those latents open that low β's use. 0 draws
-            from the whole range alone.
+        opening: The fraction of the training in which the range opens. At first all draws are of
+            its high end, then ever fewer of a range that opens downwards, evenly in log β, and
+            ever more of the whole. A high β can shut latents in one basis of the code only, and
+            chooses it before the low ones, to which any basis will do; these then keep open what
+            they need. 0 draws from the whole range from the start.
         balance: The power a of the weight; 0 weighs all β alike.
 
     Raises:
@@ -230,17 +231,17 @@ class Draws:
     """
 
     per: Literal["example", "batch"] = "example"
-    betas_per_example: int = 2
+    betas_per_example: int | None = None
     ends: float = 0.2
     tilt: float = 1.5
-    opening: float = 0.1
+    opening: float = 0.25
     balance: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.per not in ("example", "batch"):
             raise ValueError(f"per={self.per} is unknown; allowed: example, batch")
-        if self.betas_per_example < 1:
+        if self.times < 1:
             raise ValueError(
                 f"betas_per_example={self.betas_per_example} is too small; it is at least 1"
             )
@@ -252,6 +253,11 @@ class Draws:
             raise ValueError(f"opening={self.opening:g} is outside [0, 1]")
         if not math.isfinite(self.balance):
             raise ValueError(f"balance={self.balance:g} is not a finite number")
+
+    @property
+    def times(self) -> int:
+        """How many β's each example gets."""
+        return 2 if self.betas_per_example is None else self.betas_per_example
 
     def draw(
         self,
@@ -271,24 +277,18 @@ class Draws:
             device: Where to draw.
 
         Returns:
-            Name → (kn,), the batch k times, k = ``betas_per_example``.
+            Name → (kn,), the batch k times, k = :attr:`times`.
         """
         together = together or self.per == "batch"
-        opens = (
-            {**ranges, "beta": ranges["beta"].opened(progress / self.opening)}
-            if progress < self.opening
-            else ranges
-        )
+        share = progress / self.opening if progress < self.opening else 1.0
+        opened = {**ranges, "beta": ranges["beta"].opened(share)}
         if together:
-            half = opens if torch.rand(()) < 0.5 else ranges
-            found = self._drawn(half, 1, device)
+            found = self._drawn(ranges if torch.rand(()) < share else opened, 1, device)
             return {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
-        if opens is ranges:
-            return self._drawn(ranges, n, device)
-        halves = self._drawn(ranges, n - n // 2, device), self._drawn(opens, n // 2, device)
-        k = self.betas_per_example
+        whole = round(share * n)
+        parts = [self._drawn(ranges, whole, device), self._drawn(opened, n - whole, device)]
         return {
-            name: torch.cat([half[name].view(k, -1) for half in halves], 1).flatten()
+            name: torch.cat([part[name].view(self.times, -1) for part in parts], 1).flatten()
             for name in ranges
         }
 
@@ -299,7 +299,7 @@ class Draws:
         return {
             name: of.draw(
                 n,
-                self.betas_per_example,
+                self.times,
                 ends=self.ends,
                 tilt=self.tilt if name == "beta" else 1.0,
                 device=device,
@@ -322,7 +322,7 @@ class Draws:
         Returns:
             (samples · kB, *shape).
         """
-        times, dtype = self.betas_per_example, x.dtype if x.is_floating_point() else None
+        times, dtype = self.times, x.dtype if x.is_floating_point() else None
         n = len(x) * parts
         noise = torch.randn(samples, (times + 1) // 2 * n, *shape, dtype=dtype, device=x.device)
         return torch.cat([noise, -noise], dim=1)[:, : times * n].flatten(0, 1)

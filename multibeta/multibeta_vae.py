@@ -174,8 +174,9 @@ class MultiBetaVAE(Networks):
                     f"such as {said[2]}, or conditioning=film"
                 )
         draws = draws or Draws()
-        if all(of.is_one for of in self.ranges.values()):
-            draws = replace(draws, betas_per_example=1)
+        if draws.betas_per_example is None:
+            one = all(of.is_one for of in self.ranges.values())
+            draws = replace(draws, betas_per_example=1 if one else 2)
         self.draws = draws
         self.posterior = posterior
         self.keep_scale(standard)
@@ -611,7 +612,7 @@ class MultiBetaVAE(Networks):
         of_all = self.draws.noise(x, self.latent_shape, samples, parts=part[1])
         noise = _part_of(of_all, n, part)
         terms, objective, own = self.objective_of(
-            x, values, noise, inputs, draws=self.draws.betas_per_example, progress=progress
+            x, values, noise, inputs, draws=self.draws.times, progress=progress
         )
         loss = self.draws.weigh(objective, values, self.beta_range.unit).mean()
         if own is not None:

@@ -171,33 +171,39 @@ def test_the_betas_of_a_training_batch(per):
         # The three are stratified: one in each third of log β.
         three = drawn(50, per=per, betas_per_example=3, ends=0, tilt=1)["beta"][::50]
         assert sorted((three.log10() + 2).floor().tolist()) == [0, 1, 2]
-    # A second β would be the first one again.
+    # A model of one β has one of each example, unless more samples of the code are asked for.
     assert drawn(50, conditioning="none")["beta"].tolist() == [1.0] * 50
+    assert drawn(50, conditioning="none", betas_per_example=2)["beta"].tolist() == [1.0] * 100
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_for_half_of_the_draws_the_range_opens_with_the_training(together):
-    """At half of the opening, half of the range of β is open in log β, and all of another's."""
+def test_the_range_opens_with_the_training(together):
+    """Of β: a growing share of the draws is of the whole range. Of another weight: all are."""
     per = "batch" if together else "example"
     n, times = (1, 400) if together else (500, 1)
-    for progress, opened in ((0.0, 10), (0.25, 0.1**0.5), (0.5, 0.01), (1.0, 0.01)):
+    for share in (0.0, 0.25, 0.5, 1.0):
         given = [
-            drawn(n, progress, likelihood=Gaussian("0.1:1"), opening=0.5, per=per, tilt=1, ends=0)
+            drawn(n, share / 2, likelihood=Gaussian("0.1:1"), opening=0.5, per=per, tilt=1, ends=0)
             for _ in range(times)
         ]
         beta = torch.cat([values["beta"].view(2, -1) for values in given], 1)
         sigma = torch.cat([values["sigma"] for values in given])
         assert sigma.min().item() == pytest.approx(0.1, rel=0.1)
-        assert beta.min().item() == pytest.approx(0.01, rel=0.1), "half are of the whole range"
+        opened = 10 * 1e-3**share
         below = (beta < opened * (1 - 1e-6)).double().mean().item()
-        share = 0.5 * math.log(opened / 0.01) / math.log(10 / 0.01)  # log-uniform, over all
-        assert below == pytest.approx(share, abs=0.06 if together else 0.005)
+        assert below == pytest.approx(share * (1 - share), abs=0.06 if together else 0.005)
         exact = (beta >= 10 * (1 - 1e-6)).double().mean().item()
-        assert exact == pytest.approx(0.5 if progress == 0 else 0, abs=0.06)
+        assert exact == (1.0 if share == 0 else 0.0)
+
+
+def test_the_first_batch_of_a_step_by_step_loop_may_be_of_any_size():
+    for n in (1, 2, 3):
+        for progress in (0.0, 0.1, 0.2, 0.25):
+            assert drawn(n, progress, betas_per_example=2)["beta"].shape == (2 * n,)
 
 
 def test_no_network_says_how_its_training_goes():
-    assert {make(name).draws for name in NETWORKS} == {Draws()}
+    assert {make(name).draws for name in NETWORKS} == {Draws(betas_per_example=2)}
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
