@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.record import RESULTS, TOP
-from benchmarks.runs import curve_of, falls, result_of, self_regret
+from benchmarks.runs import curve_of, falls, objective_at, result_of, self_regret
 from benchmarks.talk import pictures, tables
 from benchmarks.talk.runs import TALKS
 from multibeta import plots
@@ -499,6 +499,19 @@ def price() -> str:
     )  # fmt: skip
 
 
+def ramp() -> str:
+    """Return J of the ResNet on MNIST with the opening of before and of today, seed 0."""
+    before = curve_of("gap_after_move_seed0")
+    today = curve_of("price_mnist_resnet_one_lr0.002_seed0")
+    betas = (0.01, 0.1, 1.0, 10.0)
+    lines = [
+        [name, *(f"{objective_at(curve, beta):.2f}" for beta in betas)]
+        for name, curve in (("until now", before), ("today, by a ramp", today))
+    ]
+    titles = ["binarised MNIST, ResNet, J on the test set, seed 0", *(f"β = {b:g}" for b in betas)]
+    return table(titles, lines)
+
+
 _BUDGETS = {
     "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
     "total8": "same total, K = 8",
@@ -576,6 +589,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         third_axis,
         metrics_cost,
         price,
+        ramp,
         same_total,
     )
 } | tables.blocks(TALKS.values())
