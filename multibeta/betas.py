@@ -239,6 +239,9 @@ class Draws:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        for name, value in vars(self).items():
+            if value is None and name != "betas_per_example":
+                raise ValueError(f"{name} is null; give a number, or leave it out")
         if self.per not in ("example", "batch"):
             raise ValueError(f"per={self.per} is unknown; allowed: example, batch")
         if self.times < 1:

@@ -202,6 +202,13 @@ def test_the_first_batch_of_a_step_by_step_loop_may_be_of_any_size():
             assert drawn(n, progress, betas_per_example=2)["beta"].shape == (2 * n,)
 
 
+def test_an_opening_that_a_network_decided_is_now_the_default_of_all():
+    with pytest.raises(ValueError, match="opening is null; give a number, or leave it out"):
+        Draws(opening=None)
+    old = {**plain_settings(make())["settings"], "draws": {"tilt": 1.0, "opening": None}}
+    assert rebuild({"settings": old}, "an older file").draws.opening == Draws().opening
+
+
 def test_no_network_says_how_its_training_goes():
     assert {make(name).draws for name in NETWORKS} == {Draws(betas_per_example=2)}
 
