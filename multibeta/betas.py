@@ -219,11 +219,13 @@ class Draws:
             the range has neighbours on one side only, and is learned worse without it.
         tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
             (:meth:`BetaRange.draw`).
-        opening: The fraction of the training in which the range opens. At first all draws are of
-            its high end, then ever fewer of a range that opens downwards, evenly in log β, and
-            ever more of the whole. A high β can shut latents in one basis of the code only, and
-            chooses it before the low ones, to which any basis will do; these then keep open what
-            they need. 0 draws from the whole range from the start.
+        opening: The fraction of the training in which the range opens, evenly in log β, from its
+            high end down to the whole. A high β can shut latents in one basis of the code only,
+            and chooses it before the low ones, to which any basis will do. 0 draws from the whole
+            range from the start.
+        ramp: Whether ever more draws are of the whole range meanwhile: low β's then keep open what
+            they need. None is no for a decoder with convolutions, and yes for others, which learn
+            low β's more slowly.
         balance: The power a of the weight; 0 weighs all β alike.
 
     Raises:
@@ -235,12 +237,13 @@ class Draws:
     ends: float = 0.2
     tilt: float = 1.5
     opening: float = 0.25
+    ramp: bool | None = None
     balance: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         for name, value in vars(self).items():
-            if value is None and name != "betas_per_example":
+            if value is None and name not in ("betas_per_example", "ramp"):
                 raise ValueError(f"{name} is null; give a number, or leave it out")
         if self.per not in ("example", "batch"):
             raise ValueError(f"per={self.per} is unknown; allowed: example, batch")
@@ -285,6 +288,7 @@ class Draws:
         together = together or self.per == "batch"
         share = progress / self.opening if progress < self.opening else 1.0
         opened = {**ranges, "beta": ranges["beta"].opened(share)}
+        share = share if self.ramp else math.floor(share)
         if together:
             found = self._drawn(ranges if torch.rand(()) < share else opened, 1, device)
             return {name: drawn.repeat_interleave(n) for name, drawn in found.items()}

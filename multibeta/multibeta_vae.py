@@ -177,6 +177,10 @@ class MultiBetaVAE(Networks):
         if draws.betas_per_example is None:
             one = all(of.is_one for of in self.ranges.values())
             draws = replace(draws, betas_per_example=1 if one else 2)
+        if draws.ramp is None:
+            convolves = (nn.modules.conv._ConvNd,)
+            decodes = any(isinstance(m, convolves) for m in self.network("decoder")[0].modules())
+            draws = replace(draws, ramp=not decodes)
         self.draws = draws
         self.posterior = posterior
         self.keep_scale(standard)

@@ -176,14 +176,24 @@ def test_the_betas_of_a_training_batch(per):
     assert drawn(50, conditioning="none", betas_per_example=2)["beta"].tolist() == [1.0] * 100
 
 
+@pytest.mark.parametrize("ramp", [False, True])
 @pytest.mark.parametrize("together", [False, True])
-def test_the_range_opens_with_the_training(together):
-    """Of β: a growing share of the draws is of the whole range. Of another weight: all are."""
+def test_the_range_opens_with_the_training(together, ramp):
+    """By a ramp a growing share of the draws is of the whole range. Of another weight all are."""
     per = "batch" if together else "example"
     n, times = (1, 400) if together else (500, 1)
     for share in (0.0, 0.25, 0.5, 1.0):
         given = [
-            drawn(n, share / 2, likelihood=Gaussian("0.1:1"), opening=0.5, per=per, tilt=1, ends=0)
+            drawn(
+                n,
+                share / 2,
+                likelihood=Gaussian("0.1:1"),
+                opening=0.5,
+                per=per,
+                tilt=1,
+                ends=0,
+                ramp=ramp,
+            )
             for _ in range(times)
         ]
         beta = torch.cat([values["beta"].view(2, -1) for values in given], 1)
@@ -191,7 +201,8 @@ def test_the_range_opens_with_the_training(together):
         assert sigma.min().item() == pytest.approx(0.1, rel=0.1)
         opened = 10 * 1e-3**share
         below = (beta < opened * (1 - 1e-6)).double().mean().item()
-        assert below == pytest.approx(share * (1 - share), abs=0.06 if together else 0.005)
+        wanted = share * (1 - share) if ramp else 0
+        assert below == pytest.approx(wanted, abs=0.06 if together and ramp else 0.005)
         exact = (beta >= 10 * (1 - 1e-6)).double().mean().item()
         assert exact == (1.0 if share == 0 else 0.0)
 
@@ -209,8 +220,10 @@ def test_an_opening_that_a_network_decided_is_now_the_default_of_all():
     assert rebuild({"settings": old}, "an older file").draws.opening == Draws().opening
 
 
-def test_no_network_says_how_its_training_goes():
-    assert {make(name).draws for name in NETWORKS} == {Draws(betas_per_example=2)}
+def test_fully_connected_networks_open_by_a_ramp():
+    ramps = {"linear": True, "mlp": True, "conv": False, "resnet": False}
+    assert {name: make(name).draws.ramp for name in NETWORKS} == ramps
+    assert make("conv", draws=Draws(ramp=True)).draws.ramp
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])

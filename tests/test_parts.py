@@ -176,7 +176,7 @@ def test_overfitting_takes_the_same_batches_each_epoch(tmp_path, monkeypatch):
         ),
     )
     root = f"--trainer.default_root_dir={tmp_path}"
-    assert main([*RUN, "--trainer.overfit_batches=3", root]) == 0
+    assert main([*RUN, "--trainer.overfit_batches=3", "--curve.enabled=false", root]) == 0
     assert len(seen) == 6 and seen[:3] == seen[3:] and len(set(seen)) == 3
 
 
