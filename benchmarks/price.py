@@ -41,7 +41,6 @@ from multibeta.settings import make as model_of
 COMMAND = "python -m benchmarks.price DATA_ROOT"
 RATES = (2e-3, 4e-3)
 SIX = (0.01, 0.05, 0.3, 1.0, 3.0, 10.0)
-KS = (4, 8)
 ROUNDS = 40
 
 

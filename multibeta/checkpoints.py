@@ -191,13 +191,10 @@ def load_data(
 def data_of(content: dict[str, Any]) -> dict[str, Any] | None:
     """Return the data that a checkpoint names; it has nothing put into a folder that it names."""
     spec: dict[str, Any] | None = content["data"]
-    if (
-        spec is None
-        or spec["init_args"].get("root") is None
-        or "download" not in spec["init_args"]
-    ):
+    given = spec["init_args"] if spec else {}
+    if spec is None or given.get("root") is None or "download" not in given:
         return spec
-    return {**spec, "init_args": {**spec["init_args"], "download": False}}
+    return {**spec, "init_args": {**given, "download": False}}
 
 
 def find_checkpoint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -14,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from multibeta.conditioning import copied
 from multibeta.curve import Curve
 from multibeta.data.arrays import Rows
 from multibeta.data.door import Door
@@ -43,7 +43,8 @@ class Costs(Callback):
         self._kept: dict[int, int] = {}  # bytes by address
         self._counting: Any = None
         self._batch: Any = None
-        self._start, self._seconds, self._steps = 0.0, 0.0, 0
+        self._start, self._seconds = 0.0, 0.0
+        self._steps, self._total = 0, 0  # of this process, and of the run
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -64,15 +65,14 @@ class Costs(Callback):
 
     def _choose_threads(self, trainer: Trainer, module: MultiBetaModule, batch: Any) -> None:
         most = torch.get_num_threads()
-        if module.device.type != "cpu" or trainer.world_size > 1 or most == 1:
+        asked = "OMP_NUM_THREADS" in os.environ
+        if module.device.type != "cpu" or trainer.world_size > 1 or most == 1 or asked:
             return
         known = module.threads
-        if known is None and "OMP_NUM_THREADS" in os.environ:
-            return
         self._threads = most
         if known is None:
             x, inputs = module.vae.read(batch)
-            trial = copy.deepcopy(module.vae)
+            trial = copied(module.vae)
             with torch.random.fork_rng(devices=[]):
 
                 def seconds() -> float:
@@ -154,30 +154,38 @@ class Costs(Callback):
         if not self._steps or count < 2 or vae.conditioning.kind == "none":
             return None
         ours = self._seconds / self._steps * self._total
+        try:
+            took = self._pairs(vae)
+        except (torch.OutOfMemoryError, MemoryError):  # the run is whole
+            return "not compared with dedicated models: not enough memory for two more"
+        if not took:
+            return None
+        plain, own = (float(np.median(of)) for of in zip(*took, strict=True))
+        return (
+            f"{count} β's in {ours:.3g} s of training; {count} dedicated models of this network: "
+            f"about {count * ours * plain / own:.3g} s (a plain step takes {plain / own:.2f} of "
+            f"one of these; {len(took)} pairs)"
+        )
+
+    def _pairs(self, vae: MultiBetaVAE) -> list[tuple[float, float]]:
+        """Return the seconds of a plain step and of one of the model's, in pairs."""
         x, inputs = vae.read(self._batch)
-        own, plain = copy.deepcopy(vae).train(), vae.at_beta(vae.beta_range.middle).train()
+        own, plain = copied(vae).train(), vae.at_beta(vae.beta_range.middle).train()
+        plain.requires_grad_(True)  # a dedicated model learns what may be frozen here
 
         def of_plain() -> Tensor:
             terms = plain.elbo_terms(x, **inputs)
             return (terms.distortion + plain.beta * terms.rate_nats).mean() / x[0].numel()
 
-        steps = [_step(own, lambda: own.loss(x, **inputs)), _step(plain, of_plain)]
-        took: list[list[float]] = [[], []]
+        steps = _step(plain, of_plain), _step(own, lambda: own.loss(x, **inputs))
+        took: list[tuple[float, float]] = []
         begun = time.monotonic()
         with torch.random.fork_rng(devices=[vae.device] if vae.device.type == "cuda" else []):
             for step in steps:
                 step()
-            while len(took[0]) < _PAIRS and time.monotonic() - begun < _PATIENCE:
-                for seconds, step in zip(took, steps, strict=True):
-                    seconds.append(_seconds(step, vae.device))
-        if not took[0]:
-            return None
-        ratio = float(np.median(took[1]) / np.median(took[0]))
-        return (
-            f"{count} β's in {ours:.3g} s of training; {count} dedicated models of this network: "
-            f"about {count * ratio * ours:.3g} s (a plain step takes {ratio:.2f} of one of these; "
-            f"{len(took[0])} pairs)"
-        )
+            while len(took) < _PAIRS and time.monotonic() - begun < _PATIENCE:
+                took.append((_seconds(steps[0], vae.device), _seconds(steps[1], vae.device)))
+        return took
 
 
 def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from multibeta.adapters import Posterior, accepted, normal, p_of, q_of
+from multibeta.conditioning import copied
 from multibeta.data.examples import LABELS, Examples, on, read
 from multibeta.data.units import Units
 from multibeta.divergences import kl_standard_normal
@@ -425,9 +426,7 @@ class BetaVAE(Networks):
         Raises:
             ValueError: If there is no BatchNorm with such statistics, or no batch.
         """
-        import copy
-
-        vae = copy.deepcopy(self).eval()
+        vae = copied(self).eval()
         norms = [
             module
             for module in vae.modules()

@@ -8,7 +8,6 @@ hold stay plain.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from multibeta.conditioning import FiLM, Site, condition, reasons, still
+from multibeta.conditioning import FiLM, Site, condition, copied, reasons, still
 
 if TYPE_CHECKING:
     from multibeta.multibeta_vae import MultiBetaVAE
@@ -137,13 +136,7 @@ def _shares(vae: MultiBetaVAE, x: Tensor, inputs: dict[str, Any]) -> bool:
 
 def _trial(vae: MultiBetaVAE, among: Collection[str] | None) -> MultiBetaVAE:
     """Return a copy in evaluation mode with conditions, all or some, at random values."""
-    memo = {
-        id(value): value.detach().clone()
-        for module in vae.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    trial = copy.deepcopy(vae, memo).eval()
+    trial = copied(vae).eval()
     generator = torch.Generator().manual_seed(0)
     for name, layer in list(trial.named_modules()):
         found = layer._modules.get("condition")

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
+import multibeta
 from multibeta.cli import main
 from multibeta.costs import Costs
 from multibeta.data import Digits
@@ -65,6 +67,16 @@ def test_the_comparison_leaves_the_model_as_it_is(tmp_path):
     assert all(p.grad is None for p in vae.parameters())
 
 
+def test_a_comparison_that_has_no_room_does_not_end_the_run(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("multibeta.costs._step", full)
+    more = ["--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(["fit", *SMALL, *more]) == 0
+    assert "not compared with dedicated models: not enough memory" in capsys.readouterr().out
+
+
 def test_threads_are_chosen_said_and_kept(tmp_path, capsys, two_threads):
     """Who goes on takes those of the checkpoint; afterwards the process has what it had."""
     arguments = [*SMALL, "--curve.enabled=false", f"--trainer.default_root_dir={tmp_path}"]
@@ -85,6 +97,37 @@ def test_threads_are_chosen_said_and_kept(tmp_path, capsys, two_threads):
     )
     assert "threads:" not in capsys.readouterr().err
     assert torch.load(last, weights_only=True)["multibeta"]["run"]["threads"] == other
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_frozen_network_is_compared_with_one_that_learns(tmp_path, capsys):
+    encoder, decoder, x = nn.Linear(6, 4), nn.Linear(2, 6), torch.randn(64, 6)
+    vae = multibeta.wrap(encoder, decoder, example=x, freeze=True)
+    vae.fit(x, epochs=1, batch_size=16, betas="0.1,1", root=tmp_path, accelerator="cpu")
+    assert COMPARED.search(capsys.readouterr().out)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_with_a_history_do_not_end_a_training(tmp_path, capsys, two_threads):
+    """Old weight_norm keeps a weight that copy.deepcopy refuses: at the start and at the end."""
+    old = torch.nn.utils.weight_norm
+    encoder = nn.Sequential(old(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 4))
+    decoder = nn.Sequential(old(nn.Linear(2, 8)), nn.ReLU(), nn.Linear(8, 6))
+    x = torch.randn(64, 6)
+    vae = multibeta.wrap(encoder, decoder, example=x)
+    vae.fit(x, epochs=1, batch_size=16, betas="0.1,1", root=tmp_path, accelerator="cpu")
+    printed = capsys.readouterr()
+    assert "threads: " in printed.err and COMPARED.search(printed.out)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_statistics_of_a_vae_with_weights_with_a_history_are_measured_again():
+    old = torch.nn.utils.weight_norm
+    encoder = nn.Sequential(old(nn.Linear(6, 8)), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    x = torch.randn(64, 6)
+    plain = multibeta.wrap(encoder, nn.Linear(2, 6), example=x).at_beta(1.0)
+    plain.elbo_terms(x)  # gives the weight its history
+    assert plain.recalibrated([x]).reconstruct(x).isfinite().all()
 
 
 def test_the_choice_of_threads_changes_no_draw(tmp_path, monkeypatch, two_threads):

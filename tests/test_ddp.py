@@ -59,6 +59,7 @@ def test_a_training_ends_with_the_weights_of_one_process(
             torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=2e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_processes_that_lightning_spawns(tmp_path):
     """They end with the weights of one process with the whole batch."""
     found = []

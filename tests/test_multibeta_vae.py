@@ -180,22 +180,12 @@ def test_the_betas_of_a_training_batch(per):
 @pytest.mark.parametrize("together", [False, True])
 def test_the_range_opens_with_the_training(together, ramp):
     """By a ramp a growing share of the draws is of the whole range. Of another weight all are."""
+    model = make(likelihood=Gaussian("0.1:1"))
     per = "batch" if together else "example"
+    draws = Draws(per=per, ends=0, tilt=1, opening=0.5, ramp=ramp)
     n, times = (1, 400) if together else (500, 1)
     for share in (0.0, 0.25, 0.5, 1.0):
-        given = [
-            drawn(
-                n,
-                share / 2,
-                likelihood=Gaussian("0.1:1"),
-                opening=0.5,
-                per=per,
-                tilt=1,
-                ends=0,
-                ramp=ramp,
-            )
-            for _ in range(times)
-        ]
+        given = [draws.draw(model.ranges, n, share / 2) for _ in range(times)]
         beta = torch.cat([values["beta"].view(2, -1) for values in given], 1)
         sigma = torch.cat([values["sigma"] for values in given])
         assert sigma.min().item() == pytest.approx(0.1, rel=0.1)

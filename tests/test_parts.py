@@ -61,8 +61,11 @@ WORKS = {
         callback("StochasticWeightAveraging", swa_lrs=1e-3, swa_epoch_start=1), ""
     ),
     "moving average": (callback("EMAWeightAveraging"), ""),
-    "batch size finder": (callback("BatchSizeFinder", max_trials=2, steps_per_trial=1),
-                          "in batches of 4"),
+    "batch size finder": (
+        [*callback("BatchSizeFinder", max_trials=2, steps_per_trial=1),
+         "--trainer.limit_train_batches=20"],
+        "in batches of 4",
+    ),
     "accumulation scheduler": (
         callback("GradientAccumulationScheduler", scheduling="{0: 2}"), ""
     ),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,12 @@ from multibeta.conditioning.layers import AFFINE, NORMS, PER_CHANNEL, FiLM, Gate
 from multibeta.conditioning.source import Call, Source
 
 __all__ = [
-    "Site", "condition", "conditions_of", "evaluating", "fold", "places", "reasons", "still",
-    "table", "under", "unwrap",
+    "Site", "condition", "conditions_of", "copied", "evaluating", "fold", "places", "reasons",
+    "still", "table", "under", "unwrap",
 ]  # fmt: skip
 
 Part = Literal["encoder", "decoder"]
+Module = TypeVar("Module", bound=nn.Module)
 
 _SHAPES = (
     "View", "Reshape", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Split", "Slice", "Alias",
@@ -111,6 +112,20 @@ def under(network: nn.Module, c: Tensor, call: Callable[..., Any] | None = None)
     return run
 
 
+def copied(network: Module) -> Module:
+    """Return a copy of a network that shares no memory with it.
+
+    A tensor with a history, such as old weight_norm's weight, ``copy.deepcopy`` refuses.
+    """
+    memo = {
+        id(value): value.detach().clone()
+        for module in network.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(network, memo)
+
+
 def fold(network: nn.Module, c: Tensor) -> nn.Module:
     """Return a copy of a network with the condition folded away at one β.
 
@@ -123,14 +138,7 @@ def fold(network: nn.Module, c: Tensor) -> nn.Module:
     Returns:
         A network that shares no memory with this one.
     """
-    # A tensor with a history, such as old weight_norm's weight, cannot be copied as it is.
-    memo = {
-        id(value): value.detach().clone()
-        for module in network.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    plain = copy.deepcopy(network, memo)
+    plain = copied(network)
     with evaluating(plain):
         for layer, found in conditions_of(plain):
             found.fold(layer, c)
@@ -600,8 +608,7 @@ def _can_be_set(layer: Any) -> bool:
     hooked = any(name in layer._parameters for name in ("weight_g", "weight_orig"))
     if "weight" in layer._parameters and not hooked:
         return True
-    memo = {id(v): v.detach() for v in vars(layer).values() if isinstance(v, Tensor)}
-    trial = copy.deepcopy(layer, memo).eval()
+    trial = copied(layer).eval()
     if "weight_orig" in layer._parameters:
         return False
     try:
