@@ -106,6 +106,8 @@ class BetaRange:
         Returns:
             β: (times · n,), the n examples times times, float32, within [low, high].
         """
+        if self.is_one:
+            return torch.full((times * n,), self.low, device=device)
         random = partial(torch.rand, times, n, device=device, generator=generator)
         order = [torch.randperm(n, device=device, generator=generator) for _ in range(times)]
         u = (torch.stack(order) + random()) / n
@@ -209,12 +211,15 @@ class Draws:
     their weights are added to β.
 
     Args:
-        per: ``example`` draws a β for each example of a batch, ``batch`` one for all. An
-            objective that looks at the codes of examples together always has one for all.
+        per: How many neighbours in a batch share their β's: so many, or as many of them as divide
+            the batch; ``example`` is 1, ``batch`` all. What depends on β alone is computed once
+            for them. An objective that looks at the codes of examples together always has one for
+            all.
         betas_per_example: How many β's each example of a batch gets, spread over the range, with
             noise in opposite pairs. What is the same for all β's does its work once for all of
-            them. None is 2, and 1 for a model of one β; with more, that has as many samples of the
-            code, in opposite pairs.
+            them. A model of one β has as many samples of the code, in opposite pairs. None is 1,
+            and 2 for an objective that looks at the codes of examples together, whose steps would
+            else see one β.
         ends: The fraction of the draws that fall on exactly the lowest or the highest β: an end of
             the range has neighbours on one side only, and is learned worse without it.
         tilt: 1 draws β log-uniformly, more draws low ones, which have more to learn, more often
@@ -222,31 +227,30 @@ class Draws:
         opening: The fraction of the training in which the range opens, evenly in log β, from its
             high end down to the whole. A high β can shut latents in one basis of the code only,
             and chooses it before the low ones, to which any basis will do. 0 draws from the whole
-            range from the start.
-        ramp: Whether ever more draws are of the whole range meanwhile: low β's then keep open what
-            they need. None is no for a decoder with convolutions, and yes for others, which learn
-            low β's more slowly.
+            range from the start. None is .25 for a decoder with convolutions and 0 for others,
+            whose latents hardly open again where a high β has shut them.
         balance: The power a of the weight; 0 weighs all β alike.
 
     Raises:
         ValueError: If an argument is out of its domain.
     """
 
-    per: Literal["example", "batch"] = "example"
+    per: int | Literal["example", "batch"] = 8
     betas_per_example: int | None = None
     ends: float = 0.2
     tilt: float = 1.5
-    opening: float = 0.25
-    ramp: bool | None = None
+    opening: float | None = None
     balance: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         for name, value in vars(self).items():
-            if value is None and name not in ("betas_per_example", "ramp"):
+            if value is None and name not in ("betas_per_example", "opening"):
                 raise ValueError(f"{name} is null; give a number, or leave it out")
-        if self.per not in ("example", "batch"):
-            raise ValueError(f"per={self.per} is unknown; allowed: example, batch")
+        if self.per not in ("example", "batch") and not (type(self.per) is int and self.per > 0):
+            raise ValueError(
+                f"per={self.per} is unknown; allowed: example, batch, or a number from 1 up"
+            )
         if self.times < 1:
             raise ValueError(
                 f"betas_per_example={self.betas_per_example} is too small; it is at least 1"
@@ -255,7 +259,7 @@ class Draws:
             raise ValueError(f"ends={self.ends:g} is outside [0, 1)")
         if not (math.isfinite(self.tilt) and self.tilt > 0):
             raise ValueError(f"tilt={self.tilt:g} is not a finite number above 0")
-        if not 0 <= self.opening <= 1:
+        if self.opening is not None and not 0 <= self.opening <= 1:
             raise ValueError(f"opening={self.opening:g} is outside [0, 1]")
         if not math.isfinite(self.balance):
             raise ValueError(f"balance={self.balance:g} is not a finite number")
@@ -263,7 +267,18 @@ class Draws:
     @property
     def times(self) -> int:
         """How many β's each example gets."""
-        return 2 if self.betas_per_example is None else self.betas_per_example
+        return 1 if self.betas_per_example is None else self.betas_per_example
+
+    def shared(self, n: int, together: bool = False) -> int:
+        """Return how many neighbours in a batch of n examples share their β's.
+
+        Args:
+            n: Examples in the batch.
+            together: Whether all do.
+        """
+        if together or self.per == "batch":
+            return n
+        return 1 if self.per == "example" else math.gcd(n, self.per)
 
     def draw(
         self,
@@ -285,32 +300,17 @@ class Draws:
         Returns:
             Name → (kn,), the batch k times, k = :attr:`times`.
         """
-        together = together or self.per == "batch"
-        share = progress / self.opening if progress < self.opening else 1.0
-        opened = {**ranges, "beta": ranges["beta"].opened(share)}
-        share = share if self.ramp else math.floor(share)
-        if together:
-            found = self._drawn(ranges if torch.rand(()) < share else opened, 1, device)
-            return {name: drawn.repeat_interleave(n) for name, drawn in found.items()}
-        whole = round(share * n)
-        parts = [self._drawn(ranges, whole, device), self._drawn(opened, n - whole, device)]
-        return {
-            name: torch.cat([part[name].view(self.times, -1) for part in parts], 1).flatten()
-            for name in ranges
-        }
-
-    def _drawn(
-        self, ranges: Mapping[str, BetaRange], n: int, device: torch.device | str | None
-    ) -> dict[str, Tensor]:
-        """Return name → (kn,), the batch k times."""
+        each = self.shared(n, together)
+        if self.opening and progress < self.opening:
+            ranges = {**ranges, "beta": ranges["beta"].opened(progress / self.opening)}
         return {
             name: of.draw(
-                n,
+                n // each,
                 self.times,
                 ends=self.ends,
                 tilt=self.tilt if name == "beta" else 1.0,
                 device=device,
-            )
+            ).repeat_interleave(each)
             for name, of in ranges.items()
         }
 

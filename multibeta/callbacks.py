@@ -31,7 +31,7 @@ from multibeta.costs import Costs
 from multibeta.curve import Curve
 from multibeta.data.door import Door
 from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
-from multibeta.module import MONITOR, MultiBetaModule
+from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.options import nearest
 from multibeta.runs import Checkpoints, RunLogger, folder_of, is_first, shown, tell
@@ -53,7 +53,7 @@ _NOISE = (
     "LightningCLI's args parameter is intended",  # it is used from within Python
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # in Lightning itself
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in place
-    r"`ModelCheckpoint\(monitor='val/objective_nats'\)` could not find",  # no validation yet
+    r"`ModelCheckpoint\(monitor='val/curve_nats'\)` could not find",  # no validation yet
     "Be aware that when using `ckpt_path`, callbacks used to create",  # measuring needs none
     ".*configure_optimizers` will be overridden",  # that is what --optimizer asks for
     "The dirpath has changed from",  # a run goes on from a copy in a folder of its own
@@ -255,7 +255,7 @@ class ProgressBar(RichProgressBar):
         "train/objective_nats": "D+βR",
         "train/distortion_nats": "D",
         "train/rate_nats": "R",
-        MONITOR: "validation D+βR",
+        "val/objective_nats": "validation D+βR",
     }
 
     def __init__(self) -> None:
@@ -306,10 +306,10 @@ class ProgressLines(Callback):
         seconds = time.monotonic() - self._start
         ends = math.isfinite(steps) and steps >= done  # a stream has no length
         left = seconds * (steps - done) / max(1, done - self._first)
-        value = trainer.callback_metrics[MONITOR]
+        value = trainer.callback_metrics["val/objective_nats"]
         of, rest = (f" of {steps:g}", f", about {left:.0f} s left") if ends else ("", "")
         print(
-            f"epoch {trainer.current_epoch + 1}, step {done}{of}: {MONITOR} {value:.2f}, "
+            f"epoch {trainer.current_epoch + 1}, step {done}{of}: val/objective_nats {value:.2f}, "
             f"{seconds:.0f} s{rest}",
             file=sys.stderr,
         )

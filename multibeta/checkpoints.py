@@ -228,7 +228,7 @@ def find_checkpoint(
 def best_or_last(last: Path) -> tuple[Path, str]:
     """Return which of a run's checkpoints is measured, and why where it is not the last.
 
-    It is ``best.ckpt`` where its D + βR on the validation set was lower. Weights that were
+    It is ``best.ckpt`` where its curve on the validation set was better. Weights that were
     averaged at the end were not validated, and stand for their run.
 
     Args:
@@ -247,8 +247,8 @@ def best_or_last(last: Path) -> tuple[Path, str]:
     if averaged or not then < now:
         return last, ""
     return best, (
-        f"measured is best.ckpt: D + βR on the validation set is {then:.5g} there, {now:.5g} in "
-        "last.ckpt"
+        f"measured is best.ckpt: D + βR on the validation set, weighed over β as in training, is "
+        f"{then:.5g} there, {now:.5g} in last.ckpt"
     )
 
 

@@ -35,8 +35,9 @@ from multibeta.specs import describe, plain
 
 __all__ = ["MONITOR", "FromSettings", "MultiBetaModule"]
 
-MONITOR = "val/objective_nats"
-"""What the best checkpoint is best at: the objective, averaged over the validation grid of β."""
+MONITOR = "val/curve_nats"
+"""What the best checkpoint is best at: the objective on the validation grid of β, each weighed as
+in training, so that a high β, whose objective is large and noisy, does not decide alone."""
 
 _VALIDATION_POINTS = 5
 
@@ -330,7 +331,8 @@ class MultiBetaModule(LightningModule):
         """Return the names of what a training and its validations log."""
         of_each = ("objective_nats", "distortion_nats", "rate_nats")
         at_betas = [f"val/{name}@{metric.beta:g}" for metric in self.grid for name in of_each]
-        return [MONITOR, *(f"train/{name}" for name in of_each), *at_betas]
+        ours = [MONITOR, "val/objective_nats"]
+        return [*ours, *(f"train/{name}" for name in of_each), *at_betas]
 
     def _log_measures(self, stage: str) -> None:
         unit = self.grid[0].suffix
@@ -346,8 +348,16 @@ class MultiBetaModule(LightningModule):
             for name, column in names.items():
                 # The metrics are in sync already; this tells Lightning so.
                 self.log(f"{stage}/{name}@{row['beta']:g}", row[column], sync_dist=True)
-        mean = sum(row[names["objective_nats"]] for row in rows) / len(rows)
-        self.log(f"{stage}/objective_nats", mean, prog_bar=True, sync_dist=True)
+        found = torch.tensor([row[names["objective_nats"]] for row in rows], dtype=torch.double)
+        weighed = self._weighed(found)
+        self.log(f"{stage}/objective_nats", found.mean().item(), prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/curve_nats", weighed.mean().item(), sync_dist=True)
+
+    def _weighed(self, objective: Tensor) -> Tensor:
+        """Return the objective at each β of the grid with the weight that it has in training."""
+        given = self.vae.conditions(torch.tensor([metric.beta for metric in self.grid]))
+        values = {name: value.cpu().double().expand_as(objective) for name, value in given.items()}
+        return self.vae.draws.weigh(objective, values, self.vae.beta_range.unit)
 
     def _diverged(self, what: str, beta: float) -> None:
         raise FloatingPointError(

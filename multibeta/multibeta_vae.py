@@ -176,11 +176,12 @@ class MultiBetaVAE(Networks):
         draws = draws or Draws()
         if draws.betas_per_example is None:
             one = all(of.is_one for of in self.ranges.values())
-            draws = replace(draws, betas_per_example=1 if one else 2)
-        if draws.ramp is None:
+            several = self.objective.together and not one
+            draws = replace(draws, betas_per_example=2 if several else 1)
+        if draws.opening is None:
             convolves = (nn.modules.conv._ConvNd,)
             decodes = any(isinstance(m, convolves) for m in self.network("decoder")[0].modules())
-            draws = replace(draws, ramp=not decodes)
+            draws = replace(draws, opening=0.25 if decodes else 0.0)
         self.draws = draws
         self.posterior = posterior
         self.keep_scale(standard)
@@ -615,8 +616,9 @@ class MultiBetaVAE(Networks):
         values = {name: _part_of(value, n, part).to(dtype) for name, value in drawn.items()}
         of_all = self.draws.noise(x, self.latent_shape, samples, parts=part[1])
         noise = _part_of(of_all, n, part)
+        each = math.gcd(n, self.draws.shared(n * part[1], self.objective.together))
         terms, objective, own = self.objective_of(
-            x, values, noise, inputs, draws=self.draws.times, progress=progress
+            x, values, noise, inputs, each, draws=self.draws.times, progress=progress
         )
         loss = self.draws.weigh(objective, values, self.beta_range.unit).mean()
         if own is not None:
@@ -629,6 +631,7 @@ class MultiBetaVAE(Networks):
         values: Mapping[str, Tensor],
         noise: Tensor | None,
         inputs: Mapping[str, Any] | None = None,
+        each: int = 1,
         **about: Any,
     ) -> tuple[ELBOTerms, Tensor, Tensor | None]:
         """Return the terms, the objective, and the loss of the objective's own networks.
@@ -638,6 +641,7 @@ class MultiBetaVAE(Networks):
             values: β and the other weights that are ranges: name → (1,), (B,) or (kB,).
             noise: As in :meth:`elbo_terms`, the objective's samples one after the other.
             inputs: Further inputs by name.
+            each: How many neighbours in x are known to share their weights.
             about: ``draws`` and ``progress`` of :class:`~multibeta.objectives.Terms`.
         """
         of_each = dict(values)
@@ -646,7 +650,7 @@ class MultiBetaVAE(Networks):
                 name: v.expand(max(len(v), len(x))).repeat(samples) for name, v in values.items()
             }
         s = self._standardised(of_each)
-        terms = self._terms(x, of_each, s, noise, dict(inputs or {}))
+        terms = self._terms(x, of_each, s, noise, dict(inputs or {}), each)
         t = Terms(
             terms.distortion,
             terms.rate_per_latent_nats.flatten(1),
@@ -694,8 +698,9 @@ class MultiBetaVAE(Networks):
         each = [of.standardise(values[name]) for name, of in self.ranges.items()]
         return torch.stack(torch.broadcast_tensors(*each), dim=-1)
 
-    def _call(self, s: Tensor) -> Call:
-        return Call(self.embedding(s), lambda: self.embedding(s))
+    def _call(self, s: Tensor, each: int = 1) -> Call:
+        s = s[::each]
+        return Call(self.embedding(s), lambda: self.embedding(s), each=each)
 
     def _run(self, part: str, call: Call, x: Tensor, inputs: Mapping[str, Any]) -> Any:
         _, network = self.network(part)
@@ -706,13 +711,15 @@ class MultiBetaVAE(Networks):
         self, x: Tensor, values: Mapping[str, Tensor], call: Call, inputs: Mapping[str, Any]
     ) -> Independent:
         """Return q(z|x), a row for each of c where there are several for each example."""
-        m, n = call.c.shape[0], x.shape[0]  # len() would make export think of one size
+        m, n = call.c.shape[0] * call.each, x.shape[0]  # len() would make export think of one size
         times = _times(m, n)
         if times > 1 and self.shares:
             call = replace(call, times=times)
         else:
             x, inputs = _repeated(x, times), _repeated_inputs(inputs, n, times)
         out = self._run("encoder", call, self.cast("encoder", self.standard(x)), inputs)
+        if self.shares and self.conditioning.kind == "none":  # nothing in it makes a row for each
+            out = _repeated(out, times)
         return q_of(out, self.posterior, values["beta"] / self.beta_range.unit)
 
     def _p(
@@ -728,16 +735,20 @@ class MultiBetaVAE(Networks):
         s: Tensor,
         noise: Tensor | None,
         inputs: dict[str, Any],
+        each: int = 1,
     ) -> ELBOTerms:
-        """Return the terms at weights and the same as the network sees them, s (M, K)."""
+        """Return the terms at weights and the same as the network sees them, s (M, K).
+
+        Of s, as many neighbours as ``each`` says are the same.
+        """
         self._refuse_unknown(
             inputs, *(self.named_inputs(part, inputs) for part in ("encoder", "decoder"))
         )
-        call = self._call(s)
+        call = self._call(s, each)
         posterior = self._q(x, values, call, inputs)
         times = _times(s.shape[0], x.shape[0])
-        each, of_each = _repeated(x, times), _repeated_inputs(inputs, x.shape[0], times)
-        return elbo_terms_of(each, posterior, lambda z: self._p(z, values, call, of_each), noise)
+        rows, of_each = _repeated(x, times), _repeated_inputs(inputs, x.shape[0], times)
+        return elbo_terms_of(rows, posterior, lambda z: self._p(z, values, call, of_each), noise)
 
     def _refuse_shape(self, made: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         """Refuse a decoder whose result would be broadcast to x; a distortion may want another."""

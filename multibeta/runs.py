@@ -160,7 +160,7 @@ class RunLogger(CSVLogger):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Keeps ``checkpoints/last.ckpt`` and ``best.ckpt``, the best D + βR over the grid of β."""
+    """Keeps ``checkpoints/last.ckpt`` and ``best.ckpt``, whose curve on the grid is the best."""
 
     def __init__(self) -> None:
         super().__init__(

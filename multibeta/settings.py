@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -178,8 +179,13 @@ def rebuild(
 
 
 def _draws(given: dict[str, Any]) -> Draws:
-    """Return them; files of before held null for an opening that the network decided."""
-    return Draws(**{name: value for name, value in given.items() if value is not None})
+    """Return them, without what there was for a while."""
+    if given.get("ramp"):
+        warnings.warn(
+            "draws.ramp is no more: a training that goes on draws from the range as it opens",
+            stacklevel=3,
+        )
+    return Draws(**{name: value for name, value in given.items() if name != "ramp"})
 
 
 def _described(value: Any) -> dict[str, Any] | str:

@@ -176,23 +176,21 @@ def test_the_betas_of_a_training_batch(per):
     assert drawn(50, conditioning="none", betas_per_example=2)["beta"].tolist() == [1.0] * 100
 
 
-@pytest.mark.parametrize("ramp", [False, True])
 @pytest.mark.parametrize("together", [False, True])
-def test_the_range_opens_with_the_training(together, ramp):
-    """By a ramp a growing share of the draws is of the whole range. Of another weight all are."""
+def test_the_range_opens_with_the_training(together):
+    """Of another weight all draws are of its whole range."""
     model = make(likelihood=Gaussian("0.1:1"))
     per = "batch" if together else "example"
-    draws = Draws(per=per, ends=0, tilt=1, opening=0.5, ramp=ramp)
+    draws = Draws(per=per, ends=0, tilt=1, opening=0.5)
     n, times = (1, 400) if together else (500, 1)
     for share in (0.0, 0.25, 0.5, 1.0):
         given = [draws.draw(model.ranges, n, share / 2) for _ in range(times)]
-        beta = torch.cat([values["beta"].view(2, -1) for values in given], 1)
+        beta = torch.cat([values["beta"].view(draws.times, -1) for values in given], 1)
         sigma = torch.cat([values["sigma"] for values in given])
         assert sigma.min().item() == pytest.approx(0.1, rel=0.1)
         opened = 10 * 1e-3**share
         below = (beta < opened * (1 - 1e-6)).double().mean().item()
-        wanted = share * (1 - share) if ramp else 0
-        assert below == pytest.approx(wanted, abs=0.06 if together and ramp else 0.005)
+        assert below == 0
         exact = (beta >= 10 * (1 - 1e-6)).double().mean().item()
         assert exact == (1.0 if share == 0 else 0.0)
 
@@ -203,17 +201,20 @@ def test_the_first_batch_of_a_step_by_step_loop_may_be_of_any_size():
             assert drawn(n, progress, betas_per_example=2)["beta"].shape == (2 * n,)
 
 
-def test_an_opening_that_a_network_decided_is_now_the_default_of_all():
-    with pytest.raises(ValueError, match="opening is null; give a number, or leave it out"):
-        Draws(opening=None)
-    old = {**plain_settings(make())["settings"], "draws": {"tilt": 1.0, "opening": None}}
-    assert rebuild({"settings": old}, "an older file").draws.opening == Draws().opening
+def test_the_range_opens_where_the_decoder_has_convolutions():
+    openings = {"linear": 0.0, "mlp": 0.0, "conv": 0.25, "resnet": 0.25}
+    assert {name: make(name).draws.opening for name in NETWORKS} == openings
+    assert make("conv", draws=Draws(opening=0.1)).draws.opening == 0.1
 
 
-def test_fully_connected_networks_open_by_a_ramp():
-    ramps = {"linear": True, "mlp": True, "conv": False, "resnet": False}
-    assert {name: make(name).draws.ramp for name in NETWORKS} == ramps
-    assert make("conv", draws=Draws(ramp=True)).draws.ramp
+def test_a_file_with_a_ramp_says_that_there_is_none_any_more():
+    settings = plain_settings(make())["settings"]
+    for ramp, of in ((True, 0.25), (False, None)):
+        old = {**settings, "draws": {"tilt": 1.0, "opening": of, "ramp": ramp}}
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert rebuild({"settings": old}, "an older file").draws.opening == (of or 0.0)
+        assert ["ramp is no more" in str(one.message) for one in said] == [True] * ramp
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])

@@ -7,6 +7,7 @@ folds away into them: :meth:`FiLM.fold`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from multibeta.conditioning.source import Source, transforming, watched
+from multibeta.conditioning.source import Call, Source, transforming, watched
 
 __all__ = [
     "AFFINE", "NORMS", "PER_CHANNEL", "FiLM", "Gate", "Hyper", "channels_of", "put", "weight_of",
@@ -125,41 +126,42 @@ class FiLM(nn.Module):
         Returns:
             y, or a row for each of c where the layer had one for several.
         """
-        call = self.source.call()
-        return self.modulated(*self.rows(y, call.c, call.times))
+        return self.modulated(*self.rows(y, self.source.call()))
 
     def modulated(self, y: Tensor, c: Tensor) -> Tensor:
-        """Scale and shift what goes with c row by row."""
-        log_scale, shift = (self._beside(v, y) for v in self.affine_of(c))
+        """Scale and shift each group of neighbours in y that a row of c is for."""
+        groups = self._groups(y, c)
+        log_scale, shift = (self._beside(v, groups) for v in self.affine_of(c))
         if log_scale is None or shift is None:
-            y = y if log_scale is None else y * log_scale.exp().to(y.dtype)
-            return y if shift is None else y + shift.to(y.dtype)
+            if log_scale is not None:
+                groups = groups * log_scale.exp().to(y.dtype)
+            return self._rows(groups if shift is None else groups + shift.to(y.dtype))
+        scale = log_scale.exp()
         if self.in_place and torch.is_grad_enabled() and not (transforming() or watched()):
-            return cast(Tensor, _ScaleShift.apply(y, log_scale, log_scale.exp(), shift))
-        return y * log_scale.exp().to(y.dtype) + shift.to(y.dtype)
+            return cast(Tensor, _ScaleShift.apply(y, groups.shape, log_scale, scale, shift))
+        return self._rows(groups * scale.to(y.dtype) + shift.to(y.dtype))
 
-    def rows(self, y: Tensor, c: Tensor, times: int) -> tuple[Tensor, Tensor]:
-        """Return y and c with a row of the one for each of the other.
+    def rows(self, y: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        """Return y and c such that each row of c is for as many neighbours in y.
 
         Args:
             y: What has the examples along ``axis``.
-            c: (1, F) for all, or (M, F).
-            times: How many β's an example has.
+            call: c, (1, F) for all, or (M, F), and how many rows each is for.
 
         Raises:
-            ValueError: If the rows of y are neither M nor a known multiple of it.
+            ValueError: If the rows of y are neither those of c nor a known multiple of them.
         """
-        n, m = y.shape[self.axis], c.shape[0]
-        if m == 1:
+        c, times = call.c, call.times
+        n, m = y.shape[self.axis], c.shape[0] * call.each
+        if c.shape[0] == 1:
             return y, c
         if self.expands and times > 1:
             if n * times == m:
                 return torch.cat([y] * times, self.axis), c
-        elif n == m:
+        elif n == m or (n % m == 0 and self.order == "interleaved"):
             return y, c
         elif n % m == 0 and self.order:
-            k = n // m
-            return y, c.repeat_interleave(k, 0) if self.order == "interleaved" else c.repeat(k, 1)
+            return y, c.repeat(n // m, 1)
         known = "" if n % m else (
             "; which rows belong to which example could not be seen: give an example on which "
             "there are several rows an example"
@@ -169,14 +171,21 @@ class FiLM(nn.Module):
             f"a multiple of that{known}"
         )
 
-    def _beside(self, value: Tensor | None, y: Tensor) -> Tensor | None:
-        """Return what (M, channels) holds, so that it goes with y."""
-        if value is None or (y.ndim == 2 and self.axis == 0):
-            return value
-        shape = [1] * y.ndim
-        shape[1 if self.last is None else y.ndim - self.last] = value.shape[1]
-        if value.shape[0] > 1:
-            shape[self.axis] = value.shape[0]
+    def _groups(self, y: Tensor, c: Tensor) -> Tensor:
+        """Return y with the rows that go with a row of c along an axis after ``axis``."""
+        return y.unflatten(self.axis, (c.shape[0], -1))
+
+    def _rows(self, groups: Tensor) -> Tensor:
+        """Undo :meth:`_groups`."""
+        return groups.flatten(self.axis, self.axis + 1)
+
+    def _beside(self, value: Tensor | None, groups: Tensor) -> Tensor | None:
+        """Return what (M, channels) holds, so that it goes with the groups of y."""
+        if value is None:
+            return None
+        shape = [1] * groups.ndim
+        shape[2 if self.last is None else groups.ndim - self.last] = value.shape[1]
+        shape[self.axis] = value.shape[0]
         return value.view(shape)
 
     @torch.no_grad()
@@ -273,18 +282,21 @@ class Hyper(FiLM):
     def before(self, x: Tensor) -> Tensor:
         """Return the layer's input with its gains."""
         assert self.gain is not None
-        call = self.source.call()
-        x, c = self.rows(x, call.c, call.times)
-        gain = self._beside(_linear(c, self.gain), x)
-        return x * cast(Tensor, gain).exp().to(x.dtype)
+        x, c = self.rows(x, self.source.call())
+        groups = self._groups(x, c)
+        gain = self._beside(_linear(c, self.gain), groups)
+        return self._rows(groups * cast(Tensor, gain).exp().to(x.dtype))
 
     def after(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Add U diag(Fc) V x, then scale and shift."""
         call = self.source.call()
-        times = 1 if self.gains else call.times  # before() has made a row for each
+        if self.gains:
+            call = replace(call, times=1)  # before() has made a row for each
         function, options = _function_of(layer)
-        inner, c = self.rows(function(x, self.down.to(x.dtype), **options), call.c, times)
-        inner = inner * cast(Tensor, self._beside(_linear(c, self.mix), inner)).to(inner.dtype)
+        inner, c = self.rows(function(x, self.down.to(x.dtype), **options), call)
+        groups = self._groups(inner, c)
+        mix = cast(Tensor, self._beside(_linear(c, self.mix), groups))
+        inner = self._rows(groups * mix.to(inner.dtype))
         up = self.up.to(inner.dtype)
         if self.last is not None:
             term = F.linear(inner, up)
@@ -292,7 +304,7 @@ class Hyper(FiLM):
             kernel = (1,) * (inner.ndim - 2)
             of_one = (F.conv1d, F.conv2d, F.conv3d)[inner.ndim - 3]
             term = of_one(inner, up.view(*up.shape, *kernel))
-        y, _ = self.rows(y, call.c, times)
+        y, _ = self.rows(y, call)
         return self.modulated(y + term.to(y.dtype), c)
 
     def folded(self, layer: Any, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -352,8 +364,10 @@ class Gate(FiLM):
         self.gate = nn.Linear(features, self.channels)
 
     def modulated(self, y: Tensor, c: Tensor) -> Tensor:
-        """Gate what goes with c row by row."""
-        return y * cast(Tensor, self._beside(self.open(c), y)).to(y.dtype)
+        """Gate each group of neighbours in y that a row of c is for."""
+        groups = self._groups(y, c)
+        gate = cast(Tensor, self._beside(self.open(c), groups))
+        return self._rows(groups * gate.to(y.dtype))
 
     def open(self, s: Tensor) -> Tensor:
         """Return the gate for s, (B, K): (B, channels)."""
@@ -373,26 +387,30 @@ class Gate(FiLM):
 class _ScaleShift(torch.autograd.Function):
     """exp(a) y + t, in the place of y.
 
-    A conditioned network so keeps as many feature maps in memory as a plain one. With g the
+    y has ``groups`` as its shape meanwhile. A conditioned network so keeps as many feature maps in
+    memory as a plain one. With g the
     gradient of u = exp(a) y + t, that of a is Σ g·(u − t), that of t is Σ g and that of y is
     exp(a) g. exp(a) is given too, for the second derivative: it is not computed twice.
     """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, log_scale: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        y.mul_(scale.to(y.dtype)).add_(shift.to(y.dtype))
+    def forward(
+        ctx: Any, y: Tensor, groups: torch.Size, log_scale: Tensor, scale: Tensor, shift: Tensor
+    ) -> Tensor:
+        y.view(groups).mul_(scale.to(y.dtype)).add_(shift.to(y.dtype))
+        ctx.groups = groups
         ctx.save_for_backward(y, scale, shift)
         ctx.mark_dirty(y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, Tensor]:
         u, scale, shift = ctx.saved_tensors
-        (g,) = gradients
-        of_shift, of_u = (v.sum_to_size(shift.shape) for v in (g, g * u))
+        g = gradients[0].reshape(ctx.groups)
+        of_shift, of_u = (v.sum_to_size(shift.shape) for v in (g, g * u.view(ctx.groups)))
         of_scale = of_u - shift.to(u.dtype) * of_shift
-        of_y = g * scale.to(g.dtype)
-        return of_y, of_scale.to(scale.dtype), None, of_shift.to(shift.dtype)
+        of_y = (g * scale.to(g.dtype)).reshape(u.shape)
+        return of_y, None, of_scale.to(scale.dtype), None, of_shift.to(shift.dtype)
 
 
 def channels_of(layer: Any) -> tuple[Any, int | None]:

@@ -28,12 +28,14 @@ class Call:
     Args:
         c: The embedding of log β: (1, F) for all rows, or (M, F).
         embed: Computes c anew, with a graph of its own.
-        times: How many β's each example has where M is as many times its rows.
+        times: How many β's each example has where the rows of c are for as many times its rows.
+        each: How many neighbouring rows each row of c is for.
     """
 
     c: Tensor
     embed: Callable[[], Tensor]
     times: int = 1
+    each: int = 1
 
 
 @dataclass(frozen=True)
