@@ -91,7 +91,8 @@ class Side:
         return [name for name in runs if is_there(name)]
 
 
-ONE = Side("one", (), BETAS, GRID)
+# Two β's an example: what was the default, and fits more closely at as many steps.
+ONE = Side("one", ("--model.draws.betas_per_example=2",), BETAS, GRID)
 # One β an example, drawn log-uniformly, and no weighting: as published.
 PUBLISHED = (
     "--model.draws.betas_per_example=1", "--model.draws.ends=0", "--model.draws.tilt=1",

@@ -12,13 +12,16 @@ price.json.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 import multibeta
 from benchmarks.gap import spread
@@ -36,6 +39,7 @@ from benchmarks.runs import (
 from benchmarks.speed import stepper
 from multibeta.betas import parse_betas
 from multibeta.checkpoints import load_data
+from multibeta.files import replacing
 from multibeta.settings import make as model_of
 
 COMMAND = "python -m benchmarks.price DATA_ROOT"
@@ -55,6 +59,7 @@ class Set:
         steps: Of the one model.
         seeds: How many.
         budgets: Which are compared.
+        rates: Learning rates that the one model may choose from.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Set:
     steps: int
     seeds: int = 3
     budgets: tuple[str, ...] = ("steps", "time", "total4", "total8")
+    rates: tuple[float, ...] = RATES
 
     @property
     def measured(self) -> str:
@@ -77,16 +83,26 @@ def _npz(name: str) -> tuple[str, ...]:
 ROOT = "--data.root=DATA_ROOT"
 CLOTHES = _npz("fashion_mnist/fashion_mnist.npz")
 CONV = ("--model.network=Conv", "--model.network.width=32", "--model.network.depth=3")
+ECG = (
+    "--config=npz.yaml", "--data.root=DATA_ROOT/ecg5000/ecg5000.npz",
+    "--model.likelihood.sigma=0.3", "--model.latent_dim=16",
+)  # fmt: skip
+CELLS = (
+    "--config=npz.yaml", "--data.root=DATA_ROOT/cells/pbmc200.npz",
+    "--model.likelihood=NegativeBinomial", "--model.latent_dim=16", "--data.batch_size=128",
+)  # fmt: skip
 TOTALS = ("total4", "total8")
 SETS = {
     of.name: of
     for of in (
         Set("digits_mlp", "digits, MLP", ("--config=digits.yaml",), 2000),
         Set("clothes_mlp", "clothes, MLP", (*CLOTHES, "--data.batch_size=128"), 3900),
-        Set("clothes_conv", "clothes, Conv", (*CLOTHES, *CONV), 4686, 1, ("steps", *TOTALS)),
+        Set("clothes_conv", "clothes, Conv", (*CLOTHES, *CONV), 4686, 1),
+        Set("ecg_conv", "heartbeats, Conv", (*ECG, *CONV), 3000),
+        Set("cells_mlp", "cells, MLP", CELLS, 3000),
         Set(
             "mnist_resnet", "binarised MNIST, ResNet",
-            ("--config=binarized_mnist.yaml", ROOT), 6248, 1, TOTALS,
+            ("--config=binarized_mnist.yaml", ROOT), 6248, 1, TOTALS, (2e-3,),
         ),
         Set(
             "omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 6000, 1,
@@ -141,7 +157,7 @@ def measure_step(of: Set, root: str) -> None:
     """Time a step of the one model and a plain one, in turn, in processor time."""
     if is_there(f"price_{of.name}_step"):
         return
-    (folder,) = fitted([one(of, RATES[0], 0)], root, 1)
+    (folder,) = fitted([one(of, of.rates[0], 0)], root, 1)
     torch.set_num_threads(1)
     model, data = multibeta.load(folder), load_data(folder)
     data.setup("fit")
@@ -174,7 +190,7 @@ def summary() -> dict[str, Any]:
     """Return J of both sides at each β, for each set and budget, over the seeds that are there."""
     found: dict[str, Any] = {}
     for of in SETS.values():
-        ours = {lr: one(of, lr, 0) for lr in RATES}
+        ours = {lr: one(of, lr, 0) for lr in of.rates}
         if not is_there(f"price_{of.name}_step"):
             continue
         rate = best_rate(ours, SIX)
@@ -226,6 +242,44 @@ def _at(curve: multibeta.Curve, beta: float) -> dict[str, float]:
     return min(curve.rows, key=lambda row: abs(row["beta"] / beta - 1))
 
 
+def draw(sets: dict[str, Any], path: Path) -> None:
+    """Draw one model minus dedicated ones over β, a panel a set, a line a budget.
+
+    Args:
+        sets: Of price.json.
+        path: The picture.
+    """
+    figure = Figure(figsize=(9.6, 2.6 * math.ceil(len(sets) / 3)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(sets) / 3), 3, squeeze=False).flatten()
+    labels = {
+        "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
+        "total8": "same total, K = 8",
+    }  # fmt: skip
+    for axes, of in zip(panels, sets.values(), strict=False):
+        for (budget, label), mark in zip(labels.items(), "os^v", strict=True):
+            rows = of["budgets"].get(budget, [])
+            axes.errorbar(
+                [row["beta"] for row in rows],
+                [row["one_minus_dedicated"]["mean"] for row in rows],
+                [row["one_minus_dedicated"]["se"] or 0 for row in rows],
+                marker=mark, markersize=4, linewidth=1, capsize=2, label=label,
+            )  # fmt: skip
+        axes.axhline(0, color="0.3", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_title(of["label"], fontsize=9, loc="left")
+        axes.set_xlabel("β")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(sets) :]:
+        axes.set_axis_off()
+    for axes in panels[::3]:
+        axes.set_ylabel("J one − dedicated (nats)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  frameon=False, fontsize=9)  # fmt: skip
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
 def main() -> None:
     """Make what is missing, and the summary."""
     parser = arguments(__doc__)
@@ -236,14 +290,14 @@ def main() -> None:
     given = parser.parse_args()
     for name in () if given.summary else given.sets:
         of = SETS[name]
-        make([one(of, lr, 0) for lr in RATES], COMMAND, given.root, given.jobs)
+        make([one(of, lr, 0) for lr in of.rates], COMMAND, given.root, given.jobs)
         measure_step(of, given.root)
         every = [*sides(of, tuple(b for b in of.budgets if b in given.budgets))]
         make(
             [dedicated(of, *side, lr, 0) for side in every for lr in RATES],
             COMMAND, given.root, given.jobs,
         )  # fmt: skip
-        rate = best_rate({lr: one(of, lr, 0) for lr in RATES}, SIX)
+        rate = best_rate({lr: one(of, lr, 0) for lr in of.rates}, SIX)
         more = range(1, of.seeds)
         rates = {
             side: best_rate({lr: dedicated(of, *side, lr, 0) for lr in RATES}, (side[1],))

@@ -15,8 +15,9 @@ from typing import Any
 
 from benchmarks import gap
 from benchmarks.markdown import cell, number, table
+from benchmarks.price import draw as draw_price
 from benchmarks.record import RESULTS, TOP
-from benchmarks.runs import curve_of, falls, objective_at, result_of, self_regret
+from benchmarks.runs import curve_of, falls, result_of, self_regret
 from benchmarks.talk import pictures, tables
 from benchmarks.talk.runs import TALKS
 from multibeta import plots
@@ -499,17 +500,49 @@ def price() -> str:
     )  # fmt: skip
 
 
-def ramp() -> str:
-    """Return J of the ResNet on MNIST with the opening of before and of today, seed 0."""
-    before = curve_of("gap_after_move_seed0")
-    today = curve_of("opening_ramp_resnet_seed0")
-    betas = (0.01, 0.1, 1.0, 10.0)
+def targets() -> str:
+    """Return what was asked of the price, and what is."""
+    sets = result_of("price")["sets"]
+
+    def worst(budgets: tuple[str, ...], of: Callable[[dict[str, Any]], float]) -> str:
+        found = [
+            (of(row), f"{_BUDGETS[budget]}, {each['label']}, β = {row['beta']:.3g}")
+            for each in sets.values()
+            for budget, rows in each["budgets"].items()
+            if budget in budgets
+            for row in rows
+        ]
+        return "{:+.2f} ({})".format(*max(found)).replace("-", "−")
+
+    ratios = ", ".join(f"{each['label']} {each['step_ratio']:.2f}" for each in sets.values())
     lines = [
-        [name, *(f"{objective_at(curve, beta):.2f}" for beta in betas)]
-        for name, curve in (("the opening range alone, the default", before), ("by a ramp", today))
-    ]
-    titles = ["binarised MNIST, ResNet, J on the test set, seed 0", *(f"β = {b:g}" for b in betas)]
-    return table(titles, lines)
+        ["same total, one − dedicated, nats", "below 0",
+         worst(("total4", "total8"), lambda row: row["one_minus_dedicated"]["mean"])],
+        ["same steps, one − dedicated, % of J", "at most .3",
+         worst(("steps",), lambda row: 100 * row["share_of_j"])],
+        ["same time, one − dedicated, % of J", "reported",
+         worst(("time",), lambda row: 100 * row["share_of_j"])],
+        ["a step, in plain ones", "1.35 (ResNet), 1.7 (MLP), 1.4 (Conv)", ratios],
+    ]  # fmt: skip
+    for each in result_of("robust")["sets"].values():
+        rates = each["settings"]["learning rate"]["worst_loss_percent"]
+        rate, loss = max(rates.items(), key=lambda of: of[1])
+        lines.append([
+            "learning rate × ¼ to 4, loss against the best, % of J", "2",
+            f"{loss:.2f} ({each['label']}, at {rate})",
+        ])  # fmt: skip
+    return table(["what", "must", "is, where it is worst"], lines)
+
+
+def robust() -> str:
+    """Return what each value of a setting loses against the best value, at the worst β."""
+    lines = [
+        [each["label"], setting,
+         ", ".join(f"{value}: {loss:.2f}" for value, loss in of["worst_loss_percent"].items())]
+        for each in result_of("robust")["sets"].values()
+        for setting, of in each["settings"].items()
+    ]  # fmt: skip
+    return table(["set, network", "setting", "loss at the worst β, % of J"], lines)
 
 
 _BUDGETS = {
@@ -589,8 +622,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
         third_axis,
         metrics_cost,
         price,
-        ramp,
+        robust,
         same_total,
+        targets,
     )
 } | tables.blocks(TALKS.values())
 
@@ -603,6 +637,7 @@ def draw() -> None:
     points = [curve_of(side.names()[0]).rows[0] for side in gap.DEDICATED if side.names()]
     title = "Binarised MNIST, test set: one model, and dedicated β-VAEs"
     plots.rate_distortion(one.rows, RESULTS / "gap.png", title, {"dedicated β-VAE": points})
+    draw_price(result_of("price")["sets"], RESULTS / "price.png")
 
 
 def _ratio(of: dict[str, float]) -> str:

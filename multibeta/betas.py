@@ -110,13 +110,13 @@ class BetaRange:
             return torch.full((times * n,), self.low, device=device)
         random = partial(torch.rand, times, n, device=device, generator=generator)
         order = [torch.randperm(n, device=device, generator=generator) for _ in range(times)]
-        u = (torch.stack(order) + random()) / n
+        u = (order[0] if times == 1 else torch.stack(order)) + random()
         if times > 1:
-            u = (torch.arange(times, device=device)[:, None] + u) / times
+            u += n * torch.arange(times, device=device)[:, None]
             u = u.gather(0, random().argsort(0))
-        u = ((u.flatten() - ends / 2) / (1 - ends)).clamp(0, 1) ** tilt
+        u = u.flatten().mul_(1 / (times * n)).sub_(ends / 2).div_(1 - ends).clamp_(0, 1).pow_(tilt)
         log_low, log_high = math.log(self.low), math.log(self.high)
-        return (log_low + (log_high - log_low) * u).exp().clamp(self.low, self.high)
+        return u.mul_(log_high - log_low).add_(log_low).exp_().clamp_(self.low, self.high)
 
     def opened(self, fraction: float) -> BetaRange:
         """Return the upper part of the range: the given fraction of its width in log β."""

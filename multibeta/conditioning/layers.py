@@ -137,9 +137,11 @@ class FiLM(nn.Module):
                 groups = groups * log_scale.exp().to(y.dtype)
             return self._rows(groups if shift is None else groups + shift.to(y.dtype))
         scale = log_scale.exp()
-        if self.in_place and torch.is_grad_enabled() and not (transforming() or watched()):
+        large = y.ndim > 2  # where y is small, a function in Python takes longer than it saves
+        in_place = large and self.in_place and torch.is_grad_enabled()
+        if in_place and not (transforming() or watched()):
             return cast(Tensor, _ScaleShift.apply(y, groups.shape, log_scale, scale, shift))
-        return self._rows(groups * scale.to(y.dtype) + shift.to(y.dtype))
+        return self._rows(torch.addcmul(shift.to(y.dtype), groups, scale.to(y.dtype)))
 
     def rows(self, y: Tensor, call: Call) -> tuple[Tensor, Tensor]:
         """Return y and c such that each row of c is for as many neighbours in y.
