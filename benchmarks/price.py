@@ -59,7 +59,7 @@ class Set:
         steps: Of the one model.
         seeds: How many.
         budgets: Which are compared.
-        rates: Learning rates that the one model may choose from.
+        rates: Learning rates that each side may choose from.
     """
 
     name: str
@@ -207,7 +207,7 @@ def summary() -> dict[str, Any]:
 
 
 def _row(of: Set, budget: str, beta: float, rate: float) -> dict[str, Any] | None:
-    tried = {lr: dedicated(of, budget, beta, lr, 0) for lr in RATES}
+    tried = {lr: dedicated(of, budget, beta, lr, 0) for lr in of.rates}
     if not any(is_there(run.name) for run in tried.values()):
         return None
     theirs = best_rate(tried, (beta,))
@@ -294,13 +294,13 @@ def main() -> None:
         measure_step(of, given.root)
         every = [*sides(of, tuple(b for b in of.budgets if b in given.budgets))]
         make(
-            [dedicated(of, *side, lr, 0) for side in every for lr in RATES],
+            [dedicated(of, *side, lr, 0) for side in every for lr in of.rates],
             COMMAND, given.root, given.jobs,
         )  # fmt: skip
         rate = best_rate({lr: one(of, lr, 0) for lr in of.rates}, SIX)
         more = range(1, of.seeds)
         rates = {
-            side: best_rate({lr: dedicated(of, *side, lr, 0) for lr in RATES}, (side[1],))
+            side: best_rate({lr: dedicated(of, *side, lr, 0) for lr in of.rates}, (side[1],))
             for side in every
         }
         make(

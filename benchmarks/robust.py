@@ -10,6 +10,7 @@ is robust.json.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from benchmarks.price import SETS, SIX, Set
@@ -18,48 +19,59 @@ from benchmarks.runs import Run, arguments, curve_of, is_there, make, objective_
 
 COMMAND = "python -m benchmarks.robust DATA_ROOT"
 
-RATE = 2e-3
-_SGD = ("--optimizer=SGD", "--optimizer.momentum=0.9", "--optimizer.lr=0.3")
-SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
-    "learning rate": {f"{lr:g}": (f"--model.lr={lr:g}",) for lr in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)},
-    "optimiser": {
-        "Adam": (), "AdamW": ("--optimizer=AdamW", f"--optimizer.lr={RATE:g}"), "SGD": _SGD,
-    },
-    "batch": {f"{n}": (f"--data.batch_size={n}",) for n in (32, 64, 128, 256, 512)},
-    "latents": {f"{n}": (f"--model.latent_dim={n}",) for n in (8, 32, 128)},
-    "width": {f"{n}": (f"--model.network.width={n}",) for n in (128, 256, 512)},
-    "range": {b: (f"--model.betas={b}",) for b in ("0.1:1", "0.01:10", "0.001:1000")},
-    "steps": {f"{k:g}": () for k in (0.05, 0.25, 1, 2)},
-}  # fmt: skip
-"""What is chosen → its values and their options; the batch at as many examples, the steps as a
-multiple of those of :mod:`benchmarks.price`."""
+RATES = {"digits_mlp": 4e-3}
+"""Learning rates of configs that say one; 2e-3 is the default."""
 
-DEFAULTS = {
-    "learning rate": f"{RATE:g}", "optimiser": "Adam", "width": "256", "range": "0.01:10",
-    "steps": "1",
+LATENTS = {"digits_mlp": 8}
+
+SETTINGS = {
+    "learning rate": ("0.25", "0.5", "1", "2", "4"), "optimiser": ("Adam", "AdamW", "SGD"),
+    "batch": ("32", "64", "128", "256", "512"), "latents": ("8", "32", "128"),
+    "width": ("128", "256", "512"), "range": ("0.1:1", "0.01:10", "0.001:1000"),
+    "steps": ("0.05", "0.25", "1", "2"),
 }  # fmt: skip
+"""What is chosen → its values: the learning rate and the steps as multiples of the set's own, the
+batch at as many examples."""
 
 
 def run_of(of: Set, setting: str, value: str) -> Run:
     """Return the run of one value of a setting; that of all defaults is one run."""
-    options = (*of.options, *SETTINGS[setting][value])
-    steps = of.steps
+    rate, batch = RATES.get(of.name, 2e-3), batch_of(of)
+    default = {
+        "learning rate": "1", "optimiser": "Adam", "batch": f"{batch}",
+        "latents": f"{LATENTS.get(of.name, 32)}", "width": "256", "range": "0.01:10", "steps": "1",
+    }  # fmt: skip
+    steps, options = of.steps, of.options
+    if value == default[setting]:
+        name, betas = "defaults", {*SIX, *betas_of("range")}
+    else:
+        name, betas = f"{setting} {value}", {*betas_of(setting)}
+        options = (*options, *_options(setting, value, rate))
     if setting == "steps":
-        steps = round(steps * float(value))
+        steps = round(of.steps * float(value))
     if setting == "batch":
-        steps = round(steps * batch_of(of) / int(value))
-    own = {"batch": f"{batch_of(of)}", "latents": "8" if of.name == "digits_mlp" else "32"}
-    is_default = value == (DEFAULTS | own)[setting]
-    name = "defaults" if is_default else f"{setting.replace(' ', '_')}_{value.replace(':', '_')}"
+        steps = round(of.steps * batch / int(value))
     fit = (
         "--trainer.limit_val_batches=0", "--trainer.max_epochs=-1", f"--trainer.max_steps={steps}",
         "--seed_everything=0",
     )  # fmt: skip
-    betas = ",".join(map(repr, betas_of(setting)))
-    if is_default:
-        options = of.options
-        betas = ",".join(map(repr, sorted({*SIX, *betas_of("range")})))
-    return Run(f"robust_{of.name}_{name}", (*options, *fit), {"test": betas})
+    points = ",".join(map(repr, sorted(betas)))
+    name = re.sub(r"[ :/]", "_", name)
+    return Run(f"robust_{of.name}_{name}", (*options, *fit), {"test": points})
+
+
+def _options(setting: str, value: str, rate: float) -> tuple[str, ...]:
+    """Return the options of one value of a setting."""
+    if setting == "optimiser":
+        lr, more = (0.3, ("--optimizer.momentum=0.9",)) if value == "SGD" else (rate, ())
+        return f"--optimizer={value}", f"--optimizer.lr={lr:g}", *more
+    if setting == "learning rate":
+        return (f"--model.lr={rate * float(value):g}",)
+    key = {
+        "batch": "data.batch_size", "latents": "model.latent_dim", "width": "model.network.width",
+        "range": "model.betas",
+    }.get(setting)  # fmt: skip
+    return (f"--{key}={value}",) if key else ()
 
 
 def betas_of(setting: str) -> tuple[float, ...]:

@@ -388,18 +388,17 @@ def test_removing_it_gives_the_layer_back():
 # Derivatives -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3, 2)])
-@pytest.mark.parametrize("conditions", [1, 2, 6])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 5, 2)])
+@pytest.mark.parametrize("conditions", [1, 3])
 def test_first_and_second_derivatives_of_the_scale_and_shift(shape, conditions):
     tail = (1,) * (len(shape) - 2)
     given = [
         torch.randn(*s, dtype=torch.float64, requires_grad=True)
-        for s in (shape, (conditions, 1, 4, *tail), (conditions, 1, 4, *tail))
+        for s in (shape, (conditions, 4, *tail), (conditions, 4, *tail))
     ]
-    groups = torch.Size((conditions, shape[0] // conditions, *shape[1:]))
 
     def scaled(y, a, t):
-        return _ScaleShift.apply(y * 1, groups, a, a.exp(), t)
+        return _ScaleShift.apply(y * 1, a, a.exp(), t)
 
     assert torch.autograd.gradcheck(scaled, given)
     assert torch.autograd.gradgradcheck(scaled, given)

@@ -1,6 +1,7 @@
 """What a training costs: its threads, and a sweep in its place."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -143,6 +144,33 @@ def test_the_choice_of_threads_changes_no_draw(tmp_path, monkeypatch, two_thread
         ends.append(weights(newest(folder)))
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("given", [None, "MALLOC_ARENA_MAX"])
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(given, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    if given:
+        monkeypatch.setenv(given, "2")
+    code = (
+        "import ctypes, resource\nfrom multibeta.cli import main\nmain(['--version'])\n"
+        "malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free\n"
+        "malloc.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(20):\n"
+        "        places = [malloc(16_000_000) for _ in range(4)]\n"
+        "        for place in places:\n"
+        "            ctypes.memset(place, 1, 16_000_000)\n"
+        "        for place in places:\n"
+        "            free(place)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "faults()\nprint(faults())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pages = int(done.stdout.split()[-1])
+    if platform.libc_ver()[0] == "glibc":
+        assert (pages < 1000) == (given is None), pages
 
 
 @pytest.mark.parametrize("given", [None, "ACTIVE"])

@@ -139,6 +139,24 @@ def test_a_beta_per_example_is_one_by_one(case, no_grad):
                 assert error(a[i : i + 1], b) < 1e-5
 
 
+def test_neighbours_that_share_their_beta_are_one_by_one(case):
+    """Values and gradients: what depends on β is computed once for them."""
+    randomise(case.vae)
+    n, inputs, each = len(case.x), case.given.inputs, 2
+    assert n % each == 0
+    values = {"beta": torch.logspace(-2, 1, n // each).repeat_interleave(each)}
+    noise = torch.randn(n, *case.vae.latent_shape)
+    found = []
+    for shared in (1, each):
+        case.vae.zero_grad()
+        terms, objective, _ = case.vae.objective_of(case.x, values, noise, inputs, shared)
+        objective.mean().backward()
+        slopes = [p.grad.flatten() for p in case.vae.parameters() if p.grad is not None]
+        found.append((terms.distortion.detach(), terms.rate_nats.detach(), torch.cat(slopes)))
+    for one_by_one, mine in zip(*found, strict=True):
+        assert error(mine, one_by_one) < 1e-3  # a spectrogram's logarithm is that rough
+
+
 @torch.no_grad()
 def test_folded_is_conditioned(case):
     """To 1e-12 in float64; in float32 to 1e-6, or as near as the conditioned one is itself."""

@@ -176,6 +176,61 @@ def test_the_betas_of_a_training_batch(per):
     assert drawn(50, conditioning="none", betas_per_example=2)["beta"].tolist() == [1.0] * 100
 
 
+@pytest.mark.parametrize(("n", "each"), [(64, 8), (12, 4), (7, 1), (2, 2)])
+def test_neighbours_in_a_batch_share_their_betas(n, each):
+    """As many of eight as divide the batch; the β's of the batch stay stratified."""
+    beta = drawn(n, betas_per_example=2, ends=0, tilt=1)["beta"].view(2, n // each, each)
+    assert torch.equal(beta, beta[..., :1].expand_as(beta))
+    strata = (beta[..., 0].flatten().log10() + 2) / 3 * (2 * n // each)
+    assert sorted(strata.floor().int().tolist()) == [*range(2 * n // each)]
+    assert drawn(n, per="example")["beta"].unique().numel() > min(n - 1, n // 2)
+    with pytest.raises(
+        ValueError, match=r"per=0 is unknown; allowed: example, batch, or a number"
+    ):
+        Draws(per=0)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_step_of_neighbours_that_share_is_that_of_each_alone(network, times):
+    """The same loss and gradients, also where processes have a part of the batch each."""
+    model = make(network, draws=Draws(betas_per_example=times))
+    x, found = torch.rand(24, *SHAPE), []
+    for parts in (1, 2, 6, 24):  # of 24, 12, 4 and 1 examples: 8, 4, 4 and 1 share
+        model.zero_grad()
+        n = len(x) // parts
+        for i in range(parts):
+            torch.manual_seed(0)
+            (model.step(x[i * n : (i + 1) * n], 1.0, (i, parts)).loss / parts).backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    for other in found[1:]:
+        for name, gradient in found[0].items():
+            torch.testing.assert_close(gradient, other[name], rtol=1e-3, atol=2e-6, msg=name)
+
+
+def test_each_betas_loss_is_estimated_without_bias():
+    """The mean over draws of the weighed loss is its integral over the density of the draws."""
+    model = make("linear")
+    x, ends, tilt = torch.rand(8, *SHAPE), 0.2, 1.5
+    inner = (torch.arange(400) + 0.5) / 400
+    betas = 0.01 * 1000 ** torch.cat([torch.zeros(1), inner**tilt, torch.ones(1)])
+    weights = torch.cat([torch.tensor([ends / 2]), torch.full((400,), (1 - ends) / 400),
+                         torch.tensor([ends / 2])])  # fmt: skip
+    torch.manual_seed(1)
+    noise = torch.randn(64, 8, 4)
+    with torch.no_grad():
+        at_each = torch.stack([
+            torch.stack([
+                (terms.distortion + beta * terms.rate_nats).mean() / (1 + beta) ** 0.5
+                for terms in (model.elbo_terms(x, beta, of) for of in noise[:8])
+            ]).mean()
+            for beta in betas
+        ])  # fmt: skip
+        losses = torch.stack([model.step(x, 1.0).loss * x[0].numel() for _ in range(3000)])
+    wanted = (weights * at_each).sum()
+    assert losses.mean().item() == pytest.approx(wanted.item(), rel=0.01)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_the_range_opens_with_the_training(together):
     """Of another weight all draws are of its whole range."""

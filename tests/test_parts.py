@@ -111,7 +111,7 @@ WORKS = {
 
 REFUSED = {
     "monitor": (callback("EarlyStopping", monitor="val_loss"),
-                "EarlyStopping waits for val_loss, which nothing measures; measured are val/obj"),
+                "EarlyStopping waits for val_loss, which nothing measures; measured are val/cur"),
     "monitor of a checkpoint": (callback("ModelCheckpoint", monitor="val/objective"),
                                 "(did you mean val/objective_nats?)"),
     "float16": (["--trainer.precision=16-true"], "where Adam's steps underflow; choose bf16"),

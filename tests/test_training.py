@@ -183,10 +183,19 @@ def test_what_a_training_takes_is_said_at_its_start(tmp_path, capsys):
 def test_a_run_stands_for_its_best_and_goes_on_from_its_last(tmp_path, capsys):
     """Where validation says that the last is worse: it is said, and the table is the best's."""
     run = fit_digits(tmp_path, "--trainer.max_epochs=3", "--trainer.callbacks=tests.helpers.Spoil")
-    why = re.compile(r"measured is best.ckpt: D \+ βR on the validation set is (\S+) there, (\S+)")
+    why = re.compile(
+        r"measured is best.ckpt: D \+ βR on the validation set, weighed over β as in training, is "
+        r"(\S+) there, (\S+)"
+    )
     best, last = map(float, why.search(capsys.readouterr().err).groups())
-    logged = [row["val/objective_nats"] for row in rows_of(run / "metrics.csv")]
-    logged = [float(value) for value in logged if value]
+    validated = [row for row in rows_of(run / "metrics.csv") if row["val/curve_nats"]]
+    logged = [float(row["val/curve_nats"]) for row in validated]
+    for row, weighed in zip(validated, logged, strict=True):
+        at_betas = {float(k.partition("@")[2]): float(v) for k, v in row.items()
+                    if k.startswith("val/objective_nats@")}  # fmt: skip
+        assert len(at_betas) == 5
+        mean = sum(j / (1 + beta) ** 0.5 for beta, j in at_betas.items()) / 5
+        assert weighed == pytest.approx(mean, rel=1e-3)
     assert [best, last] == pytest.approx([min(logged), logged[-1]], rel=1e-4)
     files = {name: run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")}
     models = {name: multibeta.load(path).state_dict() for name, path in files.items()}

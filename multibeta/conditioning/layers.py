@@ -129,29 +129,26 @@ class FiLM(nn.Module):
         return self.modulated(*self.rows(y, self.source.call()))
 
     def modulated(self, y: Tensor, c: Tensor) -> Tensor:
-        """Scale and shift each group of neighbours in y that a row of c is for."""
-        groups = self._groups(y, c)
-        log_scale, shift = (self._beside(v, groups) for v in self.affine_of(c))
+        """Scale and shift y, of which as many neighbours go with each row of c."""
+        log_scale, shift = (self._beside(v, y) for v in self.affine_of(c))
         if log_scale is None or shift is None:
-            if log_scale is not None:
-                groups = groups * log_scale.exp().to(y.dtype)
-            return self._rows(groups if shift is None else groups + shift.to(y.dtype))
-        scale = log_scale.exp()
+            y = y if log_scale is None else y * log_scale.exp().to(y.dtype)
+            return y if shift is None else y + shift.to(y.dtype)
         large = y.ndim > 2  # where y is small, a function in Python takes longer than it saves
         in_place = large and self.in_place and torch.is_grad_enabled()
         if in_place and not (transforming() or watched()):
-            return cast(Tensor, _ScaleShift.apply(y, groups.shape, log_scale, scale, shift))
-        return self._rows(torch.addcmul(shift.to(y.dtype), groups, scale.to(y.dtype)))
+            return cast(Tensor, _ScaleShift.apply(y, log_scale, log_scale.exp(), shift))
+        return torch.addcmul(shift.to(y.dtype), y, log_scale.exp().to(y.dtype))
 
     def rows(self, y: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        """Return y and c such that each row of c is for as many neighbours in y.
+        """Return y and c such that as many neighbours in y go with each row of c.
 
         Args:
             y: What has the examples along ``axis``.
-            call: c, (1, F) for all, or (M, F), and how many rows each is for.
+            call: c, (1, F) for all, or (M, F), and how many rows each of its rows is for.
 
         Raises:
-            ValueError: If the rows of y are neither those of c nor a known multiple of them.
+            ValueError: If the rows of y are neither those that c is for nor a known multiple.
         """
         c, times = call.c, call.times
         n, m = y.shape[self.axis], c.shape[0] * call.each
@@ -173,21 +170,19 @@ class FiLM(nn.Module):
             f"a multiple of that{known}"
         )
 
-    def _groups(self, y: Tensor, c: Tensor) -> Tensor:
-        """Return y with the rows that go with a row of c along an axis after ``axis``."""
-        return y.unflatten(self.axis, (c.shape[0], -1))
-
-    def _rows(self, groups: Tensor) -> Tensor:
-        """Undo :meth:`_groups`."""
-        return groups.flatten(self.axis, self.axis + 1)
-
-    def _beside(self, value: Tensor | None, groups: Tensor) -> Tensor | None:
-        """Return what (M, channels) holds, so that it goes with the groups of y."""
+    def _beside(self, value: Tensor | None, y: Tensor) -> Tensor | None:
+        """Return what (M, channels) holds, so that it goes with y: its rows for the neighbours."""
         if value is None:
             return None
-        shape = [1] * groups.ndim
-        shape[2 if self.last is None else groups.ndim - self.last] = value.shape[1]
-        shape[self.axis] = value.shape[0]
+        m, n = value.shape[0], y.shape[self.axis]
+        if m > 1 and m < n:  # Not a view of y by groups: what a layer returns is then a view, too.
+            value = value[:, None].expand(m, n // m, -1).reshape(n, -1)
+        if y.ndim == 2 and self.axis == 0:
+            return value
+        shape = [1] * y.ndim
+        shape[1 if self.last is None else y.ndim - self.last] = value.shape[1]
+        if m > 1:
+            shape[self.axis] = n
         return value.view(shape)
 
     @torch.no_grad()
@@ -285,9 +280,8 @@ class Hyper(FiLM):
         """Return the layer's input with its gains."""
         assert self.gain is not None
         x, c = self.rows(x, self.source.call())
-        groups = self._groups(x, c)
-        gain = self._beside(_linear(c, self.gain), groups)
-        return self._rows(groups * cast(Tensor, gain).exp().to(x.dtype))
+        gain = self._beside(_linear(c, self.gain), x)
+        return x * cast(Tensor, gain).exp().to(x.dtype)
 
     def after(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Add U diag(Fc) V x, then scale and shift."""
@@ -296,9 +290,7 @@ class Hyper(FiLM):
             call = replace(call, times=1)  # before() has made a row for each
         function, options = _function_of(layer)
         inner, c = self.rows(function(x, self.down.to(x.dtype), **options), call)
-        groups = self._groups(inner, c)
-        mix = cast(Tensor, self._beside(_linear(c, self.mix), groups))
-        inner = self._rows(groups * mix.to(inner.dtype))
+        inner = inner * cast(Tensor, self._beside(_linear(c, self.mix), inner)).to(inner.dtype)
         up = self.up.to(inner.dtype)
         if self.last is not None:
             term = F.linear(inner, up)
@@ -366,10 +358,8 @@ class Gate(FiLM):
         self.gate = nn.Linear(features, self.channels)
 
     def modulated(self, y: Tensor, c: Tensor) -> Tensor:
-        """Gate each group of neighbours in y that a row of c is for."""
-        groups = self._groups(y, c)
-        gate = cast(Tensor, self._beside(self.open(c), groups))
-        return self._rows(groups * gate.to(y.dtype))
+        """Gate y, of which as many neighbours go with each row of c."""
+        return y * cast(Tensor, self._beside(self.open(c), y)).to(y.dtype)
 
     def open(self, s: Tensor) -> Tensor:
         """Return the gate for s, (B, K): (B, channels)."""
@@ -389,30 +379,26 @@ class Gate(FiLM):
 class _ScaleShift(torch.autograd.Function):
     """exp(a) y + t, in the place of y.
 
-    y has ``groups`` as its shape meanwhile. A conditioned network so keeps as many feature maps in
-    memory as a plain one. With g the
+    A conditioned network so keeps as many feature maps in memory as a plain one. With g the
     gradient of u = exp(a) y + t, that of a is Σ g·(u − t), that of t is Σ g and that of y is
     exp(a) g. exp(a) is given too, for the second derivative: it is not computed twice.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, y: Tensor, groups: torch.Size, log_scale: Tensor, scale: Tensor, shift: Tensor
-    ) -> Tensor:
-        y.view(groups).mul_(scale.to(y.dtype)).add_(shift.to(y.dtype))
-        ctx.groups = groups
+    def forward(ctx: Any, y: Tensor, log_scale: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        y.mul_(scale.to(y.dtype)).add_(shift.to(y.dtype))
         ctx.save_for_backward(y, scale, shift)
         ctx.mark_dirty(y)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         u, scale, shift = ctx.saved_tensors
-        g = gradients[0].reshape(ctx.groups)
-        of_shift, of_u = (v.sum_to_size(shift.shape) for v in (g, g * u.view(ctx.groups)))
+        (g,) = gradients
+        of_shift, of_u = (v.sum_to_size(shift.shape) for v in (g, g * u))
         of_scale = of_u - shift.to(u.dtype) * of_shift
-        of_y = (g * scale.to(g.dtype)).reshape(u.shape)
-        return of_y, None, of_scale.to(scale.dtype), None, of_shift.to(shift.dtype)
+        of_y = g * scale.to(g.dtype)
+        return of_y, of_scale.to(scale.dtype), None, of_shift.to(shift.dtype)
 
 
 def channels_of(layer: Any) -> tuple[Any, int | None]:
