@@ -512,7 +512,7 @@ def targets() -> str:
             if budget in budgets
             for row in rows
         ]
-        return "{:+.2f} ({})".format(*max(found)).replace("-", "−")
+        return "{:+.2f} ({})".format(*max(found)).replace("-", "−") if found else "not run"
 
     ratios = ", ".join(f"{each['label']} {each['step_ratio']:.2f}" for each in sets.values())
     lines = [
@@ -528,8 +528,8 @@ def targets() -> str:
         rates = each["settings"]["learning rate"]["worst_loss_percent"]
         rate, loss = max(rates.items(), key=lambda of: of[1])
         lines.append([
-            "learning rate × ¼ to 4, loss against the best, % of J", "2",
-            f"{loss:.2f} ({each['label']}, at {rate})",
+            "learning rate × ¼ to 4, loss against the best, % of J", "at most 2",
+            f"{loss:.2f} ({each['label']}, at × {rate})",
         ])  # fmt: skip
     return table(["what", "must", "is, where it is worst"], lines)
 
@@ -538,11 +538,11 @@ def robust() -> str:
     """Return what each value of a setting loses against the best value, at the worst β."""
     lines = [
         [each["label"], setting,
-         ", ".join(f"{value}: {loss:.2f}" for value, loss in of["worst_loss_percent"].items())]
+         ", ".join(f"{value}: {loss:.2f}" for value, loss in of["worst_loss_nats"].items())]
         for each in result_of("robust")["sets"].values()
         for setting, of in each["settings"].items()
     ]  # fmt: skip
-    return table(["set, network", "setting", "loss at the worst β, % of J"], lines)
+    return table(["set, network", "setting", "loss against the best at the worst β, nats"], lines)
 
 
 _BUDGETS = {
@@ -648,8 +648,9 @@ def main() -> None:
     """Write the pages and the picture."""
     draw()
     for page in PAGES:
+        text = filled(page.read_text())
         with replacing(page) as temporary:
-            temporary.write_text(filled(page.read_text()))
+            temporary.write_text(text)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 One seed. Learning rates, optimisers, batches, latents, widths, ranges and lengths of training, one
 at a time. What is reported is J at six β's, and the loss against the best value of the same
-setting: the largest over the β's, in per cent of J at it. Finished runs are skipped. The summary
-is robust.json.
+setting: the largest over the β's, in nats and in per cent of J, which is near 0 at some β's of
+the digits. Finished runs are skipped. The summary is robust.json.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ RATES = {"digits_mlp": 4e-3}
 """Learning rates of configs that say one; 2e-3 is the default."""
 
 LATENTS = {"digits_mlp": 8}
+BATCHES = {"digits_mlp": 128}
 
 SETTINGS = {
     "learning rate": ("0.25", "0.5", "1", "2", "4"), "optimiser": ("Adam", "AdamW", "SGD"),
@@ -82,7 +83,7 @@ def betas_of(setting: str) -> tuple[float, ...]:
 def batch_of(of: Set) -> int:
     """Return the batch of a set."""
     given = [o.partition("=")[2] for o in of.options if o.startswith("--data.batch_size=")]
-    return int(given[0]) if given else 64
+    return int(given[0]) if given else BATCHES.get(of.name, 64)
 
 
 def summary() -> dict[str, Any]:
@@ -100,12 +101,15 @@ def summary() -> dict[str, Any]:
             }
             best = [min(column) for column in zip(*rows.values(), strict=True)]
             losses = {
-                value: [100 * (j - b) / abs(b) for j, b in zip(row, best, strict=True)]
+                value: [(j - b, abs(b)) for j, b in zip(row, best, strict=True)]
                 for value, row in rows.items()
             }
             found.setdefault(name, {"label": of.label, "settings": {}})["settings"][setting] = {
                 "betas": betas, "objective_nats": rows,
-                "worst_loss_percent": {value: max(row) for value, row in losses.items()},
+                "worst_loss_nats": {v: max(loss for loss, _ in row) for v, row in losses.items()},
+                "worst_loss_percent": {
+                    v: 100 * max(loss / j for loss, j in row) for v, row in losses.items()
+                },
             }  # fmt: skip
     return found
 

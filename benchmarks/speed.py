@@ -58,7 +58,7 @@ PAIRS = 7
 
 # What a training step is measured with: the conditioning, and the β's of each example.
 KINDS = {
-    "film": ("film", 2), "film, one β": ("film", 1), "film, 8 β's": ("film", 8),
+    "film": ("film", 1), "film, 2 β's": ("film", 2), "film, 8 β's": ("film", 8),
     "gate": ("gate", 1), "none": ("none", 1),
 }  # fmt: skip
 

@@ -100,15 +100,18 @@ def test_one_model_is_no_worse_than_dedicated_ones_on_average():
     assert sum(differences) / 4 <= 0
 
 
-def test_one_run_is_ahead_of_eight_that_share_its_time():
-    found = total(8)
-    assert len(found) >= 16
+@pytest.mark.parametrize("k", [4, 8])
+def test_one_run_is_ahead_of_as_many_that_share_its_time(k):
+    """But for an MLP at the highest β: the next test."""
+    found = [row for row in total(k) if row[1] < 10 or row[0].endswith("conv")]
+    assert len(found) >= {4: 17, 8: 22}[k]
     assert [row for row in found if row[2] >= 0] == []
 
 
-@pytest.mark.xfail(strict=True, reason="an MLP is behind four that share its time, at an end")
-def test_one_run_is_ahead_of_four_that_share_its_time():
-    assert [row for row in total(4) if row[2] >= 0] == []
+@pytest.mark.xfail(strict=True, reason="an MLP is behind at the highest β, on the cells by 2 %")
+@pytest.mark.parametrize("k", [4, 8])
+def test_one_run_of_an_mlp_is_ahead_at_the_highest_beta(k):
+    assert [row for row in total(k) if row[1] >= 10 and row[2] >= 0] == []
 
 
 @pytest.mark.parametrize("row", range(3))
@@ -121,6 +124,13 @@ def test_the_defaults_are_as_good_on_other_data(data, row):
 @pytest.mark.parametrize("data", ["omniglot", "celeba"])
 def test_the_rate_falls_on_other_data(data):
     assert all(result("transfer")[data]["rate_falls"])
+
+
+@pytest.mark.parametrize(("network", "most"), [("resnet", 1.35), ("mlp", 1.7), ("conv", 1.4)])
+def test_the_price_of_a_step(network, most):
+    cases = result("speed_step")["cases"]
+    case = next(case for name, case in cases.items() if name.startswith(network))
+    assert case["film"]["ratio"] <= most
 
 
 @MISSED
