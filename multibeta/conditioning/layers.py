@@ -130,15 +130,18 @@ class FiLM(nn.Module):
 
     def modulated(self, y: Tensor, c: Tensor) -> Tensor:
         """Scale and shift y, of which as many neighbours go with each row of c."""
-        log_scale, shift = (self._beside(v, y) for v in self.affine_of(c))
-        if log_scale is None or shift is None:
-            y = y if log_scale is None else y * log_scale.exp().to(y.dtype)
-            return y if shift is None else y + shift.to(y.dtype)
+        log_scale, shift = self.affine_of(c)
+        both = log_scale is not None and shift is not None
         large = y.ndim > 2  # where y is small, a function in Python takes longer than it saves
-        in_place = large and self.in_place and torch.is_grad_enabled()
+        in_place = both and large and self.in_place and torch.is_grad_enabled()
         if in_place and not (transforming() or watched()):
-            return cast(Tensor, _ScaleShift.apply(y, log_scale, log_scale.exp(), shift))
-        return torch.addcmul(shift.to(y.dtype), y, log_scale.exp().to(y.dtype))
+            a, t = (cast(Tensor, self._beside(v, y)) for v in (log_scale, shift))
+            return cast(Tensor, _ScaleShift.apply(y, a, a.exp(), t))
+        scale = self._beside(None if log_scale is None else log_scale.exp().to(y.dtype), y)
+        shift = self._beside(None if shift is None else shift.to(y.dtype), y)
+        if scale is None:
+            return y if shift is None else y + shift
+        return y * scale if shift is None else torch.addcmul(shift, y, scale)
 
     def rows(self, y: Tensor, call: Call) -> tuple[Tensor, Tensor]:
         """Return y and c such that as many neighbours in y go with each row of c.
@@ -280,8 +283,8 @@ class Hyper(FiLM):
         """Return the layer's input with its gains."""
         assert self.gain is not None
         x, c = self.rows(x, self.source.call())
-        gain = self._beside(_linear(c, self.gain), x)
-        return x * cast(Tensor, gain).exp().to(x.dtype)
+        gain = self._beside(_linear(c, self.gain).exp().to(x.dtype), x)
+        return x * cast(Tensor, gain)
 
     def after(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Add U diag(Fc) V x, then scale and shift."""
