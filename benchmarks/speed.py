@@ -51,7 +51,7 @@ FITS = {
     "mlp, batch 128": ("MLP", 128, 390),
 }
 NETWORKS: dict[str, type[Network]] = {"ResNet": ResNet, "MLP": MLP}
-ROUNDS = 60
+ROUNDS = 30
 EXAMPLES, CURVES = 10_000, 4
 PAIRS = 7
 
@@ -94,16 +94,19 @@ def stepper(model: MultiBetaVAE) -> Callable[[Tensor], None]:
 
 
 def interleaved(
-    steps: dict[str, Callable[[], Any]], rounds: int, first: int = 5
+    steps: dict[str, Callable[[], Any]],
+    rounds: int,
+    first: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Return the seconds of each, a value a round after the first ones, the order alternating."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(rounds + first):
         for name in sorted(steps, reverse=bool(i % 2)):
-            start = time.perf_counter()
+            start = clock()
             steps[name]()
             if i >= first:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -121,13 +124,15 @@ def ratio(seconds: dict[str, list[float]], over: str, under: str) -> dict[str, f
 
 
 def step() -> None:
-    """Measure the training step, parameters and peak memory."""
+    """Measure the training step (processor time, one thread), parameters and peak memory."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name, (network, shape, batch) in CASES.items():
         models = {kind: made(network, shape, kind) for kind in KINDS}
         x = (torch.rand(batch, *shape) > 0.8).float()
         steps = {kind: partial(stepper(model), x) for kind, model in models.items()}
-        seconds = interleaved(steps, ROUNDS)
+        seconds = interleaved(steps, ROUNDS, clock=time.process_time)
         found[name] = {
             kind: ratio(seconds, kind, "none")
             | {"parameters": sum(p.numel() for p in models[kind].parameters())}
@@ -135,14 +140,15 @@ def step() -> None:
             for kind in models
         }
         print(name, found[name])
+    torch.set_num_threads(threads)
     save("speed_step", COMMAND, {"rounds": ROUNDS, "cases": found})
 
 
 def memory(name: str, kind: str) -> None:
-    """Print the peak memory of this process after 20 training steps."""
+    """Print the peak memory of this process after 5 training steps."""
     network, shape, batch = CASES[name]
     take, x = stepper(made(network, shape, kind)), torch.rand(batch, *shape)
-    for _ in range(20):
+    for _ in range(5):
         take(x)
     # Not getrusage: its maximum begins with that of the process that started this one.
     status = Path("/proc/self/status").read_text()
