@@ -76,7 +76,9 @@ def run(kind: str, seed: int, root: str) -> None:
     test = test.float() / 255
     vae = multibeta.wrap(
         *networks(kind), betas="0.01:10", likelihood=Bernoulli(), example=test[:64],
-        draws=Draws(per="batch" if kind == "batch_apart" else "example"),
+        draws=Draws(
+            per="batch" if kind == "batch_apart" else "example", betas_per_example=2
+        ),
     ).train()  # fmt: skip
     optimizer = torch.optim.Adam(vae.parameters(), lr=LR)
     steps, start, step = EPOCHS * (len(train) // BATCH), time.perf_counter(), 0

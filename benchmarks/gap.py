@@ -91,12 +91,12 @@ class Side:
         return [name for name in runs if is_there(name)]
 
 
-# Two β's an example: what was the default, and fits more closely at as many steps.
-ONE = Side("one", ("--model.draws.betas_per_example=2",), BETAS, GRID)
+# Two β's an example, of its own: what was the default, and fits more closely at as many steps.
+ONE = Side("one", ("--model.draws.betas_per_example=2", "--model.draws.per=example"), BETAS, GRID)
 # One β an example, drawn log-uniformly, and no weighting: as published.
 PUBLISHED = (
     "--model.draws.betas_per_example=1", "--model.draws.ends=0", "--model.draws.tilt=1",
-    "--model.draws.opening=0", "--model.draws.balance=0",
+    "--model.draws.opening=0", "--model.draws.balance=0", "--model.draws.per=example",
 )  # fmt: skip
 GATE = Side("gate", ("--model.conditioning=gate", *PUBLISHED), BETAS, GRID)
 DEDICATED = tuple(

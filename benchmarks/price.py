@@ -46,6 +46,11 @@ COMMAND = "python -m benchmarks.price DATA_ROOT"
 RATES = (2e-3, 4e-3)
 SIX = (0.01, 0.05, 0.3, 1.0, 3.0, 10.0)
 ROUNDS = 40
+BUDGETS = {
+    "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
+    "total8": "same total, K = 8",
+}  # fmt: skip
+"""What they are called in tables."""
 
 
 @dataclass(frozen=True)
@@ -251,12 +256,8 @@ def draw(sets: dict[str, Any], path: Path) -> None:
     """
     figure = Figure(figsize=(9.6, 2.6 * math.ceil(len(sets) / 3)), layout="constrained")
     panels = figure.subplots(math.ceil(len(sets) / 3), 3, squeeze=False).flatten()
-    labels = {
-        "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
-        "total8": "same total, K = 8",
-    }  # fmt: skip
     for axes, of in zip(panels, sets.values(), strict=False):
-        for (budget, label), mark in zip(labels.items(), "os^v", strict=True):
+        for (budget, label), mark in zip(BUDGETS.items(), "os^v", strict=True):
             rows = of["budgets"].get(budget, [])
             axes.errorbar(
                 [row["beta"] for row in rows],
@@ -284,7 +285,7 @@ def main() -> None:
     """Make what is missing, and the summary."""
     parser = arguments(__doc__)
     parser.add_argument("--sets", nargs="*", choices=[*SETS], default=[*SETS], metavar="SET")
-    budgets = ("steps", "time", *TOTALS)
+    budgets = [*BUDGETS]
     parser.add_argument("--budgets", nargs="*", choices=budgets, default=budgets, metavar="BUDGET")
     parser.add_argument("--summary", action="store_true", help="only sum up what is there")
     given = parser.parse_args()

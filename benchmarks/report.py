@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import gap
 from benchmarks.markdown import cell, number, table
+from benchmarks.price import BUDGETS
 from benchmarks.price import draw as draw_price
 from benchmarks.record import RESULTS, TOP
 from benchmarks.runs import curve_of, falls, result_of, self_regret
@@ -482,7 +483,7 @@ def price() -> str:
     """Return J of one model and of dedicated ones, at each budget, set and β."""
     lines = [
         [
-            of["label"], _BUDGETS[budget], f"{row['beta']:.3g}", number(row["one_objective"]),
+            of["label"], BUDGETS[budget], f"{row['beta']:.3g}", number(row["one_objective"]),
             number(row["dedicated_objective"]), number(row["one_minus_dedicated"], signed=True),
             f"{100 * row['share_of_j']:+.2f} %",
             number(row["one_distortion"]), number(row["dedicated_distortion"]),
@@ -506,7 +507,7 @@ def targets() -> str:
 
     def worst(budgets: tuple[str, ...], of: Callable[[dict[str, Any]], float]) -> str:
         found = [
-            (of(row), f"{_BUDGETS[budget]}, {each['label']}, β = {row['beta']:.3g}")
+            (of(row), f"{BUDGETS[budget]}, {each['label']}, β = {row['beta']:.3g}")
             for each in sets.values()
             for budget, rows in each["budgets"].items()
             if budget in budgets
@@ -543,12 +544,6 @@ def robust() -> str:
         for setting, of in each["settings"].items()
     ]  # fmt: skip
     return table(["set, network", "setting", "loss against the best at the worst β, nats"], lines)
-
-
-_BUDGETS = {
-    "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
-    "total8": "same total, K = 8",
-}  # fmt: skip
 
 
 def batchnorm() -> str:

@@ -126,6 +126,23 @@ def test_the_rate_falls_on_other_data(data):
     assert all(result("transfer")[data]["rate_falls"])
 
 
+@pytest.mark.xfail(strict=True, reason="an MLP is behind at the ends, clothes by 2 % at .01")
+def test_one_run_of_as_many_steps_is_as_good():
+    rows = [
+        row for of in result("price")["sets"].values() for row in of["budgets"].get("steps", ())
+    ]
+    assert rows
+    assert max(row["share_of_j"] for row in rows) <= 0.003
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "clothes_mlp"])
+@pytest.mark.xfail(strict=True, reason="the digits lose at 4 times the rate, clothes at a quarter")
+def test_a_learning_rate_from_a_quarter_to_four_times_loses_little(name):
+    rates = result("robust")["sets"][name]["settings"]["learning rate"]
+    assert len(rates["worst_loss_percent"]) == 5
+    assert max(rates["worst_loss_percent"].values()) <= 2
+
+
 @pytest.mark.parametrize(("network", "most"), [("resnet", 1.35), ("mlp", 1.7), ("conv", 1.4)])
 def test_the_price_of_a_step(network, most):
     cases = result("speed_step")["cases"]
@@ -175,6 +192,17 @@ def test_results_of_the_oracle():
         assert max(found["mean"]) <= mean
         assert max(found["max"]) <= largest
         assert all(found["rate_falls"])
+
+
+@pytest.mark.xfail(strict=True, reason="with one β an example, as many epochs are fewer of each")
+@pytest.mark.parametrize(
+    ("source", "mean", "largest"), [("mnist", 0.034, 0.106), ("gaussian", 0.012, 0.096)]
+)
+def test_the_linear_model_is_no_worse_than_with_two_betas(source, mean, largest):
+    found = result("oracle")[source]
+    excess = [value for row in found["excess_nats"] for value in row]
+    assert sum(excess) / len(excess) <= mean
+    assert max(excess) <= largest
 
 
 def test_results_of_what_is_measured():
