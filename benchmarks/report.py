@@ -546,6 +546,22 @@ def robust() -> str:
     return table(["set, network", "setting", "loss against the best at the worst β, nats"], lines)
 
 
+def long() -> str:
+    """Return J after a long training, of the last and the best checkpoint, of both sides."""
+    titles = ["set, network", "β", "one, last", "one, best", "its J was lowest after"]
+    titles += ["dedicated, last", "dedicated, best", "its J was lowest after", "best − best"]
+    lines = [
+        [of["label"], f"{row['beta']:g}",
+         f"{row['one_last']:.2f}", f"{row['one_best']:.2f}", f"{row['one_best_epoch']} epochs",
+         f"{row['dedicated_last']:.2f}", f"{row['dedicated_best']:.2f}",
+         f"{row['dedicated_best_epoch']} epochs",
+         f"{row['one_best'] - row['dedicated_best']:+.2f}".replace("-", "−")]
+        for of in result_of("long")["sets"].values()
+        for row in of["rows"]
+    ]  # fmt: skip
+    return table(titles, lines)
+
+
 def batchnorm() -> str:
     """Return J with the running statistics of the training, and with others."""
     found = result_of("batchnorm")["objective_nats"]
@@ -618,6 +634,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         metrics_cost,
         price,
         robust,
+        long,
         same_total,
         targets,
     )

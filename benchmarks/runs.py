@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import itertools
 import json
 import math
@@ -66,6 +67,8 @@ class Run:
         curves: Split → the β's to measure on it.
         metrics: What to measure beside rate and distortion, with settings.
         fine: β's of one more curve, of rate and distortion alone, on the test set.
+        checkpoints: Those of the run, such as ``best``, whose curves on the test set are measured
+            apart; what was validated while it trained is kept, too.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Run:
     curves: Mapping[str, str]
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fine: str | None = None
+    checkpoints: tuple[str, ...] = ()
 
 
 def arguments(about: str | None) -> argparse.ArgumentParser:
@@ -206,13 +210,16 @@ def _make(run: Run, command: str, root: str, results: Path) -> float:
     model, data = multibeta.load(folder), load_data(folder)
     if ON_GPU[0] in run.options:
         model.to("cuda")
-    wanted = {split: (split, betas, run.metrics) for split, betas in run.curves.items()}
+    wanted = {split: (model, split, betas, run.metrics) for split, betas in run.curves.items()}
     if run.fine:
-        wanted["fine"] = ("test", run.fine, {})
+        wanted["fine"] = (model, "test", run.fine, {})
+    for name in run.checkpoints:
+        other = multibeta.load(folder / "checkpoints" / f"{name}.ckpt")
+        wanted[name] = (other, "test", run.curves["test"], {})
     curves, seconds = {}, {}
-    for name, (split, betas, metrics) in wanted.items():
+    for name, (of, split, betas, metrics) in wanted.items():
         start = time.perf_counter()
-        curves[name] = multibeta.sweep(model, data, betas, split=split, metrics=metrics)
+        curves[name] = multibeta.sweep(of, data, betas, split=split, metrics=metrics)
         seconds[name] = round(time.perf_counter() - start, 1)
     result: dict[str, Any] = {
         **_fit_of(run),
@@ -221,6 +228,8 @@ def _make(run: Run, command: str, root: str, results: Path) -> float:
         "curve_seconds": seconds,
         "curves": {name: curve.as_dict() for name, curve in curves.items()},
     }
+    if run.checkpoints:
+        result["validated"] = _validated(folder)
     save(run.name, command, result, results)
     return result["fit_seconds"]
 
@@ -238,6 +247,17 @@ def _channels(model: MultiBetaVAE, data: Any, batches: int = 32) -> dict[str, in
             gradient += of_batch.abs()
     without = sum(int((gradient == 0).sum()) for gradient in gradients)
     return {"conditioned": sum(map(len, biases)), "without_gradient": without}
+
+
+def _validated(folder: Path) -> list[dict[str, float]]:
+    """Return the rows of metrics.csv that a validation wrote."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {name: float(value) for name, value in row.items() if value}
+        for row in rows
+        if row.get("val/objective_nats")
+    ]
 
 
 def is_there(name: str, folder: Path = RESULTS) -> bool:

@@ -237,10 +237,10 @@ class Draws:
 
     per: int | Literal["example", "batch"] = 8
     betas_per_example: int | None = None
-    ends: float = 0.2
-    tilt: float = 1.5
+    ends: float = 0.3
+    tilt: float = 2.0
     opening: float | None = None
-    balance: float = 0.5
+    balance: float = 0.25
 
     def __post_init__(self) -> None:
         """Check the arguments."""

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from multibeta.faults import fault_of
 from multibeta.options import check_yaml, explain, nearest, read_yaml
 
-__all__ = ["compare", "curve", "main", "rate", "score"]
+__all__ = ["compare", "curve", "encode", "main", "rate", "score"]
 
 _TRAINING = {
     "fit": "train a model, then measure its curve",
@@ -441,6 +441,62 @@ def score(
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
 
 
+def encode(
+    checkpoint: str,
+    betas: str | None = None,
+    at: str | None = None,
+    split: str = "test",
+    out: str | None = None,
+    device: str = "auto",
+    extrapolate: bool = False,
+    data: dict[str, Any] | None = None,
+    first: int | None = None,
+    allow: str | None = None,
+) -> None:
+    """Write the codes of a data set, with its labels, to a file.
+
+    Encodes every example at each β. An .npz file has the arrays beta (K,), mean and std
+    (K, N, *latent shape), split, row, file and label_NAME (N,); .csv and .parquet have a row for
+    each β and example.
+
+    Args:
+        checkpoint: A .ckpt file, or the folder of a run.
+        betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
+            trained range by default.
+        at: Values of the other weights that are ranges, as for curve.
+        split: Which parts of the data, with commas, such as train,val,test.
+        out: The file, .npz, .csv or .parquet; by default codes.npz in the folder of the run.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        extrapolate: Allow β outside the trained range.
+        data: Settings of the data to change, such as --data.root FOLDER; the others travel inside
+            the checkpoint.
+        first: How many examples of a stream to encode at most.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
+    """
+    from multibeta.codes import check_format
+    from multibeta.codes import encode as encoded
+    from multibeta.files import check_writable
+    from multibeta.runs import shown
+
+    path, model, datamodule = _opened(checkpoint, device, data, allow, at, extrapolate)
+    to = Path(out) if out else _folder_of(path, "test") / "codes.npz"
+    check_format(to)
+    check_writable(to.parent)
+    splits = [part.strip() for part in split.split(",")]
+    codes = encoded(
+        model, datamodule, betas, splits=splits, extrapolate=extrapolate,
+        progress=sys.stderr.isatty(), first=first,
+    )  # fmt: skip
+    codes.save(to)
+    known = [*(["file"] if codes.file is not None else []), *codes.labels]
+    listed = ", ".join(known[:6]) + (f" and {len(known) - 6} more" if len(known) > 6 else "")
+    print(
+        f"{len(codes):,} examples ({', '.join(splits)}) at {len(codes.beta)} β's, latents "
+        f"{tuple(codes.mean.shape[2:])}; beside them: {listed or 'the data has no labels'}\n\n"
+        f"files: {shown(to)}"
+    )
+
+
 def _read(given: dict[str, Any]) -> dict[str, Any]:
     """Return settings from the command line as plain values: 3, not "3"."""
     return {k: read_yaml(v) if isinstance(v, str) else v for k, v in given.items()}
@@ -449,6 +505,7 @@ def _read(given: dict[str, Any]) -> dict[str, Any]:
 _VERBS: dict[str, Callable[..., None]] = {
     "curve": curve,
     "rate": rate,
+    "encode": encode,
     "compare": compare,
     "score": score,
 }

@@ -277,7 +277,8 @@ def test_sets_as_the_world_names_them(names, labels, file, tmp_path):
     data = loaded(tmp_path if file == "folder" else tmp_path / "x.npz")
     assert {k: len(v) for k, v in data.splits.items()} == split
     assert seen(data, "test")[:, 0].tolist() == [15, 16, 17, 18, 19]
-    assert f"not read: {labels.format('test' if file == 'folder' else 'train')}" in data.size_note
+    first = labels.format("test" if file == "folder" else "train")
+    assert f"not trained on: {first}" in data.size_note
 
 
 def test_sets_that_are_missing(tmp_path):

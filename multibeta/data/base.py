@@ -63,6 +63,38 @@ class ImageData(LightningDataModule):
         """Reads the data set; returns what becomes `splits`."""
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """What is known of each example of a set, such as its class.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            Name → (N,) numbers or words, in the order of the set; the factors by default, empty
+            where nothing is known.
+        """
+        self.setup()
+        if split not in self.factors:
+            return {}
+        return dict(zip(self.factor_names, self.factors[split].numpy().T, strict=True))
+
+    def files(self, split: str) -> list[str]:
+        """The names of the files that the examples of a set are from; empty where they have none.
+
+        Args:
+            split: "train", "val" or "test".
+        """
+        return []
+
+    def rows(self, split: str) -> np.ndarray:
+        """The number of each example of a set: its row in the array that it is from.
+
+        Args:
+            split: "train", "val" or "test".
+        """
+        self.setup()
+        return np.arange(len(self.splits[split]))
+
     @property
     def value_range(self) -> tuple[float, float]:
         """The least and the greatest value that a model sees; (0, 1) for uint8."""

@@ -136,6 +136,26 @@ class CelebA(ImageData):
         found = {k: torch.tensor([has[name] for name in names]) for k, names in files.items()}
         return heads[0][-width:], found
 
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The attributes, where their list is there: name → (N,), 0 or 1."""
+        if self._files()[2] is None:
+            return {}
+        self.setup()
+        names, has = self.attributes()
+        return dict(zip(names, has[split].numpy().astype(np.int64).T, strict=True))
+
+    def files(self, split: str) -> list[str]:
+        """The names of the files.
+
+        Raises:
+            ValueError: If images were left out as corrupt.
+        """
+        self.setup()
+        if self._bad:
+            raise ValueError("corrupt images were left out: which names are whose is unknown")
+        images, partition, _ = self._files()
+        return [source.name.rpartition("/")[2] for source in _sets(images, partition)[0][split]]
+
     def _files(self) -> tuple[Path, Path, Path | None]:
         """The folder or archive of the images, the file of the partition, that of attributes."""
         root = find_root(self.root, NEEDS)

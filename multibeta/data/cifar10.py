@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from multibeta.data.base import ImageData
+from multibeta.data.mnist import classes
 from multibeta.data.roots import torchvision_set
 
 NEEDS = (
@@ -48,14 +49,18 @@ class CIFAR10(ImageData):
         """
         from torchvision import datasets
 
+        sets = [
+            torchvision_set(datasets.CIFAR10, self.root, self.download, NEEDS, train=train)
+            for train in (True, False)
+        ]
         fit, test = (
-            torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-            for images in (
-                torchvision_set(
-                    datasets.CIFAR10, self.root, self.download, NEEDS, train=train
-                ).data
-                for train in (True, False)
-            )
+            torch.from_numpy(np.ascontiguousarray(of.data.transpose(0, 3, 1, 2))) for of in sets
         )
         val = max(1, len(fit) // 10)
+        self._classes = classes(sets[0], sets[1], val)
         return {"train": fit[:-val], "val": fit[-val:], "test": test}
+
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The class: ``{"class": (N,)}``, words."""
+        self.setup()
+        return {"class": self._classes[split]}

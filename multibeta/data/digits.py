@@ -8,6 +8,8 @@ from torch import Tensor
 
 from multibeta.data.base import ImageData
 
+ROWS = {"train": slice(1258), "val": slice(1258, 1438), "test": slice(1438, None)}
+
 
 class Digits(ImageData):
     """scikit-learn's 1,797 real handwritten digits, 8×8 grey; they come with the library.
@@ -30,7 +32,18 @@ class Digits(ImageData):
         """Reads the images and stretches their 17 grey levels to 0 … 255."""
         from sklearn.datasets import load_digits
 
-        levels, _ = load_digits(return_X_y=True)
+        levels, digits = load_digits(return_X_y=True)
         images = np.rint(np.reshape(levels, (-1, 1, 8, 8)) * (255 / 16)).astype(np.uint8)
-        mixed = torch.from_numpy(images[np.random.default_rng(0).permutation(len(images))])
-        return {"train": mixed[:1258], "val": mixed[1258:1438], "test": mixed[1438:]}
+        order = np.random.default_rng(0).permutation(len(images))
+        self._rows, self._digits = {split: order[of] for split, of in ROWS.items()}, digits
+        return {split: torch.from_numpy(images[rows]) for split, rows in self._rows.items()}
+
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The digit that was written: ``{"digit": (N,)}``."""
+        self.setup()
+        return {"digit": self._digits[self._rows[split]]}
+
+    def rows(self, split: str) -> np.ndarray:
+        """The number of each picture in scikit-learn's set."""
+        self.setup()
+        return self._rows[split]

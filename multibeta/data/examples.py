@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LABELS", "Examples", "Layout", "channels_first", "found", "on", "read", "tensor_of"]
+__all__ = [
+    "LABELS",
+    "Examples",
+    "Layout",
+    "channels_first",
+    "found",
+    "labels_in",
+    "on",
+    "read",
+    "tensor_of",
+]
 
 Layout = Literal["NCHW", "NHWC"]
 """Where the channels are: after the number of the example, or last; of any number of axes."""
@@ -70,6 +80,35 @@ def read(
     if layout == "NHWC":
         x = channels_first(x)
     return Examples(x if dtype is None else x.to(dtype), inputs)
+
+
+def labels_in(batch: Any, n: int) -> dict[str, np.ndarray]:
+    """Return what a batch says of its examples beside x: numbers or words, one for each.
+
+    Args:
+        batch: As in :func:`read`.
+        n: Its number of examples.
+
+    Returns:
+        Name → (n,): of a dict the entries' names; of a tuple ``label``, or ``label_1``, and so on.
+    """
+    if isinstance(batch, Mapping):
+        entries = dict(batch)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str | bytes):
+        others = [entry for entry in batch if getattr(entry, "ndim", 1) == 1]
+        names = ["label"] if len(others) == 1 else [f"label_{i + 1}" for i in range(len(others))]
+        entries = dict(zip(names, others, strict=True))
+    else:
+        return {}
+    found = {}
+    for name, entry in entries.items():
+        if isinstance(entry, Tensor):
+            entry = entry.detach().cpu().numpy()
+        if isinstance(entry, np.ndarray | list | tuple):
+            values = np.asarray(entry)
+            if values.shape == (n,) and values.dtype.kind in "biufU":
+                found[str(name)] = values
+    return found
 
 
 def on(inputs: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from multibeta.data.base import ImageData
 from multibeta.data.cache import CorruptError, Recipe, Source, decode_sets, image_mode, scan, told
 from multibeta.data.roots import find_root
-from multibeta.data.splits import check_fractions, named_sets, split_rows
+from multibeta.data.splits import NAMES, check_fractions, named_sets, split_rows
 
 NEEDS = "Folder needs a folder with image files (jpg, png, bmp, webp, tif, gif, pgm or ppm) in it"
 
@@ -88,9 +88,38 @@ class Folder(ImageData):
         found, left_out = decode_sets(
             self._folder, sources.sets, self._recipe, name, self.skip_corrupt
         )
+        self._bad = left_out.total()
         left_out.update(sources.left_out)
         self._note = [note for note in (sources.note, told(left_out)) if note]
         return found
+
+    def files(self, split: str) -> list[str]:
+        """The paths of the files, within the folder.
+
+        Raises:
+            ValueError: If images were left out as corrupt.
+        """
+        self.setup()
+        if self._bad:
+            raise ValueError("corrupt images were left out: which names are whose is unknown")
+        return [source.name for source in self._sources.sets[split]]
+
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The folder of each image, below that of its set: ``{"folder": (N,)}``.
+
+        Empty where all images lie in one.
+        """
+        sets = NAMES if self._sources.named else ()
+
+        def folder(name: str) -> str:
+            *above, _ = name.split("/")
+            return "/".join(above[1:] if above and above[0].lower() in sets else above)
+
+        found = {k: [folder(s.name) for s in of] for k, of in self._sources.sets.items()}
+        if len({name for of in found.values() for name in of}) == 1:
+            return {}
+        self.files(split)  # refuses where it is not known whose they are
+        return {"folder": np.array(found[split])}
 
     @property
     def size_note(self) -> str:
@@ -119,7 +148,8 @@ class Folder(ImageData):
         except ValueError as error:
             raise ValueError(f"data.root={self.root!r}: {error}") from None
         sets = {split: parts[name] for split, name in named.items()}
-        if "train" not in named or len(named) == 1:
+        is_named = "train" in named and len(named) > 1
+        if not is_named:
             sets = {"train": sources}
         else:
             other = sum(len(of) for name, of in parts.items() if name not in named.values())
@@ -134,7 +164,7 @@ class Folder(ImageData):
             split: sets[of] if numbers is None else [sets[of][i] for i in numbers]
             for split, (of, numbers) in rows.items()
         }
-        return _Sources(chosen, left_out, note)
+        return _Sources(chosen, left_out, note, is_named)
 
     @cached_property
     def _recipe(self) -> Recipe:
@@ -159,8 +189,9 @@ class Folder(ImageData):
 
 
 class _Sources(NamedTuple):
-    """The files of each set; why others were left out; and how the sets were made."""
+    """The files of each set; why others were left out; how the sets were made; by folders?"""
 
     sets: dict[str, list[Source]]
     left_out: Counter[str]
     note: str
+    named: bool

@@ -1,7 +1,10 @@
 """MNIST: handwritten digits, read by torchvision."""
 
-__all__ = ["MNIST"]
+__all__ = ["MNIST", "classes"]
 
+from typing import Any
+
+import numpy as np
 from torch import Tensor
 
 from multibeta.data.base import ImageData
@@ -42,10 +45,27 @@ class MNIST(ImageData):
             " folder that holds it, or leave data.root out and set data.download=true"
         )
         fit, test = (
-            torchvision_set(
-                getattr(datasets, name), self.root, self.download, needs, train=train
-            ).data[:, None]
+            torchvision_set(getattr(datasets, name), self.root, self.download, needs, train=train)
             for train in (True, False)
         )
-        val = max(1, len(fit) // 6)
-        return {"train": fit[:-val], "val": fit[-val:], "test": test}
+        self._classes = classes(fit, test, part := max(1, len(fit.data) // 6))
+        x = fit.data[:, None]
+        return {"train": x[:-part], "val": x[-part:], "test": test.data[:, None]}
+
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The class: ``{"class": (N,)}``, words, of a digit the digit."""
+        self.setup()
+        return {"class": self._classes[split]}
+
+
+def classes(fit: Any, test: Any, val: int) -> dict[str, np.ndarray]:
+    """The class of each example of torchvision's sets: "train", "val", "test" → (N,), words.
+
+    Args:
+        fit: The training set.
+        test: The test set.
+        val: How many of the training set, the last ones, are for validation.
+    """
+    words = np.array([word.partition(" - ")[0] for word in fit.classes])
+    of_fit, of_test = (words[np.asarray(of.targets)] for of in (fit, test))
+    return {"train": of_fit[:-val], "val": of_fit[-val:], "test": of_test}

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from multibeta.data.arrays import Form, Rows, Values, joined, pieces, values_of
 from multibeta.data.base import ImageData
-from multibeta.data.examples import Layout
+from multibeta.data.examples import LABELS, Layout
 from multibeta.data.roots import cache_dir
-from multibeta.data.splits import check_fractions, named_sets, split_rows
+from multibeta.data.splits import check_fractions, label_of, named_sets, split_rows
 from multibeta.files import check_readable, replacing
 
 Kind = Literal["auto", "pictures", "values"]
@@ -44,6 +44,8 @@ DAMAGED = (
     OSError, RuntimeError, OverflowError, MemoryError, SyntaxError, TypeError, tokenize.TokenError,
 )  # fmt: skip
 """What reading a damaged archive or array can raise."""
+WORDS = ("label_names", "class_names")
+"""Arrays of the words that numbers of labels stand for."""
 USUAL_KEYS = ("images", "imgs", "x", "X", "data")
 
 
@@ -144,6 +146,20 @@ class NPZ(ImageData):
         splits, self._values, self._note = arrays.load(self.val_fraction, self.test_fraction)
         return splits
 
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The other arrays of a set: name → (N,), such as labels of train_labels.
+
+        Those of one or two axes with a row for each example; of two, each column by its number.
+        Where there are words in label_names or class_names, they stand for the numbers of labels.
+        """
+        return self._arrays().labels(split, self.val_fraction, self.test_fraction)
+
+    def rows(self, split: str) -> np.ndarray:
+        """The row of each example in its array."""
+        arrays = self._arrays()
+        of, rows = arrays.parts(self.val_fraction, self.test_fraction)[0][split]
+        return np.arange(arrays.headers[of].shape[0]) if rows is None else rows
+
     def _arrays(self) -> "Arrays":
         if self.root is None:
             raise ValueError(f"data.root is not set; {NEEDS}")
@@ -201,12 +217,7 @@ class Arrays:
                 listed = ", ".join(f"{n}: {v}" for n, v in zip(names.values(), found, strict=True))
                 raise ValueError(f"{path}: all sets need the same {what}; found {listed}")
         views = {split: Rows(_open(path, name), form) for split, name in names.items()}
-        parts, drawn = split_rows(
-            {split: header.shape[0] for split, header in self.headers.items()},
-            str(path) if len(names) > 1 else f"{path}: array {names['train']!r}",
-            val_fraction,
-            test_fraction,
-        )
+        parts, drawn = self.parts(val_fraction, test_fraction)
         note = self._note
         if form.dtype is np.uint8:
             seen = (piece for view in views.values() for piece in pieces(view))
@@ -227,8 +238,52 @@ class Arrays:
             view = views[of] if rows is None else Rows(views[of].array, form, rows)
             mapped = isinstance(view.array, np.memmap)
             splits[split] = view if mapped else torch.from_numpy(view[:])
-        left_out = f"not read: {', '.join(self.others)}" if self.others else ""
+        left_out = f"not trained on: {', '.join(self.others)}" if self.others else ""
         return splits, joined(values.values()), "; ".join(filter(None, [note, drawn, left_out]))
+
+    def parts(
+        self, val_fraction: float | None = None, test_fraction: float | None = None
+    ) -> tuple[dict[str, tuple[str, np.ndarray | None]], str]:
+        """Set → the array it is from and its rows there, or None for all; how they were drawn."""
+        names = self.names
+        return split_rows(
+            {split: header.shape[0] for split, header in self.headers.items()},
+            str(self.path) if len(names) > 1 else f"{self.path}: array {names['train']!r}",
+            val_fraction,
+            test_fraction,
+        )
+
+    def labels(
+        self, split: str, val_fraction: float | None = None, test_fraction: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """What else there is of each example of a set: name → (N,).
+
+        Args:
+            split: "train", "val" or "test".
+            val_fraction: As in `load`.
+            test_fraction: As in `load`.
+        """
+        headers = _headers(self.path)
+        of, rows = self.parts(val_fraction, test_fraction)[0][split]
+        words = [name for name in self.others if name.lower() in WORDS]
+        found = {}
+        for name in self.others:
+            shape, dtype = headers[name]
+            beside = shape[:1] == self.headers[of].shape[:1] and len(shape) in (1, 2)
+            if dtype.kind not in "biufU" or not beside:
+                continue
+            if (short := label_of(name, of if len(self.names) > 1 else None)) is None:
+                continue
+            values = _open(self.path, name)
+            values = np.asarray(values if rows is None else values[rows])
+            if short.lower() in LABELS and words and dtype.kind in "iu" and values.ndim == 1:
+                known = _open(self.path, words[0])
+                if known.dtype.kind == "U" and 0 <= values.min() <= values.max() < len(known):
+                    values = np.asarray(known)[values]
+            columns = [values] if values.ndim == 1 else [*values.T]
+            for number, column in enumerate(columns):
+                found[short if len(columns) == 1 else f"{short}_{number}"] = column
+        return found
 
 
 def npz_rows(path: Path, name: str, rows: np.ndarray | None = None) -> np.ndarray:

@@ -74,6 +74,12 @@ class Omniglot(ImageData):
             "test": test.flatten(0, 1),
         }
 
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """The number of the character among those of its part: ``{"character": (N,)}``."""
+        self.setup()
+        each = {"train": DRAWERS - 2, "val": 2, "test": DRAWERS}[split]
+        return {"character": np.arange(len(self.splits[split])) // each}
+
     def _ink(self, root: Path, part: str) -> Tensor:
         """(characters, 20, 1, size, size), uint8, ink 255."""
         for path in (root / "omniglot" / f"{part}.npz", root / f"{part}.npz"):

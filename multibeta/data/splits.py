@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-__all__ = ["NAMES", "SPLITS", "check_fractions", "named_sets", "split_rows"]
+__all__ = ["NAMES", "SPLITS", "check_fractions", "label_of", "named_sets", "split_rows"]
 
 SPLITS = ("train", "val", "test")
 
@@ -51,6 +51,24 @@ def named_sets(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
             )
         found[split] = exact if len(of_split) > 1 else of_split
     return {split: found[split][0] for split in SPLITS if split in found}, others
+
+
+def label_of(name: str, split: str | None) -> str | None:
+    """Return what an array says of the examples of a set: ``labels`` of ``train_labels``.
+
+    Args:
+        name: The array's.
+        split: The set; None where there is one, and the name is all.
+
+    Returns:
+        The name without that of the set; None if it is of another set, or of none.
+    """
+    if split is None:
+        return name
+    parts = [part for part in re.split(r"[\W_]+", name) if part]
+    of = [NAMES[part.lower()] for part in parts if part.lower() in NAMES]
+    rest = [part for part in parts if part.lower() not in NAMES]
+    return "_".join(rest) if of == [split] and rest else None
 
 
 def check_fractions(val: float | None, test: float | None) -> None:

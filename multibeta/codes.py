@@ -1,0 +1,212 @@
+"""The codes of a data set at several β's, beside what is known of each example."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from multibeta.betas import parse_betas
+from multibeta.data.door import Door
+from multibeta.data.examples import labels_in, on
+from multibeta.data.loaders import Stream
+from multibeta.data.splits import SPLITS
+from multibeta.files import replacing
+from multibeta.multibeta_vae import MultiBetaVAE
+
+__all__ = ["Codes", "check_format", "encode"]
+
+_FORMATS = (".npz", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The posteriors q(z|x) = N(mean, std²) of N examples at K β's, in the data's order.
+
+    Attributes:
+        beta: The β's: (K,).
+        mean: (K, N, *latent shape), float32.
+        std: Standard deviations, of the same shape.
+        split: The set of each example: (N,), words.
+        row: Its number in the array that it is from; where there is none, in the set: (N,).
+        file: Its file: (N,), words; None where there are no files.
+        labels: What else is known of it: name → (N,), numbers or words.
+    """
+
+    beta: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    split: np.ndarray
+    row: np.ndarray
+    file: np.ndarray | None = None
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.split)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what an .npz file has: beta, mean, std, split, row, file, label_NAME."""
+        of_file = {} if self.file is None else {"file": self.file}
+        of_labels = {f"label_{name}": values for name, values in self.labels.items()}
+        return {"beta": self.beta, "mean": self.mean, "std": self.std, "split": self.split,
+                "row": self.row, **of_file, **of_labels}  # fmt: skip
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return a table with a row for each β and example: name → (KN,).
+
+        A latent is mean_3 and std_3, of a map mean_0_2_1: its place in the latent shape.
+        """
+        k, n = self.mean.shape[:2]
+        arrays = self.arrays()
+        latents = {name: arrays.pop(name).reshape(k * n, -1) for name in ("mean", "std")}
+        beta = np.repeat(arrays.pop("beta"), n)
+        of_each = {name: np.tile(values, k) for name, values in arrays.items()}
+        places = ["_".join(map(str, place)) for place in np.ndindex(self.mean.shape[2:])]
+        return {
+            "beta": beta, **of_each,
+            **{f"{name}_{place}": values[:, i]
+               for name, values in latents.items() for i, place in enumerate(places)},
+        }  # fmt: skip
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz file of arrays, or a .csv or .parquet table with a row per β and example.
+
+        Raises:
+            ValueError: If the name ends otherwise, or .parquet is asked for without pyarrow.
+        """
+        suffix = check_format(path)
+        with replacing(path) as temporary:
+            if suffix == ".npz":
+                np.savez(temporary, **self.arrays())  # type: ignore[arg-type]
+            elif suffix == ".csv":
+                columns = self.columns()
+                with temporary.open("w", newline="", encoding="utf-8") as file:
+                    writer = csv.writer(file)
+                    writer.writerow(columns)
+                    writer.writerows(zip(*(c.tolist() for c in columns.values()), strict=True))
+            else:
+                import pyarrow
+                from pyarrow import parquet
+
+                parquet.write_table(pyarrow.table(self.columns()), temporary)
+
+
+def check_format(path: str | os.PathLike[str]) -> str:
+    """Return how codes are written to a file, before they are computed.
+
+    Raises:
+        ValueError: If the name does not say it, or it is .parquet and there is no pyarrow.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise ValueError(f"{path} is no name for codes; end it in {', '.join(_FORMATS)}")
+    if suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise ValueError(
+                f"{path} needs pyarrow: pip install pyarrow, or write .csv or .npz"
+            ) from None
+    return suffix
+
+
+@torch.no_grad()
+def encode(
+    model: MultiBetaVAE,
+    data: Any,
+    betas: str | float | Iterable[float] | None = None,
+    *,
+    splits: Sequence[str] = ("test",),
+    extrapolate: bool = False,
+    progress: bool = False,
+    first: int | None = None,
+) -> Codes:
+    """Encode a data set at each β, in one pass over the data.
+
+    Args:
+        model: The model; it encodes on the device it is on.
+        data: Anything that :class:`multibeta.data.Door` takes.
+        betas: As in :func:`~multibeta.betas.parse_betas`; the ends and three between by default.
+        splits: Which parts of the data, one after the other.
+        extrapolate: Allow β outside the trained range.
+        progress: Show a progress bar on stderr.
+        first: How many examples of a stream at most.
+
+    Returns:
+        The codes, with labels and file names as far as the data has them.
+
+    Raises:
+        ValueError: If a β is outside the trained range, there is no such set, or two sets have
+            different labels.
+    """
+    model.eval()
+    grid = model.beta_range.grid(5) if betas is None else parse_betas(betas)
+    plain = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
+    door = Door.of(data, model.shape, first)
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown or not splits:
+        given = ", ".join(unknown) or "nothing"
+        raise ValueError(f"split={given} is unknown; allowed: {', '.join(SPLITS)}, with commas")
+    parts = [_encoded(model, plain, door, split, progress) for split in splits]
+    names = [set(part.labels) for part in parts]
+    if others := names[0].union(*names) - names[0].intersection(*names):
+        raise ValueError(
+            f"{', '.join(sorted(others))} is not known in each of {', '.join(splits)}: encode "
+            "them apart"
+        )
+    files = [part.file for part in parts if part.file is not None]
+    return Codes(
+        np.array(grid),
+        np.concatenate([part.mean for part in parts], 1),
+        np.concatenate([part.std for part in parts], 1),
+        np.concatenate([part.split for part in parts]),
+        np.concatenate([part.row for part in parts]),
+        np.concatenate(files) if len(files) == len(parts) else None,
+        {k: np.concatenate([part.labels[k] for part in parts]) for k in parts[0].labels},
+    )
+
+
+def _encoded(
+    model: MultiBetaVAE, plain: Sequence[Any], door: Door, split: str, progress: bool
+) -> Codes:
+    """Return the codes of one set."""
+    batches: Iterable[Any] = door.batches(split)
+    streamed = isinstance(batches, Stream)
+    if progress:
+        from rich.console import Console
+        from rich.progress import track
+
+        label = f"{len(plain)} β's on the {split} set"
+        batches = track(batches, label, console=Console(stderr=True))  # type: ignore[arg-type]
+    means: list[list[np.ndarray]] = [[] for _ in plain]
+    stds: list[list[np.ndarray]] = [[] for _ in plain]
+    seen: list[dict[str, np.ndarray]] = []
+    for batch in batches:
+        x, inputs = model.read(batch, careful=not seen)
+        x, inputs = x.to(model.device), on(inputs, model.device)
+        seen.append(labels_in(batch, len(x)))
+        for vae, of_mean, of_std in zip(plain, means, stds, strict=True):
+            q = vae.encode(x, **inputs)
+            of_mean.append(q.mean.float().cpu().numpy())
+            of_std.append(q.stddev.float().cpu().numpy())
+    if not seen:
+        raise ValueError(f"the {split} set is empty; choose another split")
+    mean, std = (np.stack([np.concatenate(of) for of in each]) for each in (means, stds))
+    n = mean.shape[1]
+    kept = set(seen[0]).intersection(*seen)
+    labels = {k: np.concatenate([of[k] for of in seen]) for k in seen[0] if k in kept}
+    row, files = np.arange(n), []
+    if hasattr(door.source, "labels") and not streamed:
+        labels |= door.source.labels(split)
+        row, files = door.source.rows(split), door.source.files(split)
+    return Codes(
+        np.array([vae.beta for vae in plain]), mean, std, np.full(n, split), row,
+        np.array(files) if files else None, labels,
+    )  # fmt: skip
