@@ -107,7 +107,7 @@ SETS = {
         Set("cells_mlp", "cells, MLP", CELLS, 3000),
         Set(
             "mnist_resnet", "binarised MNIST, ResNet",
-            ("--config=binarized_mnist.yaml", ROOT), 6248, 1, TOTALS, (2e-3,),
+            ("--config=binarized_mnist.yaml", ROOT), 3124, 1, ("total4",),
         ),
         Set(
             "omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 6000, 1,

@@ -19,8 +19,9 @@ from benchmarks.runs import Run, arguments, curve_of, is_there, make, objective_
 
 COMMAND = "python -m benchmarks.robust DATA_ROOT"
 
-RATES = {"digits_mlp": 4e-3}
-"""Learning rates of configs that say one; 2e-3 is the default."""
+RATE = 3e-3
+DEFAULTS = (f"--model.lr={RATE:g}", "--model.draws.opening=null")
+"""In the place of what a config chooses."""
 
 LATENTS = {"digits_mlp": 8}
 BATCHES = {"digits_mlp": 128}
@@ -37,17 +38,17 @@ batch at as many examples."""
 
 def run_of(of: Set, setting: str, value: str) -> Run:
     """Return the run of one value of a setting; that of all defaults is one run."""
-    rate, batch = RATES.get(of.name, 2e-3), batch_of(of)
+    batch = batch_of(of)
     default = {
         "learning rate": "1", "optimiser": "Adam", "batch": f"{batch}",
         "latents": f"{LATENTS.get(of.name, 32)}", "width": "256", "range": "0.01:10", "steps": "1",
     }  # fmt: skip
-    steps, options = of.steps, of.options
+    steps, options = of.steps, (*of.options, *DEFAULTS)
     if value == default[setting]:
         name, betas = "defaults", {*SIX, *betas_of("range")}
     else:
         name, betas = f"{setting} {value}", {*betas_of(setting)}
-        options = (*options, *_options(setting, value, rate))
+        options = (*options, *_options(setting, value))
     if setting == "steps":
         steps = round(of.steps * float(value))
     if setting == "batch":
@@ -61,13 +62,13 @@ def run_of(of: Set, setting: str, value: str) -> Run:
     return Run(f"robust_{of.name}_{name}", (*options, *fit), {"test": points})
 
 
-def _options(setting: str, value: str, rate: float) -> tuple[str, ...]:
+def _options(setting: str, value: str) -> tuple[str, ...]:
     """Return the options of one value of a setting."""
     if setting == "optimiser":
-        lr, more = (0.3, ("--optimizer.momentum=0.9",)) if value == "SGD" else (rate, ())
+        lr, more = (0.3, ("--optimizer.momentum=0.9",)) if value == "SGD" else (RATE, ())
         return f"--optimizer={value}", f"--optimizer.lr={lr:g}", *more
     if setting == "learning rate":
-        return (f"--model.lr={rate * float(value):g}",)
+        return (f"--model.lr={RATE * float(value):g}",)
     key = {
         "batch": "data.batch_size", "latents": "model.latent_dim", "width": "model.network.width",
         "range": "model.betas",

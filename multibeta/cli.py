@@ -58,7 +58,7 @@ multibeta fit: train a model, then measure its curve
   --model.likelihood.sigma S  the σ of Gaussian and Laplace, in units of x
   --model.objective CLASS     BetaELBO, BetaTCVAE, IWAE, …
   --model.standardise true    shift and scale features or channels by the training set
-  --model.lr RATE             peak learning rate of Adam (0.002)
+  --model.lr RATE             peak learning rate of Adam (0.003)
 
   --trainer.max_epochs N      how often to go through the training set
   --trainer.accelerator A     auto, cpu, gpu, …; --trainer.devices, --trainer.precision

@@ -67,7 +67,7 @@ class MultiBetaModule(LightningModule):
     """
 
     def __init__(
-        self, vae: MultiBetaVAE, lr: float = 2e-3, warmup: float = 0.05, compile: bool = False
+        self, vae: MultiBetaVAE, lr: float = 3e-3, warmup: float = 0.2, compile: bool = False
     ) -> None:
         super().__init__()
         for name, value in {"lr": lr, "warmup": warmup}.items():
@@ -407,8 +407,8 @@ class FromSettings(MultiBetaModule):
         objective: Objective | None = None,
         posterior: str = "log_variance",
         standardise: bool = False,
-        lr: float = 2e-3,
-        warmup: float = 0.05,
+        lr: float = 3e-3,
+        warmup: float = 0.2,
         compile: bool = False,
         standard: list[list[Any]] | None = None,
     ) -> None:

@@ -40,7 +40,7 @@ WORKS = {
     "learning rate monitor": (callback("LearningRateMonitor"), ""),
     "learning rate finder": (
         callback("LearningRateFinder", num_training_steps=40, max_lr=0.003),
-        "in the place of 0.002",
+        "in the place of 0.003",
     ),
     "overfit 3 batches": (["--trainer.overfit_batches=3"], ""),
     "bfloat16": (["--trainer.precision=bf16-true"], ""),
