@@ -1,4 +1,4 @@
-"""The command line: fit, validate, test and predict by LightningCLI; the others beside them."""
+"""The command line: fit, validate and test by LightningCLI; the others beside them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ _TRAINING = {
     "fit": "train a model, then measure its curve",
     "validate": "measure a checkpoint on the validation set, on a small grid of β",
     "test": "measure a checkpoint on the test set, on a small grid of β",
-    "predict": "keep the posterior means of the test set, on a small grid of β, in codes.npz",
 }
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -512,7 +511,7 @@ _VERBS: dict[str, Callable[..., None]] = {
 
 
 _MEANT = {"train": "fit", "resume": "fit --ckpt_path", "evaluate": "curve", "measure": "curve",
-          "sweep": "curve", "plot": "curve"}  # fmt: skip
+          "sweep": "curve", "plot": "curve", "predict": "encode"}  # fmt: skip
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -607,7 +606,7 @@ beside one of them, for another objective: {", ".join(by_kind[True])}."""
 
 
 def _train(argv: list[str]) -> None:
-    """Run fit, validate, test or predict by LightningCLI."""
+    """Run fit, validate or test by LightningCLI."""
     given = {argument.partition("=")[0] for argument in argv}
     if argv[0] == "fit" and given & {"--help", "-h"}:
         print(_FIT)

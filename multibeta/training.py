@@ -10,11 +10,9 @@ import sys
 import threading
 import warnings
 from enum import Enum
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 import yaml
 from jsonargparse import Namespace
@@ -42,7 +40,6 @@ from multibeta.callbacks import (
 from multibeta.checkpoints import modules_of
 from multibeta.costs import Costs
 from multibeta.data import Digits, ImageData
-from multibeta.data.batches import gathered
 from multibeta.data.door import Door
 from multibeta.files import replacing
 from multibeta.likelihoods import Bernoulli, Likelihood
@@ -55,7 +52,6 @@ from multibeta.runs import (
     AtomicCheckpointIO,
     Checkpoints,
     RunLogger,
-    shown,
     tell,
 )
 
@@ -98,7 +94,7 @@ _MAY_CHANGE = ("lr", "warmup", "compile", "betas", "draws", "objective")
 
 
 def train(argv: list[str]) -> None:
-    """Run fit, validate, test or predict.
+    """Run fit, validate or test.
 
     Args:
         argv: The command and its options; configs are paths.
@@ -315,22 +311,6 @@ class _Training(LightningCLI):
                     "it was trained on, or others of that shape"
                 )
             self._origin.check_fit(self.model)
-
-    def predict(self, model: FromSettings, **kwargs: Any) -> None:
-        """Compute the posterior means at each β of the grid and keep them in codes.npz."""
-        mine: Any = self.trainer.predict(model, **kwargs) or []
-        parts = gathered(mine)  # batches went round the processes
-        batches = [batch for group in zip_longest(*parts) for batch in group if batch is not None]
-        if not self.trainer.is_global_zero:
-            return
-        betas = [metric.beta for metric in model.grid]
-        means = [torch.cat([batch[beta] for batch in batches]).numpy() for beta in betas]
-        path = (self._run or Path.cwd()) / "codes.npz"
-        if self._run is None and path.exists():
-            raise ValueError(f"{shown(path)} exists, and this run has not made it; move it first")
-        with replacing(path) as temporary:
-            np.savez(temporary, beta=np.array(betas), mean=np.stack(means))
-        print(f"files: {shown(path)} (beta: {len(betas)}; mean: {np.shape(means)})")
 
     def validate(self, model: FromSettings, **kwargs: Any) -> None:
         """Measure on the validation set, and print a table."""

@@ -350,12 +350,12 @@ def places(root: Path) -> list[Situation]:
         ]  # fmt: skip
         assert printed == first.setdefault(verb, printed)
 
-    test_parts_of_training = ("validate", "test", "predict")
+    test_parts_of_training = ("validate", "test")
     found = [
         Situation("place of a checkpoint", f"{verb}, {place.__name__}", RIGHT,
                   partial(act, verb, place))
         for place in test_resume.PLACES
-        for verb in ("validate", "test", "predict", "curve", "rate")
+        for verb in ("validate", "test", "encode", "curve", "rate")
     ]  # fmt: skip
     wrong = {
         "no such file": ["curve", "nowhere.ckpt"], "a folder": ["curve", "."],

@@ -84,7 +84,7 @@ def test_fit_help_names_options_that_exist(capsys):
     assert "--trainer.detect_anomaly" in every
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.parametrize("verb", ["validate", "test"])
 def test_measuring_needs_a_trained_model(capsys, verb):
     assert "needs a trained model; give --ckpt_path" in fails(capsys, verb)
 

@@ -99,7 +99,7 @@ PLACES = [in_its_run, the_file, mailed, beside_stray_configs]
 VERBS = {
     "validate": [CPU],
     "test": [CPU],
-    "predict": [CPU],
+    "encode": ["--betas=0.1,4", "--device=cpu", "--out=codes.npz"],
     "curve": ["--betas=0.1,4", "--device=cpu", "--out=out"],
     "rate": ["--nats=2", "--device=cpu"],
     "score": [
@@ -114,7 +114,7 @@ VERBS = {
 
 
 def called(verb, path, *more):
-    named = ["--ckpt_path", str(path)] if verb in ("validate", "test", "predict") else [str(path)]
+    named = ["--ckpt_path", str(path)] if verb in ("validate", "test") else [str(path)]
     return main([verb, *named, *VERBS[verb], *more])
 
 
@@ -212,7 +212,7 @@ def test_a_wrapped_model_goes_on_in_python_alone(tmp_path, capsys):
 # What the command line changes ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict", "fit"])
+@pytest.mark.parametrize("verb", ["validate", "test", "fit"])
 @pytest.mark.parametrize(
     ("option", "said"),
     [
@@ -232,7 +232,7 @@ def test_what_a_trained_model_keeps_is_refused(run, capsys, verb, option, said):
     assert ("--init_from" in error) == (verb == "fit")
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.parametrize("verb", ["validate", "test"])
 def test_a_measured_model_keeps_its_range(run, capsys, verb):
     assert main([verb, f"--ckpt_path={run}", CPU, "--model.betas=0.5:2"]) == 2
     assert "model.betas: 0.1:4 in the checkpoint, 0.5:2 here" in capsys.readouterr().err

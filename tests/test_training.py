@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import Logger
@@ -420,19 +419,6 @@ def test_validate_and_test(uninterrupted, capsys):
     assert "test/objective_nats" in capsys.readouterr().out
     after = {p: p.stat().st_mtime_ns for p in uninterrupted.parent.parent.rglob("*")}
     assert after == before, "measuring writes nothing"
-
-
-def test_predict_keeps_the_posterior_means(tmp_path, capsys):
-    run = fit_digits(tmp_path, "--trainer.max_epochs=1", "--curve.enabled=false")
-    assert main(["predict", "--ckpt_path", str(run), "--trainer.accelerator=cpu"]) == 0
-    assert "codes.npz (beta: 5; mean: (5, 359, 8))" in capsys.readouterr().out
-    codes = np.load(run / "codes.npz")
-    data = load_data(run)
-    data.setup()
-    x = data.splits["test"].float() / 255
-    for beta, mean in zip(codes["beta"], codes["mean"], strict=True):
-        expected = multibeta.load(run).at_beta(beta).encode(x).mean
-        assert torch.allclose(torch.from_numpy(mean), expected, atol=1e-5)
 
 
 def test_a_data_module_of_ones_own_and_options_in_any_order(tmp_path):
