@@ -17,8 +17,11 @@ from multibeta.files import replacing
 
 __all__ = [
     "alignment",
+    "frames",
+    "grid",
     "latents",
     "measured",
+    "number",
     "plane",
     "rate_distortion",
     "scores",
@@ -113,7 +116,7 @@ def rate_distortion(
     bar.set_label(_symbol(swept), rotation=0 if swept == "beta" else 90, labelpad=8)
     if high < 10 * low:  # there may be no power of ten
         bar.set_ticks(np.geomspace(norm.vmin or low, norm.vmax or high, 3).tolist())
-    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _number(value)))
+    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
     bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel(label)
@@ -225,7 +228,7 @@ def latents(
     bar.set_ticks(list(np.sqrt(ticks)), labels=[f"{tick:g}" for tick in ticks])
     bar.set_label("rate of the latent (nats)")
     shown = range(0, len(betas), max(1, len(betas) // 8))
-    axes.set_xticks(list(shown), [_number(betas[i]) for i in shown], fontsize=8)
+    axes.set_xticks(list(shown), [number(betas[i]) for i in shown], fontsize=8)
     axes.set_xlabel(_symbol(swept))
     every = max(1, len(order) // 16)
     axes.set_yticks(range(0, len(order), every), [str(j) for j in order[::every]])
@@ -278,10 +281,10 @@ def alignment(
         for axes_row, k in zip(grid, few, strict=True):
             _histograms(axes_row, densities[k], span)
             axes_row[0].set_ylabel(
-                f"{symbol} = {_number(betas[k])}", rotation=0, ha="right", va="center", **_STYLE
+                f"{symbol} = {number(betas[k])}", rotation=0, ha="right", va="center", **_STYLE
             )
-        for axes, number in zip(grid[0], numbers, strict=True):
-            axes.set_title(f"latent {number}", **_STYLE)
+        for axes, latent in zip(grid[0], numbers, strict=True):
+            axes.set_title(f"latent {latent}", **_STYLE)
     axes = parts[1].subplots()
     for name, label in {"correlation": "correlation", "cka": "linear CKA"}.items():
         (line,) = axes.semilogx(
@@ -308,7 +311,7 @@ def _symbol(swept: str) -> str:
     return "_".join(letters.get(part, part) for part in swept.split("_"))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return two digits, with an exponent where it is far from 1: 0.01, 250, 6.3e-8."""
     if 1e-3 <= abs(value) < 1e4 or not value:
         return f"{float(f'{value:.2g}'):g}"
@@ -423,33 +426,110 @@ def strip(
     """
     betas = sorted(reconstructions, reverse=True)
     pictures = [inputs, *(reconstructions[beta] for beta in betas)]
-    labels = ["x", *(f"{_symbol(swept)} = {_number(beta)}" for beta in betas)]
-    n, channels, height, width = inputs.shape
+    labels = ["x", *(f"{_symbol(swept)} = {number(beta)}" for beta in betas)]
     # Pictures are in [0, 1]; other data is shown over the span of its inputs.
     span = (min(0.0, inputs.min()), max(1.0, inputs.max()))
-    cell_height, cell_width = 0.6, min(0.6 * width / height, 1.2)
-    margin = 0.85 + 0.06 * max(0, max(map(len, labels)) - 8)
-    above = 0.0 if channels in (1, 3) else 0.25
-    figure = Figure(
-        figsize=(n * cell_width + margin + 0.05, len(pictures) * cell_height + above),
-    )
+    channels = inputs.shape[1]
+    title = "" if channels in (1, 3) else f"the first of {channels} channels"
+    grid(pictures, labels, path, title, span)
+
+
+def grid(
+    rows: Sequence[np.ndarray],
+    labels: Sequence[str],
+    path: str | os.PathLike[str],
+    title: str = "",
+    span: tuple[float, float] | None = None,
+    columns: Sequence[str] = (),
+) -> None:
+    """Draw rows of pictures, or of signals, each row with a label.
+
+    Args:
+        rows: Each N pictures (N, C, H, W), of which 1 or 3 channels are drawn, or N signals
+            (N, C, T), of which 4 are.
+        labels: One a row.
+        path: The picture to write.
+        title: Text above.
+        span: The values that are black and white, or the ends of the signals' axis; by default
+            those of all rows, of pictures at least [0, 1].
+        columns: Texts above the columns.
+    """
+    _save(_grid(rows, labels, title, span, columns), path)
+
+
+def frames(
+    of_each: Sequence[Sequence[tuple[str, np.ndarray]]],
+    path: str | os.PathLike[str],
+    title: str = "",
+    span: tuple[float, float] | None = None,
+) -> None:
+    """Draw an animation (.gif): each frame is a :func:`grid`, forwards and back.
+
+    Args:
+        of_each: Frames of rows: label and pictures, as for :func:`grid`.
+        path: The file to write.
+        title: Text above.
+        span: As for :func:`grid`.
+    """
+    from PIL import Image
+
+    images = []
+    for rows in of_each:
+        labels, pictures = zip(*rows, strict=True)
+        canvas = FigureCanvasAgg(_grid(pictures, labels, title, span, ()))
+        canvas.figure.set_dpi(120)
+        canvas.draw()
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    there_and_back = [*images, *images[-2:0:-1]]
+    with replacing(path) as temporary:
+        there_and_back[0].save(
+            temporary, save_all=True, append_images=there_and_back[1:], duration=250, loop=0
+        )
+
+
+def _grid(
+    rows: Sequence[np.ndarray],
+    labels: Sequence[str],
+    title: str,
+    span: tuple[float, float] | None,
+    columns: Sequence[str],
+) -> Figure:
+    least, greatest = min(row.min() for row in rows), max(row.max() for row in rows)
+    n, shape = len(rows[0]), rows[0].shape[2:]
+    pictures = len(shape) == 2
+    if span is None:
+        span = (min(0.0, least), max(1.0, greatest)) if pictures else (least, greatest)
+    cell_height, cell_width = 0.6, 1.2 if not pictures else min(0.6 * shape[1] / shape[0], 1.2)
+    margin = 0.35 + 0.07 * max(7, *map(len, labels))
+    heads = [*filter(None, (title, "".join(columns)))]
+    above = 0.25 * len(heads)
+    figure = Figure(figsize=(n * cell_width + margin + 0.05, len(rows) * cell_height + above))
     # One axes for all: fifty of them would take longer than a short training.
-    axes = figure.add_subplot(xticks=[], yticks=np.arange(len(pictures)) + 0.5)
+    axes = figure.add_subplot(xticks=[], yticks=np.arange(len(rows)) + 0.5)
     left, top = margin / figure.get_figwidth(), 0.99 - above / figure.get_figheight()
     figure.subplots_adjust(left=left, right=0.995, bottom=0.01, top=top)
-    if above:
-        figure.suptitle(f"the first of {channels} channels", y=0.985, **_STYLE)
-    for y, row in enumerate(pictures):
-        for x, picture in enumerate(row):
-            axes.imshow(
-                _as_shown(picture, span), cmap="gray", vmin=0, vmax=1, aspect="auto",
-                extent=(x + 0.025, x + 0.975, y + 0.975, y + 0.025),
-            )  # fmt: skip
-    axes.set(xlim=(0, n), ylim=(len(pictures), 0))
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", y=0.985, **_STYLE)
+    for y, row in enumerate(rows):
+        for x, example in enumerate(row):
+            if pictures:
+                axes.imshow(
+                    _as_shown(example, span), cmap="gray", vmin=0, vmax=1, aspect="auto",
+                    extent=(x + 0.025, x + 0.975, y + 0.975, y + 0.025),
+                )  # fmt: skip
+                continue
+            places = np.linspace(x + 0.05, x + 0.95, shape[0])
+            for channel, dash in zip(example, _DASHES, strict=False):
+                heights = (channel - span[0]) / max(span[1] - span[0], 1e-12)
+                axes.plot(places, y + 0.95 - 0.9 * heights, dash, color="tab:blue", linewidth=0.8)
+    axes.set(xlim=(0, n), ylim=(len(rows), 0))
     axes.set_yticklabels(labels, **_STYLE)
+    if columns:
+        axes.xaxis.tick_top()
+        axes.set_xticks(np.arange(n) + 0.5, columns, **_STYLE)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    _save(figure, path)
+    return figure
 
 
 def signals(
@@ -485,7 +565,7 @@ def signals(
             axes.tick_params(labelsize=7)
             axes.margins(x=0.01)
         axes_row[0].set_ylabel(
-            f"{_symbol(swept)} = {_number(beta)}", rotation=0, ha="right", va="center", **_STYLE
+            f"{_symbol(swept)} = {number(beta)}", rotation=0, ha="right", va="center", **_STYLE
         )
     figure.supxlabel("position in the signal", **_STYLE)
     lines = [

@@ -1,0 +1,235 @@
+"""What a model makes at several β's: samples, traversals, paths between examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from multibeta.betas import parse_betas
+from multibeta.data.door import Door
+from multibeta.evaluation import Split, sweep
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.noise import evaluation_noise
+from multibeta.priors import fit_gmm
+from multibeta.vae import BetaVAE
+
+__all__ = ["Prior", "busiest", "interpolations", "reconstructions", "samples", "traversals"]
+
+Prior = Literal["prior", "standardised", "mixture"]
+"""Where codes are drawn from: N(0, I); N(0, I) of latents that were shifted and scaled by the
+moments of their codes; ten Gaussians fitted to the codes of the training set."""
+
+
+def samples(
+    model: MultiBetaVAE,
+    betas: str | float | Iterable[float],
+    n: int,
+    *,
+    prior: Prior = "prior",
+    data: Any = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return n examples at each β: means of p(x|z), the noise of z the same at every β.
+
+    Args:
+        model: The model.
+        betas: As in :func:`~multibeta.betas.parse_betas`.
+        n: How many.
+        prior: Where z is drawn from.
+        data: Whose training set the codes of ``standardised`` and ``mixture`` are of.
+        seed: That of the noise.
+
+    Returns:
+        (K, n, *shape).
+
+    Raises:
+        ValueError: If there is no such prior, n is below 1, or data is needed and not given.
+    """
+    if prior not in get_args(Prior):
+        raise ValueError(f"prior={prior} is unknown; allowed: {', '.join(get_args(Prior))}")
+    if n < 1:
+        raise ValueError(f"n={n} is too small; ask for at least 1")
+    if prior != "prior" and data is None:
+        raise ValueError(f"prior={prior} is fitted to codes of the training set; give data")
+    noise = _noise(seed, n, *model.latent_shape).to(model.device)
+
+    def made(vae: BetaVAE) -> Tensor:
+        if prior == "prior":
+            return _decoded(vae, noise)
+        batches = Door.of(data, model.shape).batches("train")
+        if prior == "standardised":
+            return _decoded(vae.standardised(batches), noise)
+        codes = torch.cat([_drawn(vae, model, batch, i) for i, batch in enumerate(batches)])
+        mixture = fit_gmm(codes.flatten(1))
+        z = mixture.sample((n,), generator=torch.Generator().manual_seed(seed))
+        return _decoded(vae, z.reshape(n, *model.latent_shape).to(noise))
+
+    return _at_each(model, betas, made)
+
+
+def traversals(
+    model: MultiBetaVAE,
+    betas: str | float | Iterable[float],
+    latents: Sequence[int],
+    *,
+    x: Tensor | None = None,
+    span: float = 3.0,
+    steps: int = 9,
+) -> Tensor:
+    """Return examples with one latent moved over [−span, span], for each latent and β.
+
+    Args:
+        model: The model.
+        betas: As in :func:`~multibeta.betas.parse_betas`.
+        latents: Which to move; of a map, channels.
+        x: The example whose code the others stay at, (*shape); the middle of the prior, 0, by
+            default.
+        span: The farthest value, in standard deviations of the prior.
+        steps: Examples on the way.
+
+    Returns:
+        (K, latents, steps, *shape).
+
+    Raises:
+        ValueError: If there is no such latent, or fewer than 2 steps are asked for.
+    """
+    if steps < 2:
+        raise ValueError(f"steps={steps} is too few; ask for at least 2")
+    size = model.latent_shape[0]
+    if wrong := [j for j in latents if not 0 <= j < size]:
+        raise ValueError(f"latent {wrong[0]} does not exist; allowed: 0 to {size - 1}")
+    values = torch.linspace(-span, span, steps)
+
+    def made(vae: BetaVAE) -> Tensor:
+        middle = torch.zeros(model.latent_shape) if x is None else _code(vae, model, x)
+        z = middle.expand(len(latents), steps, *model.latent_shape).clone()
+        for row, j in enumerate(latents):
+            z[row, :, j] = values.view(-1, *(1,) * (len(model.latent_shape) - 1))
+        found = _decoded(vae, z.flatten(0, 1).to(model.device))
+        return found.unflatten(0, (len(latents), steps))
+
+    return _at_each(model, betas, made)
+
+
+def interpolations(
+    model: MultiBetaVAE,
+    betas: str | float | Iterable[float],
+    x0: Tensor,
+    x1: Tensor,
+    *,
+    steps: int = 9,
+) -> Tensor:
+    """Return examples on the straight line between the codes of two, at each β.
+
+    Args:
+        model: The model.
+        betas: As in :func:`~multibeta.betas.parse_betas`.
+        x0: The example at the beginning: (*shape).
+        x1: That at the end.
+        steps: Examples on the line, both ends included.
+
+    Returns:
+        (K, steps, *shape).
+
+    Raises:
+        ValueError: If fewer than 2 steps are asked for.
+    """
+    if steps < 2:
+        raise ValueError(f"steps={steps} is too few; ask for at least 2")
+
+    def made(vae: BetaVAE) -> Tensor:
+        first, last = (x[None].to(model.device) for x in (x0, x1))
+        return vae.interpolate(first, last, steps)[0]
+
+    return _at_each(model, betas, made)
+
+
+@torch.no_grad()
+def reconstructions(
+    model: MultiBetaVAE, betas: str | float | Iterable[float], x: Tensor, names: Sequence[str]
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Return reconstructions of examples at each β, and what each costs and how near it is.
+
+    Args:
+        model: The model.
+        betas: As in :func:`~multibeta.betas.parse_betas`.
+        x: (N, *shape).
+        names: N names.
+
+    Returns:
+        (K, N, *shape); and a row for each example and β: name, β, R in nats and bits, D, and of
+        pictures the PSNR of the reconstruction in decibels.
+    """
+    model.eval()
+    noise = evaluation_noise(None, 0, len(x), model.latent_shape)
+    made, rows = [], []
+    peak = 1.0 if model.units is None else model.units.peak
+    for beta in parse_betas(betas):
+        vae = model.at_beta(beta)
+        terms = vae.elbo_terms(x.to(model.device), noise.to(x).to(model.device))
+        again = vae.reconstruct(x.to(model.device)).cpu()
+        made.append(again)
+        error = (again - x).double().square().flatten(1).mean(1)
+        for i, name in enumerate(names):
+            rate = terms.rate_nats[i].item()
+            row = {"name": name, "β": beta, "R (nats)": rate, "R (bits)": rate / math.log(2),
+                   "D": terms.distortion[i].item()}  # fmt: skip
+            if len(model.shape) == 3:
+                row["PSNR (dB)"] = 10 * math.log10(peak**2 / max(error[i].item(), 1e-20))
+            rows.append(row)
+    return torch.stack(made), sorted(rows, key=lambda row: names.index(row["name"]))
+
+
+def busiest(
+    model: MultiBetaVAE, data: Any, beta: float, count: int, split: Split = "test"
+) -> list[int]:
+    """Return the latents, of a map the channels, that carry the most rate at a β, falling.
+
+    Args:
+        model: The model.
+        data: Anything that :class:`multibeta.data.Door` takes.
+        beta: Where.
+        count: How many at most.
+        split: Which part of the data.
+    """
+    curve = sweep(model, data, beta, metrics="active_units", split=split)
+    rates = torch.tensor(curve.latents[0]["latent_rate_nats"])
+    return rates.argsort(descending=True, stable=True)[:count].tolist()
+
+
+@torch.no_grad()
+def _at_each(
+    model: MultiBetaVAE,
+    betas: str | float | Iterable[float],
+    made: Callable[[BetaVAE], Tensor],
+) -> Tensor:
+    model.eval()
+    return torch.stack([made(model.at_beta(beta)).cpu() for beta in parse_betas(betas)])
+
+
+def _decoded(vae: BetaVAE, z: Tensor) -> Tensor:
+    try:
+        return vae.decode(z).mean
+    except TypeError as error:  # a decoder that takes more than z
+        raise ValueError(
+            f"the decoder needs more than z ({error}); in Python: at_beta(b).sample(n, name=…)"
+        ) from error
+
+
+def _code(vae: BetaVAE, model: MultiBetaVAE, x: Tensor) -> Tensor:
+    return vae.encode(x[None].to(model.device)).mean[0].cpu()
+
+
+def _drawn(vae: BetaVAE, model: MultiBetaVAE, batch: Any, index: int) -> Tensor:
+    """Return a sample of each posterior of a batch, the same each time."""
+    x, inputs = model.read(batch)
+    q = vae.encode(x.to(model.device), **inputs)
+    return (q.mean + q.stddev * _noise(index, *q.mean.shape).to(q.mean)).cpu()
+
+
+def _noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

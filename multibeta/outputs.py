@@ -1,0 +1,99 @@
+"""Where what a model makes is written: pictures, animations, arrays, one file each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multibeta.data.given import write_picture
+from multibeta.files import check_writable, replacing
+from multibeta.plots import frames, grid, number
+from multibeta.runs import shown
+
+__all__ = ["Output"]
+
+
+class Output:
+    """Where examples that a model makes are written, found to be possible before they are made.
+
+    Args:
+        out: A picture's, an .npz file's or a folder's name.
+        model: Whose examples they are.
+    """
+
+    def __init__(self, out: str, model: Any) -> None:
+        self.path, self.shape = Path(out), model.shape
+        self.kind = self.path.suffix.lower()
+        self.bounds = (model.units.bounds if model.units else None) or (0.0, 1.0)
+        allowed = (".png", ".pdf", ".svg", ".gif", ".npz")
+        if self.kind not in (*allowed, ""):
+            raise ValueError(f"--out {out} ends in {self.kind}; allowed: {', '.join(allowed)}, or "
+                             "a folder")  # fmt: skip
+        picture = len(self.shape) == 3 and self.shape[0] in (1, 3)
+        drawable = len(self.shape) == 3 or (len(self.shape) == 2 and self.kind != "")
+        if self.kind != ".npz" and not (picture or (drawable and self.kind != "")):
+            raise ValueError(f"x {self.shape} is no picture and no signal; write --out x.npz")
+        check_writable(self.path if self.kind == "" else self.path.parent)
+
+    def write(
+        self,
+        betas: tuple[float, ...],
+        made: Any,
+        title: str,
+        rows: list[str] | None = None,
+        x: Any = None,
+        names: list[str] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """Write what was made, and say where.
+
+        Args:
+            betas: K β's.
+            made: (K, n, *shape), or (K, rows, n, *shape).
+            title: Of the picture.
+            rows: What the rows at a β are.
+            x: The examples that were reconstructed, n of them.
+            names: Those of the n examples.
+            quiet: Whether stdout is for others.
+        """
+        numbers = made.numpy()
+        if self.kind == ".npz":
+            arrays = {"beta": np.array(betas), "made": numbers}
+            if x is not None and names is not None:
+                arrays |= {"x": x.numpy(), "name": np.array(names)}
+            with replacing(self.path) as temporary:
+                np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        elif self.kind == "":
+            self._files(betas, numbers, rows, names)
+        else:
+            blocks = [
+                self._block(beta, of_beta, rows)
+                for beta, of_beta in zip(betas, numbers, strict=True)
+            ]
+            top = [] if x is None else [("x", x.numpy())]
+            span = self.bounds if len(self.shape) == 3 else None
+            if self.kind == ".gif":
+                frames([[*top, *block] for block in blocks], self.path, title, span)
+            else:
+                every = [*top, *(row for block in reversed(blocks) for row in block)]
+                labels, pictures = zip(*every, strict=True)
+                grid(pictures, labels, self.path, title, span)
+        print(f"\nfiles: {shown(self.path)}", file=sys.stderr if quiet else sys.stdout)
+
+    def _block(self, beta: float, of_beta: Any, rows: list[str] | None) -> list[tuple[str, Any]]:
+        label = f"β = {number(beta)}"
+        if rows is None:
+            return [(label, of_beta)]
+        return [(f"{label}, {row}", x) for row, x in zip(rows, of_beta, strict=True)]
+
+    def _files(self, betas: Any, made: Any, rows: list[str] | None, names: Any) -> None:
+        """Write a picture a file: FOLDER/beta_0.1/NAME.png."""
+        for beta, of_beta in zip(betas, made, strict=True):
+            for row, several in zip(rows or [""], of_beta if rows else [of_beta], strict=True):
+                for i, one in enumerate(several):
+                    name = Path(names[i]).with_suffix("") if names else Path(f"{i:04}")
+                    folder = self.path / f"beta_{beta:g}" / row.replace(" ", "_")
+                    write_picture(one, folder / f"{name}.png", self.bounds)
