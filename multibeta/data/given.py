@@ -85,7 +85,11 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return the array (N, *shape) in a file; of one example, or without the one channel, too."""
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        if isinstance(loaded, np.ndarray):
+            arrays = {path.stem: loaded}
+        else:
+            with loaded:
+                arrays = dict(loaded)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as arrays ({error})") from None
     forms = [shape, shape[1:]] if shape[0] == 1 and len(shape) > 1 else [shape]
