@@ -139,8 +139,8 @@ def _status(stop: BaseException | None) -> int:
 _VERBS: dict[str, Callable[..., None]] = {
     name: getattr(verbs, name)
     for name in (
-        "curve", "rate", "compare", "encode", "sample", "reconstruct", "traverse", "interpolate",
-        "score",
+        "curve", "rate", "compare", "report", "encode", "sample", "reconstruct", "traverse",
+        "interpolate", "score",
     )
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ __all__ = [
     "interpolate",
     "rate",
     "reconstruct",
+    "report",
     "sample",
     "score",
     "traverse",
@@ -549,6 +550,39 @@ def reconstruct(
     else:
         print(_lines(rows))
     form.write(grid, found, "x and its reconstructions", x=x, names=names, quiet=json)
+
+
+def report(
+    runs: list[str],
+    out: str = "report.html",
+    metrics: str | None = None,
+    split: Literal["train", "val", "test"] = "test",
+    data: dict[str, Any] | None = None,
+    allow: str | None = None,
+) -> None:
+    """Write a page with a slider of β: curves, pictures, codes, and the model itself.
+
+    One file that needs no network: curve, reconstructions, samples, traversals, latents and codes
+    follow the slider; small models compute in the page.
+
+    Args:
+        runs: Checkpoints, or folders of runs; several are shown side by side.
+        out: The file.
+        metrics: What to measure beside rate, distortion, active latents and PSNR.
+        split: Which part of the data.
+        data: Settings of the data to change, such as --data.root FOLDER.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
+    """
+    from multibeta.files import check_writable
+    from multibeta.report import report as written
+    from multibeta.runs import shown
+
+    check_writable(Path(out).parent)
+    said = written(runs, out, metrics=metrics, split=split, allow=allow or (),
+                   data=_read(data or {}))  # fmt: skip
+    for line in said:
+        print(line, file=sys.stderr)
+    print(f"files: {shown(Path(out))} ({Path(out).stat().st_size / 1e6:.1f} MB)")
 
 
 def _few(model: Any, betas: str | None, count: int = 5) -> tuple[float, ...]:

@@ -36,6 +36,7 @@ ORDER = [
     {"callbacks"},
     {"resume"},
     {"training", "fitting"},
+    {"report"},
     {"verbs"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,279 @@
+"""What a page says of a run, and the file that holds it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+import multibeta
+from multibeta.checkpoints import find_checkpoint, load, load_data, read_checkpoint
+from multibeta.codes import encode
+from multibeta.compare import check_comparable
+from multibeta.compare import compare as compared
+from multibeta.compare import table as comparison
+from multibeta.curve import Curve
+from multibeta.data.door import Door
+from multibeta.evaluation import sweep
+from multibeta.files import replacing
+from multibeta.generate import samples, traversals
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.report.live import live
+
+__all__ = ["report"]
+
+_POINTS = 25
+_SHOWN = 8  # examples in a row
+_SCATTERED = 600
+_MOVED, _STEPS = 6, 7
+_LIMIT = 15_000_000  # bytes
+_LOSSLESS = 4_000_000
+_HERE = Path(__file__).parent
+
+
+def report(
+    runs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "report.html",
+    *,
+    metrics: str | None = None,
+    split: str = "test",
+    allow: str | Sequence[str] = (),
+    data: dict[str, Any] | None = None,
+) -> list[str]:
+    """Write a page about runs: one file, without a network, with a slider of β.
+
+    Args:
+        runs: Checkpoints, or folders of runs.
+        out: The file.
+        metrics: What to measure beside rate, distortion and active latents; see
+            :func:`multibeta.sweep`.
+        split: Which part of the data.
+        allow: Modules whose classes a checkpoint may name.
+        data: Settings of the data to change.
+
+    Returns:
+        What the page could not show, and why; a line each.
+
+    Raises:
+        ValueError: If the page would be larger than 15 MB.
+    """
+    said: list[str] = []
+    found, curves = [], {}
+    for run in runs:
+        content, curve = _run(run, metrics, split, allow, data or {}, said)
+        while content["name"] in curves:
+            content["name"] += "′"
+        curves[content["name"]] = curve
+        found.append(content)
+    verdict = ""
+    if len(curves) > 1:
+        try:
+            check_comparable(curves)
+            verdict = comparison(compared(curves))
+        except ValueError as error:
+            verdict = f"not compared: {error}"
+            said.append(verdict)
+    content = {"runs": found, "verdict": verdict, "version": multibeta.__version__}
+    page = _page(content, ", ".join(curves))
+    if len(page) > _LIMIT:
+        raise ValueError(
+            f"the page would have {len(page) / 1e6:.0f} MB, more than {_LIMIT / 1e6:.0f}: give "
+            "fewer runs"
+        )
+    with replacing(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return said
+
+
+def _page(content: dict[str, Any], title: str) -> str:
+    """Return the page: the template with its style, its script and the content in it."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    parts = {
+        "TITLE": html.escape(title),
+        "STYLE": (_HERE / "page.css").read_text(encoding="utf-8"),
+        "SCRIPT": (_HERE / "page.js").read_text(encoding="utf-8"),
+        "CONTENT": text.replace("</", "<\\/"),  # a script ends at the first </script
+    }
+    page = (_HERE / "page.html").read_text(encoding="utf-8")
+    for name, of in parts.items():
+        page = page.replace(f"@{name}@", of)  # the content, which may hold any text, is last
+    return page
+
+
+def _run(
+    run: str | os.PathLike[str],
+    metrics: str | None,
+    split: Any,
+    allow: str | Sequence[str],
+    data: dict[str, Any],
+    said: list[str],
+) -> tuple[dict[str, Any], Curve]:
+    """Return what a page says of a run, and its curve."""
+    path = find_checkpoint(run)
+    model = load(path, allow=allow)
+    door = Door.of(load_data(path, data, allow), model.shape)
+    split = door.measured(split)
+    wanted = ["active_units", *(metrics.split(",") if metrics else [])]
+    if len(model.shape) == 3 and "psnr" not in wanted:
+        low, high = getattr(door, "value_range", (0.0, 1.0))
+        wanted += ["psnr"] if (low, high) == (0.0, 1.0) else []
+    betas = model.beta_range.grid(1 if model.beta_range.is_one else _POINTS)
+    curve = sweep(model, door, betas, metrics=wanted, split=split)
+    record = read_checkpoint(path)["multibeta"]
+    name = record["run"].get("name") or Path(path).stem
+    where = f"{name}/{record['run']['folder']}" if record["run"].get("folder") else name
+    plain = [model.at_beta(beta) for beta in betas]
+    network, why = live(plain)
+    if network is None:
+        said.append(f"{where}: no live decoder ({why}); the page has pictures alone")
+    rates = np.array([of["latent_rate_nats"] for of in curve.latents])
+    middle = rates[int(np.argmin(np.abs(np.log(np.array(betas) / model.beta_range.middle))))]
+    order = np.argsort(-middle, kind="stable")
+    d = math.prod(model.shape)
+    content = {
+        "name": where,
+        "headline": curve.table().split("\n", 1)[0],
+        "unit": curve.unit,
+        "shape": list(model.shape),
+        "betas": list(betas),
+        "d": d,
+        "rows": [_rounded(row) for row in curve.as_dict()["rows"]],
+        "distortion": curve.distortion,
+        "objective": curve.objective,
+        "latentRates": _short(rates),
+        "order": order.tolist(),
+        "examples": _examples(model, door, split, betas, order, where, said),
+        "scatter": _scatter(model, door, split, betas, order),
+        "live": network,
+        "about": _about(record, curve, model),
+    }
+    return content, curve
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if v is None else float(f"{v:.6g}") for k, v in row.items()}
+
+
+def _short(values: np.ndarray, digits: int = 3) -> Any:
+    return np.round(values.astype(float), digits).tolist()
+
+
+def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[list[str]]:
+    """Return what was run: pairs of a word and a text."""
+    settings = {k: record[k] for k in ("settings", "data", "training") if record.get(k)}
+    units = record.get("units")
+    seen = curve.about.get("examples") or record.get("examples")
+    listed = [
+        ["model", repr(model).split("\n")[0]],
+        ["parameters", f"{sum(p.numel() for p in model.parameters()):,}"],
+        ["measured on", f"{curve.about['n']:,} examples, {curve.about['split']} set"],
+        ["digest of the data", str(seen)],
+        ["units of x", "" if not units else f"{units['low']:.4g} to {units['high']:.4g}"],
+        ["versions", ", ".join(
+            f"{k} {v}" for k, v in curve.about.get("versions", {}).items()
+        ) or f"multibeta {record['version']}"],
+        ["settings", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)],
+        ["limits", "R, D and J are means over the examples, ± one standard error. The report "
+                   "shows one model: another seed differs. β between the measured ones was not "
+                   "measured. Samples and traversals are means of p(x|z)."],
+        ["cite", "multibeta " + multibeta.__version__ + "; the β-VAE: Higgins et al. 2017; the "
+                 "rate-distortion plane: Alemi et al. 2018, arXiv 1711.00464; one network for "
+                 "many β: Bae et al. 2023, arXiv 2212.03905"],
+    ]  # fmt: skip
+    return [[name, text] for name, text in listed if text and text != "None"]
+
+
+def _scatter(
+    model: MultiBetaVAE, door: Door, split: Any, betas: Sequence[float], order: np.ndarray
+) -> dict[str, Any]:
+    """Return the means of two latents, those with the most rate, and a label of each example."""
+    codes = encode(model, door, betas, splits=(split,))
+    keep = np.linspace(0, len(codes) - 1, min(_SCATTERED, len(codes))).astype(int)
+    mean = codes.mean[:, keep].reshape(len(betas), len(keep), len(order), -1).mean(3)
+    axes = order[:2].tolist() if len(order) > 1 else [0, 0]
+    labels = {}
+    for name, values in codes.labels.items():
+        words, numbers = np.unique(values[keep], return_inverse=True)
+        if 2 <= len(words) <= 20:
+            labels[name] = {"words": [str(word) for word in words], "of": numbers.tolist()}
+    usual = [name for name in ("labels", "label", "class", "digit") if name in labels]
+    first = [*usual, *labels, ""][0]
+    return {"axes": axes, "points": _short(mean[:, :, axes], 2), "label": first,
+            "labels": labels.get(first)}  # fmt: skip
+
+
+# Examples ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _examples(
+    model: MultiBetaVAE,
+    door: Door,
+    split: Any,
+    betas: Sequence[float],
+    order: np.ndarray,
+    where: str,
+    said: list[str],
+) -> dict[str, Any] | None:
+    """Return inputs, reconstructions, samples and traversals at each β, as pictures or lines."""
+    shape = model.shape
+    pictures = len(shape) == 3 and shape[0] in (1, 3)
+    if not pictures and len(shape) != 2:
+        said.append(f"{where}: x {shape} is no picture and no signal; the page shows none")
+        return None
+    x = model.read(next(iter(door.batches(split)))).x[:_SHOWN].cpu()
+    again = torch.stack([model.at_beta(beta).reconstruct(x) for beta in betas])
+    drawn = samples(model, betas, _SHOWN)
+    chosen = order[:_MOVED].tolist()
+    moved = traversals(model, betas, chosen, steps=_STEPS)
+    low, high = (model.units.bounds if model.units else None) or (0.0, 1.0)
+    if not pictures:
+        low, high = float(x.min()), float(x.max())
+        keep = np.linspace(0, shape[1] - 1, min(shape[1], 200)).astype(int)
+        sets = {
+            k: _short(v[..., :2, :][..., keep].numpy())
+            for k, v in {"x": x, "again": again, "samples": drawn, "moved": moved}.items()
+        }
+        return {"kind": "signals", "span": [low, high], "moved_latents": chosen, **sets}
+    parts = {"x": x[None], "again": again, "samples": drawn, "moved": moved.flatten(1, 2)}
+    columns = {"x": len(x), "again": len(x), "samples": _SHOWN, "moved": _STEPS}
+    for form in ("PNG", "WEBP"):
+        sheets = {
+            k: [_sheet(of_beta, columns[k], (low, high), form) for of_beta in v]
+            for k, v in parts.items()
+        }
+        if sum(len(text) for of in sheets.values() for text in of) < _LOSSLESS:
+            break
+    if form == "WEBP":
+        said.append(f"{where}: pictures are compressed (WebP)")
+    return {"kind": "pictures", "columns": columns, "moved_latents": chosen, "size": shape[1:],
+            **sheets}  # fmt: skip
+
+
+def _sheet(x: Tensor, columns: int, span: tuple[float, float], form: str) -> str:
+    """Return pictures (N, C, H, W) in rows as one, an address that holds it."""
+    from PIL import Image
+
+    n, _, h, w = x.shape
+    gap = max(1, h // 24)
+    scaled = ((x - span[0]) / (span[1] - span[0])).clamp(0, 1).mul(255).round().to(torch.uint8)
+    tiles = torch.zeros(n, 4, h + gap, w + gap, dtype=torch.uint8)  # transparent between them
+    tiles[:, :3, :h, :w], tiles[:, 3, :h, :w] = scaled, 255
+    rows = tiles.reshape(n // columns, columns, 4, h + gap, w + gap).permute(0, 3, 1, 4, 2)
+    pixels = rows.reshape(n // columns * (h + gap), columns * (w + gap), 4)[:-gap, :-gap].numpy()
+    with io.BytesIO() as file:
+        options = {"quality": 80} if form == "WEBP" else {"optimize": True}
+        Image.fromarray(pixels).save(file, form, **options)
+        text = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/{form.lower()};base64,{text}"

@@ -1,0 +1,323 @@
+"""The page about a run: what it holds, and in a browser that all of it follows the slider."""
+
+import base64
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import multibeta
+from multibeta import MultiBetaVAE
+from multibeta.cli import main
+from multibeta.data import Digits
+from multibeta.generate import samples
+from multibeta.networks import MLP, Conv
+from multibeta.report.live import Live, live
+from tests.helpers import newest
+
+CPU = "--trainer.accelerator=cpu"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    options = ["--config=digits", "--trainer.max_epochs=3", "--curve.enabled=false", CPU,
+               f"--trainer.default_root_dir={root}"]  # fmt: skip
+    assert main(["fit", *options]) == 0
+    return newest(root)
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    assert main(["report", str(run), f"--out={out}"]) == 0
+    return out
+
+
+def content_of(page):
+    text = page.read_text(encoding="utf-8")
+    found = re.search(r'<script id="content" type="application/json">(.*?)</script>', text, re.S)
+    return json.loads(found[1])
+
+
+def test_the_page_is_one_file_without_a_network(page):
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 15e6
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert "@" not in re.sub(r"@media|<script id.*</script>", "", text, flags=re.S)
+    assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)[\w.]+", text)
+
+
+def test_its_numbers_are_those_of_a_sweep(run, page):
+    (of,) = content_of(page)["runs"]
+    curve = multibeta.sweep(
+        multibeta.load(run), Digits(), of["betas"], metrics=["active_units", "psnr"]
+    )
+    assert len(of["rows"]) == len(curve.rows) == 25
+    for row, expected in zip(of["rows"], curve.rows, strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+    rates = np.array([of_beta["latent_rate_nats"] for of_beta in curve.latents])
+    np.testing.assert_allclose(of["latentRates"], rates, atol=6e-4)
+
+
+def test_its_pictures_are_what_the_model_makes(run, page):
+    (of,) = content_of(page)["runs"]
+    expected = samples(multibeta.load(run), of["betas"], 8).clamp(0, 1)
+    for sheet, pictures in zip(of["examples"]["samples"], expected, strict=True):
+        data = base64.b64decode(sheet.partition("base64,")[2])
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = np.asarray(image)
+        for i, picture in enumerate(pictures):
+            tile = pixels[:8, 9 * i : 9 * i + 8]
+            assert np.abs(tile[..., 0] / 255 - picture[0].numpy()).max() < 0.51 / 255
+            assert (tile[..., 3] == 255).all()
+
+
+def test_its_codes_have_the_labels_of_the_data(page):
+    (of,) = content_of(page)["runs"]
+    scatter = of["scatter"]
+    digits = Digits().labels("test")["digit"]
+    assert scatter["label"] == "digit"
+    words = [int(scatter["labels"]["words"][i]) for i in scatter["labels"]["of"]]
+    assert words == digits.tolist()
+    assert len(scatter["points"][0]) == len(digits)
+
+
+@pytest.mark.parametrize("activation", [torch.nn.SiLU, torch.nn.ReLU, torch.nn.Tanh])
+@pytest.mark.parametrize("likelihood", ["Bernoulli", "Gaussian"])
+def test_what_the_page_computes_is_what_torch_does(activation, likelihood):
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(12, 16), activation(), torch.nn.Linear(16, 6)
+    )
+    decoder = torch.nn.Sequential(
+        torch.nn.Linear(3, 16), activation(), torch.nn.Linear(16, 12),
+        torch.nn.Unflatten(1, (3, 4)),
+    )  # fmt: skip
+    of = getattr(multibeta.likelihoods, likelihood)
+    model = multibeta.wrap(
+        encoder, decoder, likelihood=of(0.3) if likelihood == "Gaussian" else of(),
+        example=torch.rand(5, 3, 4),
+    )  # fmt: skip
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+    plain = [model.at_beta(beta) for beta in (0.01, 0.3, 10)]
+    found = Live(plain)
+    x, z = torch.rand(7, 3, 4), torch.randn(7, 3)
+    for k, vae in enumerate(plain):
+        mean = vae.decode(z).mean.flatten(1).detach().numpy()
+        np.testing.assert_allclose(found.run(found.decoder, k, z.numpy()), mean, atol=1e-4)
+        code = found.run(found.encoder, k, x.numpy())[:, :3]
+        np.testing.assert_allclose(code, vae.encode(x).mean.detach().numpy(), atol=1e-4)
+    assert ["scale" in layer for layer in found.decoder if layer["op"] == "linear"][1]
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (
+            lambda: MultiBetaVAE.of((1, 8, 8), network=Conv(4, 1), latent_dim=2),
+            "a layer is Conv2d",
+        ),
+        (lambda: MultiBetaVAE.of((2000,), network=MLP(256), latent_dim=2), "more than 1,048,576"),
+    ],
+)
+def test_a_page_says_why_it_cannot_compute(model, why):
+    found, said = live([model().at_beta(1.0)])
+    assert found is None
+    assert why in said
+
+
+def test_signals_and_tables_have_pages_too(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = {"signals": rng.random((60, 2, 32)), "table": rng.random((60, 5))}
+    for name, array in x.items():
+        np.savez(tmp_path / f"{name}.npz", x=array.astype(np.float32), labels=np.arange(60) % 3)
+        assert main(["fit", "--data=NPZ", f"--data.root={tmp_path / name}.npz", CPU,
+                     "--data.batch_size=16", "--model.likelihood=Gaussian", f"--name={name}",
+                     "--trainer.max_epochs=1", "--curve.enabled=false",
+                     f"--trainer.default_root_dir={tmp_path / 'runs'}"]) == 0  # fmt: skip
+    runs = [next((tmp_path / "runs" / name).iterdir()) for name in x]
+    capsys.readouterr()
+    out = tmp_path / "both.html"
+    assert main(["report", *map(str, runs), f"--out={out}"]) == 0
+    said = capsys.readouterr().err
+    assert "table/" in said and "is no picture and no signal; the page shows none" in said
+    assert "not compared:" in said
+    content = content_of(out)
+    signals, table = content["runs"]
+    assert np.shape(signals["examples"]["again"]) == (25, 6, 2, 32)
+    assert table["examples"] is None
+    assert content["verdict"].startswith("not compared")
+
+
+def test_two_models_of_the_same_data_have_a_verdict(run, tmp_path, capsys):
+    assert main(["fit", "--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false", CPU,
+                 f"--trainer.default_root_dir={tmp_path}"]) == 0  # fmt: skip
+    out = tmp_path / "two.html"
+    assert main(["report", str(run), str(newest(tmp_path)), f"--out={out}"]) == 0
+    content = content_of(out)
+    names = [of["name"] for of in content["runs"]]
+    assert len(set(names)) == 2
+    assert "β" in content["verdict"] and "not compared" not in content["verdict"]
+
+
+def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert "no checkpoint at nowhere" in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# In a browser -----------------------------------------------------------------------------------
+
+_CHROMIUM = shutil.which("chromium")
+_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+_SEEN = """() => ({
+  now: [...document.querySelectorAll('circle.now')].map(c => c.outerHTML),
+  pictures: [...document.querySelectorAll('img')].map(i => i.src),
+  cells: [...document.querySelectorAll('td:last-child')].map(c => c.textContent),
+  bars: [...document.querySelectorAll('rect')].map(r => r.getAttribute('height')),
+  dots: [...document.querySelectorAll('circle:not(.now)')].slice(-100).map(c => c.outerHTML),
+  made: [...document.querySelectorAll('.live canvas')].map(c => c.toDataURL()),
+  value: document.getElementById('value').textContent,
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if _CHROMIUM is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """Return a function that opens the page; what it must not do is gathered."""
+    wrong, views = [], []
+
+    def open_it(width=1440, scheme="light"):
+        view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        view.on("console", lambda message: wrong.append(message.text))
+        view.on("pageerror", lambda error: wrong.append(str(error)))
+        view.on("request", lambda of: wrong.append(of.url) if "data:" not in of.url[:5] and
+                not of.url.startswith("file:") else None)  # fmt: skip
+        view.goto(page.as_uri())
+        views.append(view)
+        return view
+
+    yield open_it
+    for view in views:
+        view.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("how", ["keys", "mouse"])
+def test_everything_follows_the_slider(opened, how):
+    view = opened()
+    before = view.evaluate(_SEEN)
+    if how == "keys":
+        view.focus("#beta")
+        for _ in range(6):
+            view.keyboard.press("ArrowRight")
+    else:
+        box = view.locator("#beta").bounding_box()
+        view.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
+    after = view.evaluate(_SEEN)
+    assert before["value"] != after["value"]
+    assert all(a != b for a, b in zip(before["now"], after["now"], strict=True))
+    same = [a == b for a, b in zip(before["pictures"], after["pictures"], strict=True)]
+    assert same == [True, False, False, False]  # the examples stay
+    for part in ("cells", "bars", "dots"):
+        assert before[part] != after[part]
+    made = [a == b for a, b in zip(before["made"], after["made"], strict=True)]
+    assert made == [False, True, False]  # what was drawn stays
+
+
+def test_the_page_computes_what_torch_does(opened, run):
+    view, model = opened(), multibeta.load(run)
+    (betas,) = view.evaluate("() => multibeta.content.runs.map(run => run.betas)")
+    x = torch.rand(64)
+    for k in (0, 12, 24):
+        plain = model.at_beta(betas[k])
+        code = view.evaluate(
+            f"x => [...multibeta.content.runs[0].compute('encoder', {k}, x)]", x.tolist()
+        )
+        expected = plain.encode(x.reshape(1, 1, 8, 8)).mean[0]
+        assert code[:8] == pytest.approx(expected.tolist(), abs=1e-3)
+        made = view.evaluate(
+            f"z => [...multibeta.content.runs[0].compute('decoder', {k}, z)]", expected.tolist()
+        )
+        again = plain.decode(expected[None]).mean.flatten().tolist()
+        assert made == pytest.approx(again, abs=1e-3)
+
+
+def test_drawing_sliding_and_sampling(opened):
+    view = opened()
+    pad = view.locator("canvas.pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    before = view.evaluate(_SEEN)["made"]
+    view.mouse.move(box["x"] + 40, box["y"] + 20)
+    view.mouse.down()
+    view.mouse.move(box["x"] + 90, box["y"] + 140, steps=8)
+    view.mouse.up()
+    drawn = view.evaluate(_SEEN)["made"]
+    assert [a == b for a, b in zip(before, drawn, strict=True)] == [True, False, False]
+    view.locator(".sliders input").first.fill("2")
+    view.get_by_role("button", name="sample").click()
+    assert view.evaluate(_SEEN)["made"][0] != before[0]
+    view.get_by_role("button", name="clear").click()
+    view.get_by_role("button", name="zero").click()
+    assert view.evaluate(_SEEN)["made"] == before
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_has_labels_and_can_be_read(opened, width, scheme):
+    view = opened(width, scheme)
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    assert view.evaluate(
+        "[...document.querySelectorAll('input')].every(i => i.labels.length > 0)"
+        "&& [...document.querySelectorAll('img')].every(i => i.alt)"
+        "&& [...document.querySelectorAll('svg, canvas')].every(i => i.getAttribute('aria-label'))"
+    )
+    ids = view.evaluate("[...document.querySelectorAll('[id]')].map(i => i.id)")
+    assert len(ids) == len(set(ids))
+    for name in ("ink", "soft", "mark"):
+        for ground in ("card", "ground"):
+            assert contrast(*(_variable(view, of) for of in (name, ground))) >= 4.5
+
+
+def _variable(view, name):
+    text = view.evaluate(
+        f"getComputedStyle(document.documentElement).getPropertyValue('--{name}')"
+    ).strip()
+    digits = text[1:] if len(text) == 7 else "".join(2 * c for c in text[1:])
+    return [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+
+
+def contrast(a, b):
+    """WCAG 2.2, relative luminance."""
+
+    def luminance(of):
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in of]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
