@@ -100,7 +100,7 @@ TOTALS = ("total4", "total8")
 SETS = {
     of.name: of
     for of in (
-        Set("digits_mlp", "digits, MLP", ("--config=digits.yaml",), 2000),
+        Set("digits_mlp", "digits, MLP", ("--config=digits.yaml",), 1600),
         Set("clothes_mlp", "clothes, MLP", (*CLOTHES, "--data.batch_size=128"), 3900),
         Set("clothes_conv", "clothes, Conv", (*CLOTHES, *CONV), 4686, 1),
         Set("ecg_conv", "heartbeats, Conv", (*ECG, *CONV), 3000),

@@ -426,6 +426,8 @@ def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> No
     split, path = curve.about["split"], folder / "strip.png"
     weights = {**curve.about["weights"], curve.swept: curve[curve.swept]}
     at = {name: weights[name] for name in model.pinned}
-    if not draw_strip(model, data, curve["beta"], path, at=at, split=split, extrapolate=True):
+    rates = dict(zip(curve[curve.swept], curve["rate_nats"], strict=True))
+    options: Any = {"at": at, "split": split, "extrapolate": True, "rates": rates}
+    if not draw_strip(model, data, curve["beta"], path, **options):
         print(f"no strip.png: x {model.shape} is no picture and no signal", file=sys.stderr)
     curve.to_json(folder / "curve.json")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
+import html
 import itertools
 import json
 import math
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -71,9 +74,50 @@ class Curve:
         """The name of the objective's column, as D's."""
         return self.distortion.replace("distortion", "objective")
 
-    def __getitem__(self, column: str) -> list[float]:
-        """Return a column, a value a β."""
-        return [row[column] for row in self.rows]
+    def __len__(self) -> int:
+        """The number of β's."""
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, key: str) -> list[float]: ...
+
+    @overload
+    def __getitem__(self, key: float) -> dict[str, float]: ...
+
+    def __getitem__(self, key: str | float) -> list[float] | dict[str, float]:
+        """Return a column, a value a β; or for a number the row at this β.
+
+        Raises:
+            KeyError: If there is no such column, or nothing was measured at this β.
+        """
+        if isinstance(key, str):
+            return [row[key] for row in self.rows]
+        for row in self.rows:
+            if math.isclose(row[self.swept], key, rel_tol=1e-6):
+                return row
+        known = ", ".join(f"{row[self.swept]:g}" for row in self.rows)
+        raise KeyError(f"nothing was measured at {self.swept}={key:g}; there are {known}")
+
+    def to_pandas(self) -> Any:
+        """Return the rows as a pandas DataFrame, a row a β.
+
+        Raises:
+            ImportError: If there is no pandas.
+        """
+        import pandas
+
+        return pandas.DataFrame(list(self.rows))
+
+    def _repr_html_(self) -> str:
+        """Return the table and the picture, for a notebook."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.plot(path := Path(folder) / "curve.png")
+            picture = base64.b64encode(path.read_bytes()).decode()
+        return (
+            '<img alt="distortion against rate" width="480" '
+            f'src="data:image/png;base64,{picture}">'
+            f"<pre>{html.escape(self.table())}</pre>"
+        )
 
     def beta_for(
         self,
@@ -160,7 +204,7 @@ class Curve:
             }
             plots.alignment(
                 self.rows, densities[:, chosen], chosen.tolist(), HISTOGRAM[:2],
-                folder / "alignment.png", beside, swept=self.swept,
+                folder / "alignment.png", beside, swept=self.swept, title=title,
             )  # fmt: skip
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

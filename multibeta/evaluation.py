@@ -417,6 +417,7 @@ def draw_strip(
     at: Mapping[str, str | float | Iterable[float]] | None = None,
     split: Split = "test",
     extrapolate: bool = False,
+    rates: Mapping[float, float] | None = None,
 ) -> bool:
     """Draw inputs and, below them, their reconstructions at β falling from row to row.
 
@@ -430,6 +431,7 @@ def draw_strip(
         at: As in :func:`sweep`.
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
+        rates: β → R in nats, which stands beside the rows of pictures.
 
     Returns:
         Whether there is a picture.
@@ -446,8 +448,10 @@ def draw_strip(
         view, beta = views[place]
         vae = view.at_beta(beta, extrapolate=extrapolate)
         reconstructions[grid[place]] = _array(vae.reconstruct(x))
-    draw = plots.strip if len(model.shape) == 3 else plots.signals
-    draw(_array(x), reconstructions, path, swept)
+    if len(model.shape) == 3:
+        plots.strip(_array(x), reconstructions, path, swept, rates)
+    else:
+        plots.signals(_array(x), reconstructions, path, swept)
     return True
 
 

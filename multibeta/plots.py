@@ -95,8 +95,7 @@ def rate_distortion(
         zorder=2,
         label="± 1 s.e.",
     )
-    low, high = beta.min(), beta.max()
-    norm = LogNorm(low, high) if low < high else LogNorm(low / 2, high * 2)
+    norm = _norm(beta)
     points = axes.scatter(
         rate, distortion, c=beta, cmap=_COLOURS, norm=norm, s=26, zorder=3, edgecolor="white",
         linewidth=0.5, label="measured",
@@ -112,12 +111,7 @@ def rate_distortion(
             c=column(swept, others), cmap=_COLOURS, norm=norm, s=70, marker="D", zorder=5,
             edgecolor="black", linewidth=1.1, label=name,
         )  # fmt: skip
-    bar = figure.colorbar(points, ax=axes, pad=0.02)
-    bar.set_label(_symbol(swept), rotation=0 if swept == "beta" else 90, labelpad=8)
-    if high < 10 * low:  # there may be no power of ten
-        bar.set_ticks(np.geomspace(norm.vmin or low, norm.vmax or high, 3).tolist())
-    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
-    bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
+    _bar(figure, axes, points, norm, swept)
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel(label)
     axes.set_title(title, loc="left", **_STYLE)
@@ -125,6 +119,23 @@ def rate_distortion(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, **_STYLE)
     _save(figure, path)
+
+
+def _norm(beta: np.ndarray) -> LogNorm:
+    """Return what gives β its colour: the logarithm, over the β's that are drawn."""
+    low, high = beta.min(), beta.max()
+    return LogNorm(low, high) if low < high else LogNorm(low / 2, high * 2)
+
+
+def _bar(figure: Figure, axes: Any, points: Any, norm: LogNorm, swept: str = "beta") -> None:
+    """Draw the bar of the colours of β."""
+    bar = figure.colorbar(points, ax=axes, pad=0.02)
+    bar.set_label(_symbol(swept), rotation=0 if swept == "beta" else 90, labelpad=8)
+    low, high = float(norm.vmin or 1), float(norm.vmax or 1)
+    if high < 10 * low:  # there may be no power of ten
+        bar.set_ticks(np.geomspace(low, high, 3).tolist())
+    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
+    bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def plane(
@@ -137,8 +148,8 @@ def plane(
     """Draw the curve in the rate-distortion plane, with what β means there.
 
     At each point a short line with the slope −β, to which the curve of the best models is tangent;
-    in grey the lines of equal −ELBO, D + R; and, where they are known, the region that no model
-    reaches and, in it, the line D = H − R, below which not even the source's entropy allows one.
+    in grey the lines of equal −ELBO, D + R, with their values; and, where they are known, the
+    region that no model reaches and, in it, the line D = H − R, below which not even the source's entropy allows one.
     Where the information I was measured, it stands beside the rate: H − D ≤ I ≤ R. With D in
     units of its own there is no −ELBO.
 
@@ -162,11 +173,17 @@ def plane(
     axes = figure.add_subplot()
     width = max(float(np.ptp(rate)), 1e-9)
     height = max(float(np.ptp(distortion)), 1e-9)
-    left, right = max(0.0, rate.min() - 0.05 * width), rate.max() + 0.05 * width
+    left, right = max(0.0, rate.min() - 0.05 * width), rate.max() + 0.08 * width
     bottom, top = distortion.min() - 0.08 * height, distortion.max() + 0.08 * height
     in_nats = distorted == "distortion_nats"
-    for level in np.linspace(left + bottom, right + top, 12)[1:-1] if in_nats else ():
+    levels = ticker.MaxNLocator(9).tick_values(left + bottom, right + top) if in_nats else ()
+    for level in levels:
         axes.plot([left, right], [level - left, level - right], color="0.85", linewidth=0.8)
+        if bottom + 0.08 * (top - bottom) < level - right < top - 0.04 * (top - bottom):
+            axes.text(
+                right, level - right, f"{level:g} ", fontsize=7, color="0.45", ha="right",
+                va="bottom",
+            )  # fmt: skip
     if "optimal_rate_nats" in rows[0]:
         best = sorted((row["optimal_rate_nats"], row["optimal_distortion_nats"]) for row in rows)
         rates, distortions = zip(*best, strict=True)
@@ -181,8 +198,13 @@ def plane(
         axes.plot([r - dx, r + dx], [d + b * dx, d - b * dx], color="tab:red", linewidth=1.1)
     axes.plot([], [], color="tab:red", linewidth=1.1, label="slope −β")
     if in_nats:
-        axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO")
-    axes.plot(rate, distortion, "o", color="tab:blue", markersize=3.5, label="measured")
+        axes.plot([], [], color="0.85", linewidth=0.8, label="equal −ELBO = D + R")
+    norm = _norm(beta)
+    points = axes.scatter(
+        rate, distortion, c=beta, cmap=_COLOURS, norm=norm, s=20, zorder=3, edgecolor="black",
+        linewidth=0.4, label="measured",
+    )  # fmt: skip
+    _bar(figure, axes, points, norm)
     if "information_nats" in rows[0]:
         # Near log N it is the number of examples that is measured.
         known = [row for row in rows if row["information_nats"] < row["log_n_nats"] - 2]
@@ -196,7 +218,7 @@ def plane(
     axes.set_ylabel(label)
     axes.set_title(title, loc="left", **_STYLE)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, **_STYLE)
+    axes.legend(frameon=True, framealpha=0.95, edgecolor="none", **_STYLE)
     _save(figure, path)
 
 
@@ -245,6 +267,7 @@ def alignment(
     path: str | os.PathLike[str],
     beside: Mapping[int, np.ndarray] | None = None,
     swept: str = "beta",
+    title: str = "",
 ) -> None:
     """Draw how the aggregated posterior of chosen latents changes with β, and their alignment.
 
@@ -260,6 +283,7 @@ def alignment(
         path: The picture to write.
         beside: The number of a row → densities of the dedicated model at its β: (latents, bins).
         swept: The column that differs from row to row, where it is another than β.
+        title: Text above.
     """
     betas, symbol = [row[swept] for row in rows], _symbol(swept)
     able = sorted(beside) if beside else range(len(betas))
@@ -271,12 +295,14 @@ def alignment(
         (0.95 if beside else 1.25) * columns * len(blocks) + 0.9,
         0.62 * len(few) + (0.3 if beside else 0),
     )
-    figure = Figure(figsize=(width, height + 2.2), layout="constrained")
+    figure = Figure(figsize=(width, height + 2.2 + 0.25 * bool(title)), layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", **_STYLE)
     parts: Any = figure.subfigures(2, 1, height_ratios=[height, 2.0])
     above: Any = parts[0].subfigures(1, len(blocks), squeeze=False, wspace=0.03)[0]
-    for block, (title, densities) in zip(above, blocks.items(), strict=True):
+    for block, (name, densities) in zip(above, blocks.items(), strict=True):
         if beside:
-            block.suptitle(title, **_STYLE)
+            block.suptitle(name, **_STYLE)
         grid = block.subplots(len(few), columns, sharex=True, sharey=True, squeeze=False)
         for axes_row, k in zip(grid, few, strict=True):
             _histograms(axes_row, densities[k], span)
@@ -296,7 +322,10 @@ def alignment(
                 *zip(*points, strict=True), "D--", color=line.get_color(), markersize=4,
                 label=f"{label}, dedicated models",
             )  # fmt: skip
-    axes.set_xlabel(symbol)
+    axes.set_xlim(betas[0] / 1.15, betas[-1] * 1.15)
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.set_xlabel(f"{symbol}; the highest has none above it")
     axes.set_ylabel(f"with the next higher {symbol}", **_STYLE)
     axes.set_ylim(top=1.02)
     axes.grid(alpha=0.25, linewidth=0.6)
@@ -414,6 +443,7 @@ def strip(
     reconstructions: Mapping[float, np.ndarray],
     path: str | os.PathLike[str],
     swept: str = "beta",
+    rates: Mapping[float, float] | None = None,
 ) -> None:
     """Draw inputs in the top row and their reconstructions below, β falling from row to row.
 
@@ -423,10 +453,14 @@ def strip(
         reconstructions: β → pictures like ``inputs``.
         path: The picture to write.
         swept: What differs from row to row, where it is not β.
+        rates: β → R in nats, which stands beside the row.
     """
     betas = sorted(reconstructions, reverse=True)
     pictures = [inputs, *(reconstructions[beta] for beta in betas)]
-    labels = ["x", *(f"{_symbol(swept)} = {number(beta)}" for beta in betas)]
+    labels = ["x"]
+    for beta in betas:
+        rate = "" if rates is None else f"\nR = {rates[beta]:.3g}"
+        labels.append(f"{_symbol(swept)} = {number(beta)}{rate}")
     # Pictures are in [0, 1]; other data is shown over the span of its inputs.
     span = (min(0.0, inputs.min()), max(1.0, inputs.max()))
     channels = inputs.shape[1]
@@ -500,7 +534,7 @@ def _grid(
     if span is None:
         span = (min(0.0, least), max(1.0, greatest)) if pictures else (least, greatest)
     cell_height, cell_width = 0.6, 1.2 if not pictures else min(0.6 * shape[1] / shape[0], 1.2)
-    margin = 0.35 + 0.07 * max(7, *map(len, labels))
+    margin = 0.35 + 0.07 * max(7, *(len(line) for label in labels for line in label.split("\n")))
     heads = [*filter(None, (title, "".join(columns)))]
     above = 0.25 * len(heads)
     figure = Figure(figsize=(n * cell_width + margin + 0.05, len(rows) * cell_height + above))

@@ -197,7 +197,10 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
     paths = [
         Path(given) / "curve.json" if Path(given).is_dir() else Path(given) for given in curves
     ]
-    read = {str(shown(path)): Curve.from_json(path) for path in paths}
+    read = {
+        str(shown(path.parent if path.name == "curve.json" else path)): Curve.from_json(path)
+        for path in paths
+    }
     check_comparable(read)
     sides = merged(read)
     found = compared(sides)

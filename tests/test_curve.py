@@ -165,3 +165,23 @@ def test_any_range_travels_to_the_last_digit(tmp_path):
         with (tmp_path / "curve.csv").open(newline="") as file:
             assert [float(row["beta"]) for row in csv.DictReader(file)] == [low, high]
         assert sweep(vae, data)["beta"][::15] == [low, high], "the default is the trained range"
+
+
+def test_a_curve_has_rows_by_beta_and_a_picture_in_notebooks():
+    measured = sweep(model(), Digits(), "0.1,1,10")
+    assert len(measured) == len(measured.rows)
+    beta = measured["beta"][1]
+    assert measured[beta] == measured.rows[1]
+    assert measured[beta * (1 + 1e-9)] == measured.rows[1]
+    with pytest.raises(KeyError, match="nothing was measured at beta=77; there are"):
+        measured[77]
+    shown = measured._repr_html_()
+    assert "data:image/png;base64," in shown and "rate R" in shown
+
+
+def test_a_curve_is_a_data_frame():
+    pandas = pytest.importorskip("pandas")
+    measured = sweep(model(), Digits(), "0.1,1,10")
+    frame = measured.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame["rate_nats"].tolist() == measured["rate_nats"]

@@ -84,7 +84,8 @@ def test_plane_has_a_tangent_of_slope_beta_at_each_point(tmp_path, figures):
     best = [{**row, "optimal_rate_nats": row["rate_nats"] - 1,
              "optimal_distortion_nats": row["distortion_nats"] - 1} for row in ROWS]  # fmt: skip
     plots.plane(best, tmp_path / "plane.png", "title")
-    (axes,) = figures[0].axes
+    axes, bar = figures[0].axes
+    assert bar.get_ylabel() == "β"
     tangents = [line for line in axes.lines if line.get_color() == "tab:red"][: len(ROWS)]
     for row, line in zip(ROWS, tangents, strict=True):
         (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
@@ -94,18 +95,39 @@ def test_plane_has_a_tangent_of_slope_beta_at_each_point(tmp_path, figures):
     assert levels
     for line in levels:
         assert np.ptp(line.get_xdata() + np.array(line.get_ydata())) == pytest.approx(0, abs=1e-9)
+    sums = [float(line.get_xdata()[0] + line.get_ydata()[0]) for line in levels]
+    shown = [float(text.get_text()) for text in axes.texts]
+    assert shown and {*shown} <= {round(of, 6) for of in sums}
     assert "out of reach" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_plane_shows_what_the_entropy_and_the_information_allow(tmp_path, figures):
     rows = [{**row, "information_nats": 0.5 * row["rate_nats"], "log_n_nats": 6.0} for row in ROWS]
     plots.plane(rows, tmp_path / "plane.png", entropy_nats=30.0)
-    (axes,) = figures[0].axes
+    axes, _ = figures[0].axes
     lines = {line.get_label(): line for line in axes.lines}
     bound = lines["D = H − R"]
     assert np.allclose(bound.get_xdata() + bound.get_ydata(), 30)
     shown = [0.5 * row["rate_nats"] for row in ROWS if 0.5 * row["rate_nats"] < 4]
     assert lines["I in place of R"].get_xdata() == shown
+
+
+def test_a_grid_has_a_label_for_each_row(tmp_path, figures):
+    rows = [np.full((3, 1, 4, 4), shade) for shade in (0.0, 0.5)]
+    plots.grid(rows, ["a", "b"], tmp_path / "grid.png", "title", columns=["x", "y", "z"])
+    (axes,) = figures[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
+    assert [image.get_array().max() for image in axes.images] == [0, 0, 0, 0.5, 0.5, 0.5]
+    plots.grid([np.zeros((2, 3, 50))], ["signals"], tmp_path / "signals.png")
+    assert len(figures[1].axes[0].lines) == 6
+
+
+def test_a_strip_says_the_rate_of_each_row(tmp_path, figures):
+    x = np.zeros((2, 1, 4, 4))
+    plots.strip(x, {1.0: x, 0.1: x}, tmp_path / "s.png", "beta", {1.0: 2.5, 0.1: 30.0})
+    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert labels == ["x", "β = 1\nR = 2.5", "β = 0.1\nR = 30"]
 
 
 def test_latents_are_sorted_and_named(tmp_path, figures):
@@ -169,7 +191,7 @@ def test_distortion_has_a_unit_of_its_own(tmp_path, figures):
      (100, "100"), (123_456, "1.2e5"), (0, "0")],
 )  # fmt: skip
 def test_numbers_far_from_one_are_short(value, text):
-    assert plots._number(value) == text
+    assert plots.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -187,12 +209,12 @@ def test_betas_far_from_one(tmp_path, figures, low, high, expected):
     assert expected <= set(texts(figures[0].axes[1].get_yticklabels()))
     plots.plane(rows, tmp_path / "plane.png")
     plots.latents(betas, np.ones((4, 2)), tmp_path / "latents.png")
-    assert texts(figures[2].axes[0].get_xticklabels())[0] == plots._number(low)
+    assert texts(figures[2].axes[0].get_xticklabels())[0] == plots.number(low)
     plots.alignment(rows, np.full((4, 2, 40), 0.1), [4, 7], (-4.0, 4.0), tmp_path / "a.png")
     x = np.zeros((2, 1, 4, 4))
     plots.strip(x, dict.fromkeys(betas, x), tmp_path / "s.png")
     (axes,) = figures[-1].axes
-    assert axes.get_yticklabels()[1].get_text() == f"β = {plots._number(high)}"
+    assert axes.get_yticklabels()[1].get_text() == f"β = {plots.number(high)}"
 
 
 def test_strip_says_that_it_shows_one_channel(tmp_path, figures):
