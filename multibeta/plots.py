@@ -149,7 +149,8 @@ def plane(
 
     At each point a short line with the slope −β, to which the curve of the best models is tangent;
     in grey the lines of equal −ELBO, D + R, with their values; and, where they are known, the
-    region that no model reaches and, in it, the line D = H − R, below which not even the source's entropy allows one.
+    region that no model reaches and, in it, the line D = H − R, below which not even the source's
+    entropy allows one.
     Where the information I was measured, it stands beside the rate: H − D ≤ I ≤ R. With D in
     units of its own there is no −ELBO.
 
