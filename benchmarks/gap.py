@@ -42,6 +42,7 @@ CONFIG = (
     "--config=binarized_mnist.yaml",
     "--data.root=DATA_ROOT",
     "--trainer.limit_val_batches=0",
+    "--model.warmup=0.05",
 )
 
 
@@ -91,8 +92,13 @@ class Side:
         return [name for name in runs if is_there(name)]
 
 
-# Two β's an example, of its own: what was the default, and fits more closely at as many steps.
-ONE = Side("one", ("--model.draws.betas_per_example=2", "--model.draws.per=example"), BETAS, GRID)
+# Two β's an example, of its own, fit more closely at as many steps. With the warm-up, what was the
+# default when these were run.
+DRAWS = (
+    "--model.draws.betas_per_example=2", "--model.draws.per=example", "--model.draws.ends=0.2",
+    "--model.draws.tilt=1.5", "--model.draws.balance=0.5",
+)  # fmt: skip
+ONE = Side("one", DRAWS, BETAS, GRID)
 # One β an example, drawn log-uniformly, and no weighting: as published.
 PUBLISHED = (
     "--model.draws.betas_per_example=1", "--model.draws.ends=0", "--model.draws.tilt=1",
