@@ -140,7 +140,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     name: getattr(verbs, name)
     for name in (
         "curve", "rate", "compare", "report", "encode", "sample", "reconstruct", "traverse",
-        "interpolate", "score",
+        "interpolate", "export", "score",
     )
 }  # fmt: skip
 

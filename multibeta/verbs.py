@@ -15,6 +15,7 @@ __all__ = [
     "compare",
     "curve",
     "encode",
+    "export",
     "interpolate",
     "rate",
     "reconstruct",
@@ -586,6 +587,44 @@ def report(
     for line in said:
         print(line, file=sys.stderr)
     print(f"files: {shown(Path(out))} ({Path(out).stat().st_size / 1e6:.1f} MB)")
+
+
+def export(
+    checkpoint: str,
+    beta: float,
+    format: Literal["onnx", "pt2", "safetensors"] = "onnx",
+    what: Literal["encoder", "decoder", "both"] = "both",
+    out: str = "exported",
+    at: str | None = None,
+    extrapolate: bool = False,
+    allow: str | None = None,
+) -> None:
+    """Write the plain VAE at one β for programs without multibeta.
+
+    The encoder gives mean and standard deviation of q(z|x), the decoder the mean of p(x|z), for
+    any number of examples. A README.md lies beside the files, and for ONNX a loader.
+
+    Args:
+        checkpoint: A .ckpt file, or the folder of a run.
+        beta: β.
+        format: onnx; pt2, for torch.export.load; or safetensors, the weights alone.
+        what: Which part.
+        out: The folder.
+        at: Values of the other weights that are ranges, as for curve.
+        extrapolate: Allow β outside the trained range.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
+    """
+    from multibeta.checkpoints import find_checkpoint, load
+    from multibeta.export import export as exported
+    from multibeta.files import check_writable
+    from multibeta.runs import shown
+
+    check_writable(out)
+    model = load(find_checkpoint(checkpoint), allow=allow or ())
+    weights = {name: float(value) for name, value in _weights(at).items()}
+    model = model.pin(extrapolate=extrapolate, **weights)
+    files = exported(model, beta, out, format=format, what=what, extrapolate=extrapolate)
+    print(f"files: {', '.join(str(shown(file)) for file in files)}")
 
 
 def _few(model: Any, betas: str | None, count: int = 5) -> tuple[float, ...]:

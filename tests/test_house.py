@@ -36,7 +36,7 @@ ORDER = [
     {"callbacks"},
     {"resume"},
     {"training", "fitting"},
-    {"report"},
+    {"report", "export"},
     {"verbs"},
     {"cli"},
     {"__main__"},
