@@ -13,6 +13,7 @@ import platform
 import re
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,9 @@ def _dispatch(argv: list[str]) -> int:
 
         print(f"multibeta {multibeta.__version__}")
         return 0
+    if argv[0] == "--print-completion":
+        print(_completion(argv[1] if len(argv) > 1 else ""), end="")
+        return 0
     verb = argv[0]
     if verb not in [*_TRAINING, *_VERBS]:
         known = [*_TRAINING, *_VERBS]
@@ -225,13 +229,34 @@ def _doc(run: Callable[..., None]) -> str:
     return inspect.getdoc(run) or ""
 
 
+def _completion(shell: str) -> str:
+    from multibeta.completion import script
+
+    of_training = sorted({*re.findall(r"--[\w.]+", _FIT)} - {"--help"})
+    of_verbs = {
+        verb: [
+            f"--{p.name}" for p in inspect.signature(run).parameters.values()
+            if p.default is not inspect.Parameter.empty
+        ]
+        for verb, run in _VERBS.items()
+    }  # fmt: skip
+    options = {**dict.fromkeys(_TRAINING, of_training), **of_verbs}
+    return script(shell, options, [*_shipped()])
+
+
 def _help() -> str:
     said = {verb: _doc(run).split("\n")[0].rstrip(".") for verb, run in _VERBS.items()}
     verbs = {**_TRAINING, **said}
-    lines = "\n".join(f"  {verb:10} {text[0].lower()}{text[1:]}" for verb, text in verbs.items())
+    lines = "\n".join(f"  {verb:11} {text[0].lower()}{text[1:]}" for verb, text in verbs.items())
     by_kind: dict[bool, list[str]] = {True: [], False: []}
     for name, path in _shipped().items():
         by_kind[path.parent.name == "objectives"].append(name)
+    shipped = {
+        of_objective: textwrap.fill(
+            ", ".join(names), 78, initial_indent="  ", subsequent_indent="  "
+        )
+        for of_objective, names in by_kind.items()
+    }
     return f"""\
 multibeta: one variational autoencoder, conditioned on log β, in place of a sweep of β-VAEs
 
@@ -244,8 +269,13 @@ commands:
 {lines}
 
 multibeta COMMAND --help shows the options of a command. --version shows the version;
---traceback shows where an error comes from. Shipped configs: {", ".join(by_kind[False])};
-beside one of them, for another objective: {", ".join(by_kind[True])}."""
+--print-completion bash (zsh, fish) what a shell reads to complete; --traceback where an error
+comes from.
+
+shipped configs:
+{shipped[False]}
+beside one of them, for another objective:
+{shipped[True]}"""
 
 
 def _train(argv: list[str]) -> None:

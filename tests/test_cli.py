@@ -217,3 +217,37 @@ def test_a_reader_that_has_had_enough_is_no_mistake():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["enc"], "encode"),
+        (["curve", "--bet"], "--betas"),
+        (["fit", "--config", "dig"], "digits"),
+        (["fit", "--model.lik"], "--model.likelihood --model.likelihood.sigma"),
+        (["report", "here"], "here.txt"),
+    ],
+)
+def test_bash_completes(words, found, tmp_path, capsys):
+    assert main(["--print-completion", "bash"]) == 0
+    (tmp_path / "here.txt").write_text("")
+    line = " ".join(["multibeta", *words])
+    code = (
+        f"{capsys.readouterr().out}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _multibeta; "
+        'echo "${COMPREPLY[*]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == found.split()
+    assert done.stderr == ""
+
+
+def test_other_shells_have_completion_too(capsys):
+    for shell in ("zsh", "fish"):
+        assert main(["--print-completion", shell]) == 0
+        assert "multibeta" in capsys.readouterr().out
+    assert "--print-completion csh is unknown; allowed: bash" in fails(
+        capsys, "--print-completion", "csh"
+    )
