@@ -105,13 +105,13 @@ function pictureOf(examples, what, k, alt) {
 }
 
 function lines(canvas, rows, span, shape) {
-  const columns = rows[0].length, w = 110, h = 46;
+  const columns = rows[0].length, w = 150, h = 90;
   canvas.width = columns * w; canvas.height = rows.length * h;
   const pen = canvas.getContext("2d"), style = getComputedStyle(document.body);
   pen.clearRect(0, 0, canvas.width, canvas.height);
   rows.forEach((row, y) => row.forEach((channels, x) => channels.forEach((of, c) => {
     pen.strokeStyle = c ? "#ee8866" : style.getPropertyValue("--mark");
-    pen.lineWidth = 1.2;
+    pen.lineWidth = 1.5;
     pen.beginPath();
     of.forEach((v, i) => {
       const at = [x * w + 4 + i / (of.length - 1) * (w - 8), y * h + h - 4 - (v - span[0]) / (span[1] - span[0] || 1) * (h - 8)];
@@ -140,6 +140,7 @@ function showExamples(into, run) {
         of.append(figure(text, img));
         if (what !== "x") updates.push(at => { img.src = examples[what][at(run)]; });
       } else {
+        of.classList.add("wide");
         const canvas = make("canvas", {class: "lines", role: "img", "aria-label": `${title}: ${text}`});
         of.append(figure(text, canvas));
         const rows = k => what === "x" ? [examples.x] : what === "moved" ? examples.moved[k] : [examples[what][k]];
