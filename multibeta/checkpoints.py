@@ -24,6 +24,7 @@ from multibeta.settings import FORMAT, rebuild
 from multibeta.specs import build, check_trusted
 
 __all__ = [
+    "SHIPPED",
     "best_or_last",
     "data_of",
     "find_checkpoint",
@@ -34,6 +35,9 @@ __all__ = [
     "modules_of",
     "read_checkpoint",
 ]
+
+SHIPPED = Path(__file__).parent / "models"
+"""Models that come with the package, by their names."""
 
 
 def load(
@@ -50,7 +54,8 @@ def load(
     names is imported only if it is multibeta's or allowed.
 
     Args:
-        path: A checkpoint file, or a run's folder: its best checkpoint, if that is not the last.
+        path: A checkpoint file, or a run's folder: its best checkpoint, if that is not the last;
+            or the name of a model that comes with the package, such as ``digits``.
         encoder: The encoder of a wrapped model, of the architecture that was trained (the weights
             are the file's); or its one module with ``encode`` and ``decode``.
         decoder: Its decoder.
@@ -203,7 +208,8 @@ def find_checkpoint(
     """Return the checkpoint file that a path stands for.
 
     Args:
-        path: A file, which stands for itself; or a run's folder.
+        path: A file, which stands for itself; a run's folder; or, to be measured, the name of a
+            model that comes with the package.
         use: A run is measured by what :func:`best_or_last` says, which is told on stderr where it
             is not the last; it goes on from ``last.ckpt``.
 
@@ -213,6 +219,9 @@ def find_checkpoint(
     given, path = Path(path), Path(path)
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
+    shipped = SHIPPED / f"{given}.ckpt"
+    if use == "measure" and not given.exists() and given.name == str(given) and shipped.is_file():
+        return shipped
     if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint at {given}; give a .ckpt file or the folder of a run, such as "

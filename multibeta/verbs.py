@@ -48,7 +48,7 @@ def curve(
     goes on with the β's that are left.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         at: Values of the other weights that are ranges, such as gamma=2,sigma=0.1; by default
@@ -168,8 +168,11 @@ def _with_settings(
 
 def _folder_of(checkpoint: Path, split: str) -> Path:
     """Return where a curve belongs: a run's own is that of what stands for it, on the test set."""
-    from multibeta.checkpoints import best_or_last
+    from multibeta.checkpoints import SHIPPED, best_or_last
 
+    if checkpoint.parent == SHIPPED:  # nothing is written into the package
+        folder = Path.cwd() / f"multibeta-{checkpoint.stem}"
+        return folder if split == "test" else folder / split
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
     if not (in_run and best_or_last(checkpoint.with_name("last.ckpt"))[0] == checkpoint):
@@ -232,7 +235,7 @@ def rate(
     --nats, --distortion and --psnr.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         bits: The wanted rate, in bits per example.
         nats: The wanted rate, in nats per example.
         distortion: The wanted distortion, in nats per example.
@@ -287,7 +290,7 @@ def score(
     scores.png.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         other: The other data: its class's name, such as Omniglot, or a class path.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
@@ -351,7 +354,7 @@ def encode(
     each β and example.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
             trained range by default.
         at: Values of the other weights that are ranges, as for curve.
@@ -403,7 +406,7 @@ def sample(
     """Draw samples at several β's, from the same noise at each.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
             trained range by default.
         n: How many samples at each β.
@@ -446,7 +449,7 @@ def traverse(
     """Move one latent after the other, at several β's.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         betas: As for sample; the middle of the range by default.
         latents: Which, by their numbers, with commas; by default those with the most rate at the
             middle β, on the test set.
@@ -493,7 +496,7 @@ def interpolate(
     """Walk from the code of one example to that of another, at several β's.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         first: A file, as for reconstruct, or the number of an example of the test set.
         last: The same.
         betas: As for sample.
@@ -529,7 +532,7 @@ def reconstruct(
     """Reconstruct files at several β's, and print what each costs and how near it is.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         files: Images, folders of images, or arrays in .npy and .npz files.
         betas: As for sample.
         at: Values of the other weights that are ranges, as for curve.
@@ -570,7 +573,8 @@ def report(
     follow the slider; small models compute in the page.
 
     Args:
-        runs: Checkpoints, or folders of runs; several are shown side by side.
+        runs: Checkpoints, folders of runs, or names of shipped models: digits; several are shown
+            side by side.
         out: The file.
         metrics: What to measure beside rate, distortion, active latents and PSNR.
         split: Which part of the data.
@@ -605,7 +609,7 @@ def export(
     any number of examples. A README.md lies beside the files, and for ONNX a loader.
 
     Args:
-        checkpoint: A .ckpt file, or the folder of a run.
+        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         beta: β.
         format: onnx; pt2, for torch.export.load; or safetensors, the weights alone.
         what: Which part.

@@ -251,3 +251,23 @@ def test_names_in_archives_lead_nowhere(tmp_path):
         data.setup()
         assert data.shape == (4,)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["x.npz"]
+
+
+def test_a_shipped_model_is_there_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    curve = multibeta.sweep(multibeta.load("digits"), load_data("digits"), "0.01,0.1,1,10")
+    assert curve.about["data"] == "Digits"
+    wanted = (-23.5, -21.5, -11.5, 8.6)  # it was trained
+    assert all(j < most for j, most in zip(curve["objective_nats"], wanted, strict=True))
+    for _ in range(2):  # what is written does not take its name
+        assert main(["curve", "digits", "--betas=0.1"]) == 0
+    assert (tmp_path / "multibeta-digits" / "curve.json").is_file()
+    assert main(["fit", "--ckpt_path=digits"]) == 2
+    assert "no checkpoint at digits" in capsys.readouterr().err
+
+
+def test_a_file_or_folder_goes_before_a_shipped_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    with pytest.raises(FileNotFoundError, match="no checkpoint at digits"):
+        multibeta.load("digits")
