@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+import multibeta
 from multibeta.checkpoints import load, load_data
+from multibeta.cli import main
 from multibeta.data import NPZ, Digits
 from multibeta.module import FromSettings
 from multibeta.multibeta_vae import MultiBetaVAE
