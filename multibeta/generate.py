@@ -163,6 +163,9 @@ def reconstructions(
     Returns:
         (K, N, *shape); and a row for each example and β: name, β, R in nats and bits, D, and of
         pictures the PSNR of the reconstruction in decibels.
+
+    Raises:
+        ValueError: If the networks need more than x.
     """
     model.eval()
     noise = evaluation_noise(None, 0, len(x), model.latent_shape)
@@ -170,16 +173,22 @@ def reconstructions(
     peak = 1.0 if model.units is None else model.units.peak
     for beta in parse_betas(betas):
         vae = model.at_beta(beta)
-        terms = vae.elbo_terms(x.to(model.device), noise.to(x).to(model.device))
+        try:
+            terms = vae.elbo_terms(x.to(model.device), noise.to(x).to(model.device))
+        except TypeError as error:  # networks that take more than x and z
+            raise ValueError(
+                f"the networks need more than x ({error}); in Python: "
+                "at_beta(b).reconstruct(x, name=…)"
+            ) from error
         again = vae.reconstruct(x.to(model.device)).cpu()
         made.append(again)
-        error = (again - x).double().square().flatten(1).mean(1)
+        squares = (again - x).double().square().flatten(1).mean(1)
         for i, name in enumerate(names):
             rate = terms.rate_nats[i].item()
             row = {"name": name, "β": beta, "R (nats)": rate, "R (bits)": rate / math.log(2),
                    "D": terms.distortion[i].item()}  # fmt: skip
             if len(model.shape) == 3:
-                row["PSNR (dB)"] = 10 * math.log10(peak**2 / max(error[i].item(), 1e-20))
+                row["PSNR (dB)"] = 10 * math.log10(peak**2 / max(squares[i].item(), 1e-20))
             rows.append(row)
     return torch.stack(made), sorted(rows, key=lambda row: names.index(row["name"]))
 

@@ -27,7 +27,7 @@ class Output:
     def __init__(self, out: str, model: Any) -> None:
         self.path, self.shape = Path(out), model.shape
         self.kind = self.path.suffix.lower()
-        self.bounds = (model.units.bounds if model.units else None) or (0.0, 1.0)
+        self.bounds = model.units.span if model.units else (0.0, 1.0)
         allowed = (".png", ".pdf", ".svg", ".gif", ".npz")
         if self.kind not in (*allowed, ""):
             raise ValueError(f"--out {out} ends in {self.kind}; allowed: {', '.join(allowed)}, or "

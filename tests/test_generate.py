@@ -120,6 +120,25 @@ def test_what_cannot_be_made_is_refused(model, make, said):
         make(model)
 
 
+class Conditional(torch.nn.Module):
+    def __init__(self, n, out):
+        super().__init__()
+        self.layer = torch.nn.Linear(n + 2, out)
+
+    def forward(self, x, kind):
+        return self.layer(torch.cat([x, kind], 1))
+
+
+def test_networks_that_take_more_are_refused_in_one_line():
+    model = multibeta.wrap(Conditional(5, 6), Conditional(3, 5))
+    model.place(torch.rand(4, 5), kind=torch.rand(4, 2))
+    with pytest.raises(ValueError, match="the decoder needs more than z") as caught:
+        samples(model, 1, 4)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="the networks need more than x"):
+        reconstructions(model, 1, torch.rand(2, 5), ["a", "b"])
+
+
 # Files ------------------------------------------------------------------------------------------
 
 

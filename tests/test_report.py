@@ -157,6 +157,24 @@ def test_signals_and_tables_have_pages_too(tmp_path, capsys):
     assert content["verdict"].startswith("not compared")
 
 
+def test_what_is_left_out_is_said(tmp_path, capsys):
+    """Labels that are all different; channels beyond two; every value of a long signal."""
+    data = np.random.default_rng(0).random((300, 3, 300)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=data, number=np.arange(300))
+    options = ["--data=NPZ", f"--data.root={tmp_path / 'x.npz'}", "--data.batch_size=64", CPU,
+               "--model.likelihood=Gaussian", "--model.latent_dim=2", "--trainer.max_epochs=1",
+               "--curve.enabled=false", f"--trainer.default_root_dir={tmp_path}"]  # fmt: skip
+    assert main(["fit", *options, "--model.network.width=8"]) == 0
+    run = next(path.parent for path in tmp_path.rglob("config.yaml"))
+    capsys.readouterr()
+    assert main(["report", str(run), f"--out={tmp_path / 'r.html'}"]) == 0
+    said = capsys.readouterr().err
+    assert "codes have no colours: no label of number has 2 to 20 values" in said
+    (of,) = content_of(tmp_path / "r.html")["runs"]
+    assert of["examples"]["note"] == ", the first 2 of 3 channels, 200 of 300 values"
+    assert np.shape(of["examples"]["again"])[2:] == (2, 200)
+
+
 def test_two_models_of_the_same_data_have_a_verdict(run, tmp_path, capsys):
     assert main(["fit", "--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false", CPU,
                  f"--trainer.default_root_dir={tmp_path}"]) == 0  # fmt: skip

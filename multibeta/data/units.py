@@ -126,6 +126,11 @@ class Units:
         return None
 
     @property
+    def span(self) -> tuple[float, float]:
+        """What is black and white in pictures: :attr:`bounds`, else the range that was seen."""
+        return self.bounds or (self.low, self.high)
+
+    @property
     def peak(self) -> float:
         """The width of the range of x, for PSNR: 1 within [0, 1], 2 within [−1, 1]."""
         if self.low >= 0 and self.high <= 1:

@@ -132,7 +132,8 @@ function showExamples(into, run) {
   ];
   for (const [title, sets] of parts) {
     const of = card(into, title);
-    for (const [what, text] of sets) {
+    for (const [what, words] of sets) {
+      const text = words + examples.note;
       if (examples.kind === "pictures") {
         const [img, smooth] = pictureOf(examples, what, 0, `${title}: ${text}`);
         if (smooth) of.classList.add("smooth");

@@ -154,7 +154,7 @@ def _run(
         "latentRates": _short(rates),
         "order": order.tolist(),
         "examples": _examples(model, door, split, betas, order, where, said),
-        "scatter": _scatter(model, door, split, betas, order),
+        "scatter": _scatter(model, door, split, betas, order, where, said),
         "live": network,
         "about": _about(record, curve, model),
     }
@@ -195,7 +195,13 @@ def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[li
 
 
 def _scatter(
-    model: MultiBetaVAE, door: Door, split: Any, betas: Sequence[float], order: np.ndarray
+    model: MultiBetaVAE,
+    door: Door,
+    split: Any,
+    betas: Sequence[float],
+    order: np.ndarray,
+    where: str,
+    said: list[str],
 ) -> dict[str, Any]:
     """Return the means of two latents, those with the most rate, and a label of each example."""
     codes = encode(model, door, betas, splits=(split,))
@@ -207,6 +213,11 @@ def _scatter(
         words, numbers = np.unique(values[keep], return_inverse=True)
         if 2 <= len(words) <= 20:
             labels[name] = {"words": [str(word) for word in words], "of": numbers.tolist()}
+    if codes.labels and not labels:
+        said.append(
+            f"{where}: codes have no colours: no label of {', '.join(codes.labels)} has 2 to 20 "
+            "values"
+        )
     usual = [name for name in ("labels", "label", "class", "digit") if name in labels]
     first = [*usual, *labels, ""][0]
     return {"axes": axes, "points": _short(mean[:, :, axes], 2), "label": first,
@@ -232,20 +243,29 @@ def _examples(
     if not pictures and len(shape) != 2:
         said.append(f"{where}: x {shape} is no picture and no signal; the page shows none")
         return None
-    x = model.read(next(iter(door.batches(split)))).x[:_SHOWN].cpu()
-    again = torch.stack([model.at_beta(beta).reconstruct(x) for beta in betas])
-    drawn = samples(model, betas, _SHOWN)
+    read = model.read(next(iter(door.batches(split))))
+    x, inputs = read.x[:_SHOWN], {k: v[:_SHOWN] for k, v in read.inputs.items()}
+    again = torch.stack([model.at_beta(beta).reconstruct(x, **inputs) for beta in betas])
     chosen = order[:_MOVED].tolist()
-    moved = traversals(model, betas, chosen, steps=_STEPS)
-    low, high = (model.units.bounds if model.units else None) or (0.0, 1.0)
+    try:
+        drawn = samples(model, betas, _SHOWN)
+        moved = traversals(model, betas, chosen, steps=_STEPS)
+    except ValueError as error:  # a decoder that takes more than z
+        said.append(f"{where}: no pictures: {error}")
+        return None
+    low, high = model.units.span if model.units else (0.0, 1.0)
     if not pictures:
         low, high = float(x.min()), float(x.max())
         keep = np.linspace(0, shape[1] - 1, min(shape[1], 200)).astype(int)
+        note = f", the first 2 of {shape[0]} channels" if shape[0] > 2 else ""
+        note += f", {len(keep)} of {shape[1]} values" if len(keep) < shape[1] else ""
         sets = {
             k: _short(v[..., :2, :][..., keep].numpy())
             for k, v in {"x": x, "again": again, "samples": drawn, "moved": moved}.items()
         }
-        return {"kind": "signals", "span": [low, high], "moved_latents": chosen, **sets}
+        return {
+            "kind": "signals", "span": [low, high], "moved_latents": chosen, "note": note, **sets
+        }  # fmt: skip
     parts = {"x": x[None], "again": again, "samples": drawn, "moved": moved.flatten(1, 2)}
     columns = {"x": len(x), "again": len(x), "samples": _SHOWN, "moved": _STEPS}
     for form in ("PNG", "WEBP"):
@@ -257,8 +277,10 @@ def _examples(
             break
     if form == "WEBP":
         said.append(f"{where}: pictures are compressed (WebP)")
-    return {"kind": "pictures", "columns": columns, "moved_latents": chosen, "size": shape[1:],
-            **sheets}  # fmt: skip
+    return {
+        "kind": "pictures", "note": "", "columns": columns, "moved_latents": chosen,
+        "size": shape[1:], **sheets,
+    }  # fmt: skip
 
 
 def _sheet(x: Tensor, columns: int, span: tuple[float, float], form: str) -> str:
