@@ -4,6 +4,7 @@ import csv
 import json
 from itertools import cycle
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -58,6 +59,9 @@ def npz(root):
 
 def cifar10(root, monkeypatch):
     class Reader:
+        classes: ClassVar = ["airplane", "automobile", "bird"]
+        targets: ClassVar = [0, 1, 2, 0, 1, 2, 0, 1, 2]
+
         def __init__(self, root, train, download):
             self.data = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
 

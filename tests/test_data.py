@@ -310,11 +310,14 @@ def test_cifar10(monkeypatch):
     class Fake:
         def __init__(self, root, train, download):
             self.data = images if train else images[:4]
+            self.classes = ["airplane", "automobile"]
+            self.targets = [i % 2 for i in range(len(self.data))]
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
     data = CIFAR10(flip=True)
     check_splits(data, (18, 2, 4))
     assert torch.equal(data.splits["val"], torch.from_numpy(images[18:]).permute(0, 3, 1, 2))
+    assert data.labels("val")["class"].tolist() == ["airplane", "automobile"]
     assert CIFAR10(flip=True, batch_size=4).train_dataloader().flip
 
 
