@@ -13,28 +13,21 @@ from multibeta.cli import main
 from multibeta.codes import Codes, encode
 from multibeta.data import NPZ, Digits
 from multibeta.networks import MLP
-from tests.helpers import newest
+
+RUN = "digits"  # the model that comes with the package
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("codes")
-    options = ["--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false",
-               "--trainer.accelerator=cpu", f"--trainer.default_root_dir={root}"]  # fmt: skip
-    assert main(["fit", *options]) == 0
-    return newest(root)
-
-
-def expected(run, split, beta):
-    data = load_data(run)
+def expected(split, beta):
+    data = load_data(RUN)
     data.setup()
-    return multibeta.load(run).at_beta(beta).encode(data.splits[split].float() / 255)
+    return multibeta.load(RUN).at_beta(beta).encode(data.splits[split].float() / 255)
 
 
-def test_the_file_has_the_posteriors_and_the_labels(run, capsys):
-    assert main(["encode", str(run), "--split=val,test"]) == 0
+def test_the_file_has_the_posteriors_and_the_labels(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["encode", RUN, "--split=val,test"]) == 0
     assert "539 examples (val, test) at 5 β's, latents (8,)" in capsys.readouterr().out
-    found, data = np.load(run / "codes.npz"), Digits()
+    found, data = np.load(tmp_path / "multibeta-digits" / "codes.npz"), Digits()
     assert sorted(found) == ["beta", "label_digit", "mean", "row", "split", "std"]
     assert found["beta"][[0, -1]].tolist() == [0.01, 10]
     start = 0
@@ -45,22 +38,22 @@ def test_the_file_has_the_posteriors_and_the_labels(run, capsys):
         assert np.array_equal(found["row"][rows], data.rows(split))
         assert set(found["split"][rows]) == {split}
         for k, beta in enumerate(found["beta"]):
-            q = expected(run, split, beta)
+            q = expected(split, beta)
             torch.testing.assert_close(torch.tensor(found["mean"][k, rows]), q.mean)
             torch.testing.assert_close(torch.tensor(found["std"][k, rows]), q.stddev)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_table_has_a_row_for_each_beta_and_example(run, tmp_path, suffix):
+def test_a_table_has_a_row_for_each_beta_and_example(tmp_path, suffix):
     path = tmp_path / f"codes{suffix}"
-    assert main(["encode", str(run), "--betas=0.1,1", f"--out={path}"]) == 0
+    assert main(["encode", RUN, "--betas=0.1,1", f"--out={path}"]) == 0
     if suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     else:
         rows = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
     assert len(rows) == 2 * 359
-    q = expected(run, "test", 1.0)
+    q = expected("test", 1.0)
     assert float(rows[359]["beta"]) == 1
     assert [float(row["mean_7"]) for row in rows[359:]] == pytest.approx(
         q.mean[:, 7].tolist(), abs=1e-5
@@ -78,9 +71,9 @@ def test_a_table_has_a_row_for_each_beta_and_example(run, tmp_path, suffix):
         (["--betas=20"], "beta=20 is outside the trained range"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(run, options, said, capsys, tmp_path, monkeypatch):
+def test_what_cannot_be_is_refused_in_one_line(options, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["encode", str(run), *options]) == 2
+    assert main(["encode", RUN, *options]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -190,13 +190,7 @@ def test_files_that_are_no_examples_are_refused_in_one_line(tmp_path, name, said
 # The command line -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("generate")
-    options = ["--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false",
-               "--trainer.accelerator=cpu", f"--trainer.default_root_dir={root}"]  # fmt: skip
-    assert main(["fit", *options]) == 0
-    return newest(root)
+RUN = "digits"  # the model that comes with the package
 
 
 @pytest.fixture
@@ -205,52 +199,52 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_sample_writes_what_the_name_says(run, here, capsys):
-    assert main(["sample", str(run), "--betas=0.1,1", "--n=3", "--out=x.npz"]) == 0
+def test_sample_writes_what_the_name_says(here, capsys):
+    assert main(["sample", RUN, "--betas=0.1,1", "--n=3", "--out=x.npz"]) == 0
     found = np.load("x.npz")
-    expected = samples(multibeta.load(run), "0.1,1", 3).numpy()
+    expected = samples(multibeta.load(RUN), "0.1,1", 3).numpy()
     assert found["beta"].tolist() == [0.1, 1]
     assert np.array_equal(found["made"], expected)
-    assert main(["sample", str(run), "--betas=0.1,1", "--n=3", "--out=many"]) == 0
+    assert main(["sample", RUN, "--betas=0.1,1", "--n=3", "--out=many"]) == 0
     for folder, of_beta in zip(("beta_0.1", "beta_1"), expected, strict=True):
         for i in range(3):
             pixels = np.asarray(Image.open(here / "many" / folder / f"000{i}.png"))
             assert np.abs(pixels / 255 - of_beta[i, 0].clip(0, 1)).max() < 0.51 / 255
-    assert main(["sample", str(run), "--betas=0.1,1,3", "--n=3", "--out=x.gif"]) == 0
+    assert main(["sample", RUN, "--betas=0.1,1,3", "--n=3", "--out=x.gif"]) == 0
     with Image.open("x.gif") as frames:
         assert frames.n_frames == 4  # there and back
-    assert main(["sample", str(run), "--n=2", "--prior=mixture"]) == 0
+    assert main(["sample", RUN, "--n=2", "--prior=mixture"]) == 0
     with Image.open("samples.png") as picture:
         assert picture.size[1] > 100
     assert capsys.readouterr().out.endswith("files: samples.png\n")
 
 
-def test_traverse_and_interpolate_take_numbers_and_files(run, here):
+def test_traverse_and_interpolate_take_numbers_and_files(here):
     digits = Digits()
     digits.setup()
     x = digits.splits["test"][5]
     write_picture(x.numpy() / 255, here / "five.png", (0, 1))
     options = ["--betas=0.1", "--steps=3", "--out=x.npz"]
     for last in ("5", "five.png"):
-        assert main(["interpolate", str(run), "0", last, *options]) == 0
-        again = multibeta.load(run).at_beta(0.1).reconstruct(x[None] / 255)
+        assert main(["interpolate", RUN, "0", last, *options]) == 0
+        again = multibeta.load(RUN).at_beta(0.1).reconstruct(x[None] / 255)
         np.testing.assert_allclose(np.load("x.npz")["made"][0, -1], again[0].detach(), atol=1e-5)
-    assert main(["traverse", str(run), "--latents=2,3", "--example=5", *options]) == 0
+    assert main(["traverse", RUN, "--latents=2,3", "--example=5", *options]) == 0
     assert np.load("x.npz")["made"].shape == (1, 2, 3, 1, 8, 8)
-    assert main(["traverse", str(run), "--count=2", "--steps=3"]) == 0
+    assert main(["traverse", RUN, "--count=2", "--steps=3"]) == 0
 
 
-def test_reconstruct_prints_bits_and_psnr(run, here, capsys):
+def test_reconstruct_prints_bits_and_psnr(here, capsys):
     digits = Digits()
     digits.setup()
     np.save("x.npy", digits.splits["test"][:2].numpy())
-    assert main(["reconstruct", str(run), "x.npy", "--betas=0.1,1", "--json"]) == 0
+    assert main(["reconstruct", RUN, "x.npy", "--betas=0.1,1", "--json"]) == 0
     printed = capsys.readouterr()
     rows = json.loads(printed.out)
     assert [row["name"] for row in rows] == ["x-0", "x-0", "x-1", "x-1"]
     assert all(row["PSNR (dB)"] > 5 for row in rows)
     assert "files: reconstructions.png" in printed.err
-    assert main(["reconstruct", str(run), "x.npy", "x.npy", "--betas=1", "--out=again"]) == 0
+    assert main(["reconstruct", RUN, "x.npy", "x.npy", "--betas=1", "--out=again"]) == 0
     assert "R (bits)" in capsys.readouterr().out
     assert sorted(path.name for path in here.glob("again/*/*")) == ["x-0.png", "x-1.png"]
 
@@ -269,8 +263,8 @@ def test_reconstruct_prints_bits_and_psnr(run, here, capsys):
         ("reconstruct", [], "files"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(run, here, capsys, verb, options, said):
-    assert main([verb, str(run), *options]) == 2
+def test_mistakes_are_one_line_and_leave_nothing(here, capsys, verb, options, said):
+    assert main([verb, RUN, *options]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert list(here.iterdir()) == []

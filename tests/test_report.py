@@ -23,19 +23,13 @@ from tests.helpers import newest
 CPU = "--trainer.accelerator=cpu"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("report")
-    options = ["--config=digits", "--trainer.max_epochs=3", "--curve.enabled=false", CPU,
-               f"--trainer.default_root_dir={root}"]  # fmt: skip
-    assert main(["fit", *options]) == 0
-    return newest(root)
+RUN = "digits"  # the model that comes with the package
 
 
 @pytest.fixture(scope="module")
-def page(run, tmp_path_factory):
+def page(tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
-    assert main(["report", str(run), f"--out={out}"]) == 0
+    assert main(["report", RUN, f"--out={out}"]) == 0
     return out
 
 
@@ -53,10 +47,10 @@ def test_the_page_is_one_file_without_a_network(page):
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)[\w.]+", text)
 
 
-def test_its_numbers_are_those_of_a_sweep(run, page):
+def test_its_numbers_are_those_of_a_sweep(page):
     (of,) = content_of(page)["runs"]
     curve = multibeta.sweep(
-        multibeta.load(run), Digits(), of["betas"], metrics=["active_units", "psnr"]
+        multibeta.load(RUN), Digits(), of["betas"], metrics=["active_units", "psnr"]
     )
     assert len(of["rows"]) == len(curve.rows) == 25
     for row, expected in zip(of["rows"], curve.rows, strict=True):
@@ -65,9 +59,9 @@ def test_its_numbers_are_those_of_a_sweep(run, page):
     np.testing.assert_allclose(of["latentRates"], rates, atol=6e-4)
 
 
-def test_its_pictures_are_what_the_model_makes(run, page):
+def test_its_pictures_are_what_the_model_makes(page):
     (of,) = content_of(page)["runs"]
-    expected = samples(multibeta.load(run), of["betas"], 8).clamp(0, 1)
+    expected = samples(multibeta.load(RUN), of["betas"], 8).clamp(0, 1)
     for sheet, pictures in zip(of["examples"]["samples"], expected, strict=True):
         data = base64.b64decode(sheet.partition("base64,")[2])
         with Image.open(io.BytesIO(data)) as image:
@@ -175,11 +169,11 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     assert np.shape(of["examples"]["again"])[2:] == (2, 200)
 
 
-def test_two_models_of_the_same_data_have_a_verdict(run, tmp_path, capsys):
+def test_two_models_of_the_same_data_have_a_verdict(tmp_path, capsys):
     assert main(["fit", "--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false", CPU,
                  f"--trainer.default_root_dir={tmp_path}"]) == 0  # fmt: skip
     out = tmp_path / "two.html"
-    assert main(["report", str(run), str(newest(tmp_path)), f"--out={out}"]) == 0
+    assert main(["report", RUN, str(newest(tmp_path)), f"--out={out}"]) == 0
     content = content_of(out)
     names = [of["name"] for of in content["runs"]]
     assert len(set(names)) == 2
@@ -267,8 +261,8 @@ def test_everything_follows_the_slider(opened, how):
     assert made == [False, True, False]  # what was drawn stays
 
 
-def test_the_page_computes_what_torch_does(opened, run):
-    view, model = opened(), multibeta.load(run)
+def test_the_page_computes_what_torch_does(opened):
+    view, model = opened(), multibeta.load(RUN)
     (betas,) = view.evaluate("() => multibeta.content.runs.map(run => run.betas)")
     x = torch.rand(64)
     for k in (0, 12, 24):
