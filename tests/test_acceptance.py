@@ -102,16 +102,15 @@ def test_one_model_is_no_worse_than_dedicated_ones_on_average():
 
 @pytest.mark.parametrize("k", [4, 8])
 def test_one_run_is_ahead_of_as_many_that_share_its_time(k):
-    """But for an MLP at the highest β: the next test."""
-    found = [row for row in total(k) if row[1] < 10 or row[0].endswith("conv")]
-    assert len(found) >= {4: 17, 8: 22}[k]
+    """But for an MLP at the highest β against four: the next test."""
+    found = [row for row in total(k) if k == 8 or row[1] < 10 or "_mlp" not in row[0]]
+    assert len(found) >= {4: 17, 8: 40}[k]
     assert [row for row in found if row[2] >= 0] == []
 
 
-@pytest.mark.xfail(strict=True, reason="an MLP is behind at the highest β, on the cells by 2 %")
-@pytest.mark.parametrize("k", [4, 8])
-def test_one_run_of_an_mlp_is_ahead_at_the_highest_beta(k):
-    assert [row for row in total(k) if row[1] >= 10 and row[2] >= 0] == []
+@pytest.mark.xfail(strict=True, reason="cells by 1 %, digits by less than their spread")
+def test_one_run_of_an_mlp_is_ahead_of_four_at_the_highest_beta():
+    assert [row for row in total(4) if row[1] >= 10 and row[2] >= 0] == []
 
 
 @pytest.mark.parametrize("row", range(3))
@@ -135,12 +134,20 @@ def test_one_run_of_as_many_steps_is_as_good():
     assert max(row["share_of_j"] for row in rows) <= 0.003
 
 
-@pytest.mark.parametrize("name", ["digits_mlp", "clothes_mlp"])
-@pytest.mark.xfail(strict=True, reason="the digits lose at 4 times the rate, clothes at a quarter")
-def test_a_learning_rate_from_a_quarter_to_four_times_loses_little(name):
+def rates_of(name):
     rates = result("robust")["sets"][name]["settings"]["learning rate"]
     assert len(rates["worst_loss_percent"]) == 5
-    assert max(rates["worst_loss_percent"].values()) <= 2
+    return rates
+
+
+def test_a_learning_rate_from_a_quarter_to_four_times_loses_little():
+    assert max(rates_of("clothes_mlp")["worst_loss_percent"].values()) <= 2
+    assert max(rates_of("digits_mlp")["worst_loss_nats"].values()) <= 1.2
+
+
+@pytest.mark.xfail(strict=True, reason="J of the digits is near 0 at β = 3")
+def test_a_learning_rate_loses_little_of_a_j_near_0():
+    assert max(rates_of("digits_mlp")["worst_loss_percent"].values()) <= 2
 
 
 @pytest.mark.parametrize(("network", "most"), [("resnet", 1.35), ("mlp", 1.7), ("conv", 1.4)])
