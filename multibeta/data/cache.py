@@ -195,6 +195,16 @@ class BadFilesError(ValueError):
         )
 
 
+def check_whole(bad: int) -> None:
+    """Refuse to say whose an image is, once corrupt ones were left out.
+
+    Raises:
+        ValueError: If some were.
+    """
+    if bad:
+        raise ValueError("corrupt images were left out: which names are whose is unknown")
+
+
 def scan(folder: Path) -> tuple[list[Source], Counter[str]]:
     """The image files in a folder and the folders below it, sorted by name; hidden ones not.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from multibeta.data.base import ImageData
-from multibeta.data.cache import Recipe, Source, decode_sets, scan, told
+from multibeta.data.cache import Recipe, Source, check_whole, decode_sets, scan, told
 from multibeta.data.roots import find_root
 from multibeta.data.splits import SPLITS
 
@@ -151,8 +151,7 @@ class CelebA(ImageData):
             ValueError: If images were left out as corrupt.
         """
         self.setup()
-        if self._bad:
-            raise ValueError("corrupt images were left out: which names are whose is unknown")
+        check_whole(self._bad)
         images, partition, _ = self._files()
         return [source.name.rpartition("/")[2] for source in _sets(images, partition)[0][split]]
 

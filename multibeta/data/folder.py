@@ -10,7 +10,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from multibeta.data.base import ImageData
-from multibeta.data.cache import CorruptError, Recipe, Source, decode_sets, image_mode, scan, told
+from multibeta.data.cache import (
+    CorruptError,
+    Recipe,
+    Source,
+    check_whole,
+    decode_sets,
+    image_mode,
+    scan,
+    told,
+)
 from multibeta.data.roots import find_root
 from multibeta.data.splits import NAMES, check_fractions, named_sets, split_rows
 
@@ -100,8 +109,7 @@ class Folder(ImageData):
             ValueError: If images were left out as corrupt.
         """
         self.setup()
-        if self._bad:
-            raise ValueError("corrupt images were left out: which names are whose is unknown")
+        check_whole(self._bad)
         return [source.name for source in self._sources.sets[split]]
 
     def labels(self, split: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ _MOVED, _STEPS = 6, 7
 _LIMIT = 15_000_000  # bytes
 _LOSSLESS = 4_000_000
 _HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A run that a page shows."""
+
+    model: MultiBetaVAE
+    door: Door
+    split: Any
+    betas: Sequence[float]
+    order: np.ndarray  # of the latents, the busiest first
+    where: str
+    said: list[str]
 
 
 def report(
@@ -140,21 +154,21 @@ def _run(
     rates = np.array([of["latent_rate_nats"] for of in curve.latents])
     middle = rates[int(np.argmin(np.abs(np.log(np.array(betas) / model.beta_range.middle))))]
     order = np.argsort(-middle, kind="stable")
-    d = math.prod(model.shape)
+    of = _Subject(model, door, split, betas, order, where, said)
     content = {
         "name": where,
         "headline": curve.table().split("\n", 1)[0],
         "unit": curve.unit,
         "shape": list(model.shape),
         "betas": list(betas),
-        "d": d,
+        "d": math.prod(model.shape),
         "rows": [_rounded(row) for row in curve.as_dict()["rows"]],
         "distortion": curve.distortion,
         "objective": curve.objective,
         "latentRates": _short(rates),
         "order": order.tolist(),
-        "examples": _examples(model, door, split, betas, order, where, said),
-        "scatter": _scatter(model, door, split, betas, order, where, said),
+        "examples": _examples(of),
+        "scatter": _scatter(of),
         "live": network,
         "about": _about(record, curve, model),
     }
@@ -194,17 +208,10 @@ def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[li
     return [[name, text] for name, text in listed if text and text != "None"]
 
 
-def _scatter(
-    model: MultiBetaVAE,
-    door: Door,
-    split: Any,
-    betas: Sequence[float],
-    order: np.ndarray,
-    where: str,
-    said: list[str],
-) -> dict[str, Any]:
+def _scatter(of: _Subject) -> dict[str, Any]:
     """Return the means of two latents, those with the most rate, and a label of each example."""
-    codes = encode(model, door, betas, splits=(split,))
+    model, betas, order = of.model, of.betas, of.order
+    codes = encode(model, of.door, betas, splits=(of.split,))
     keep = np.linspace(0, len(codes) - 1, min(_SCATTERED, len(codes))).astype(int)
     mean = codes.mean[:, keep].reshape(len(betas), len(keep), len(order), -1).mean(3)
     axes = order[:2].tolist() if len(order) > 1 else [0, 0]
@@ -214,9 +221,9 @@ def _scatter(
         if 2 <= len(words) <= 20:
             labels[name] = {"words": [str(word) for word in words], "of": numbers.tolist()}
     if codes.labels and not labels:
-        said.append(
-            f"{where}: codes have no colours: no label of {', '.join(codes.labels)} has 2 to 20 "
-            "values"
+        of.said.append(
+            f"{of.where}: codes have no colours: no label of {', '.join(codes.labels)} has 2 to "
+            "20 values"
         )
     usual = [name for name in ("labels", "label", "class", "digit") if name in labels]
     first = [*usual, *labels, ""][0]
@@ -228,30 +235,23 @@ def _scatter(
 
 
 @torch.no_grad()
-def _examples(
-    model: MultiBetaVAE,
-    door: Door,
-    split: Any,
-    betas: Sequence[float],
-    order: np.ndarray,
-    where: str,
-    said: list[str],
-) -> dict[str, Any] | None:
+def _examples(of: _Subject) -> dict[str, Any] | None:
     """Return inputs, reconstructions, samples and traversals at each β, as pictures or lines."""
+    model, betas = of.model, of.betas
     shape = model.shape
     pictures = len(shape) == 3 and shape[0] in (1, 3)
     if not pictures and len(shape) != 2:
-        said.append(f"{where}: x {shape} is no picture and no signal; the page shows none")
+        of.said.append(f"{of.where}: x {shape} is no picture and no signal; the page shows none")
         return None
-    read = model.read(next(iter(door.batches(split))))
+    read = model.read(next(iter(of.door.batches(of.split))))
     x, inputs = read.x[:_SHOWN], {k: v[:_SHOWN] for k, v in read.inputs.items()}
     again = torch.stack([model.at_beta(beta).reconstruct(x, **inputs) for beta in betas])
-    chosen = order[:_MOVED].tolist()
+    chosen = of.order[:_MOVED].tolist()
     try:
         drawn = samples(model, betas, _SHOWN)
         moved = traversals(model, betas, chosen, steps=_STEPS)
     except ValueError as error:  # a decoder that takes more than z
-        said.append(f"{where}: no pictures: {error}")
+        of.said.append(f"{of.where}: no pictures: {error}")
         return None
     low, high = model.units.span if model.units else (0.0, 1.0)
     if not pictures:
@@ -276,7 +276,7 @@ def _examples(
         if sum(len(text) for of in sheets.values() for text in of) < _LOSSLESS:
             break
     if form == "WEBP":
-        said.append(f"{where}: pictures are compressed (WebP)")
+        of.said.append(f"{of.where}: pictures are compressed (WebP)")
     return {
         "kind": "pictures", "note": "", "columns": columns, "moved_latents": chosen,
         "size": shape[1:], **sheets,
