@@ -23,7 +23,7 @@ def fitted(root, *options):
 
 def test_digits_rate_falls_and_distortion_rises_at_every_step(tmp_path):
     """At a part of the config's training; the result file has the whole."""
-    curve = fitted(tmp_path, "--config=digits.yaml", "--trainer.max_epochs=30")
+    curve = fitted(tmp_path, "--config=digits.yaml", "--trainer.max_epochs=50")
     assert len(curve.rows) == 16
     assert all(a > b for a, b in pairwise(curve["rate_nats"]))
     assert all(a < b for a, b in pairwise(curve["distortion_nats"]))
@@ -201,9 +201,14 @@ def test_results_of_the_oracle():
         assert all(found["rate_falls"])
 
 
-@pytest.mark.xfail(strict=True, reason="with one β an example, as many epochs are fewer of each")
+FEWER = pytest.mark.xfail(
+    strict=True, reason="with one β an example, as many epochs are fewer of each"
+)
+
+
 @pytest.mark.parametrize(
-    ("source", "mean", "largest"), [("mnist", 0.034, 0.106), ("gaussian", 0.012, 0.096)]
+    ("source", "mean", "largest"),
+    [pytest.param("mnist", 0.034, 0.106, marks=FEWER), ("gaussian", 0.012, 0.096)],
 )
 def test_the_linear_model_is_no_worse_than_with_two_betas(source, mean, largest):
     found = result("oracle")[source]
