@@ -245,7 +245,7 @@ def test_other_settings_of_the_training_are_said_and_hold(run, tmp_path, capsys)
     assert main(["fit", f"--ckpt_path={path}", *options]) == 0
     said = capsys.readouterr().err
     for change in (
-        "lr: 0.004 in the checkpoint, 1e-09 here",
+        "lr: 0.003 in the checkpoint, 1e-09 here",
         "betas: 0.1:4 in the checkpoint, 0.2",
     ):
         assert f"model.{change}" in said
