@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from multibeta.betas import parse_betas
+from multibeta.data.base import ImageData
 from multibeta.data.door import Door
 from multibeta.data.examples import labels_in, on
 from multibeta.data.loaders import Stream
@@ -203,7 +204,7 @@ def _encoded(
     kept = set(seen[0]).intersection(*seen)
     labels = {k: np.concatenate([of[k] for of in seen]) for k in seen[0] if k in kept}
     row, files = np.arange(n), []
-    if hasattr(door.source, "labels") and not streamed:
+    if isinstance(door.source, ImageData) and not streamed:
         labels |= door.source.labels(split)
         row, files = door.source.rows(split), door.source.files(split)
     return Codes(

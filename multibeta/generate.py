@@ -95,8 +95,10 @@ def traversals(
         (K, latents, steps, *shape).
 
     Raises:
-        ValueError: If there is no such latent, or fewer than 2 steps are asked for.
+        ValueError: If there is no such latent, none, or fewer than 2 steps are asked for.
     """
+    if not latents:
+        raise ValueError("no latent is asked for; give at least one")
     if steps < 2:
         raise ValueError(f"steps={steps} is too few; ask for at least 2")
     size = model.latent_shape[0]

@@ -32,6 +32,7 @@ __all__ = [
 
 _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
+_DPI, _MOST = 200, 2**16  # pixels of a side that matplotlib draws
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")  # one a channel
 _SIGNALS, _SIGNAL_ROWS = 4, 7
 
@@ -538,7 +539,13 @@ def _grid(
     margin = 0.35 + 0.07 * max(7, *(len(line) for label in labels for line in label.split("\n")))
     heads = [*filter(None, (title, "".join(columns)))]
     above = 0.25 * len(heads)
-    figure = Figure(figsize=(n * cell_width + margin + 0.05, len(rows) * cell_height + above))
+    size = (n * cell_width + margin + 0.05, len(rows) * cell_height + above)
+    if max(size) * _DPI > _MOST:
+        raise ValueError(
+            f"{len(rows)} rows of {n} do not fit into a picture; write fewer, or numbers (.npz), "
+            "or a folder"
+        )
+    figure = Figure(figsize=size)
     # One axes for all: fifty of them would take longer than a short training.
     axes = figure.add_subplot(xticks=[], yticks=np.arange(len(rows)) + 0.5)
     left, top = margin / figure.get_figwidth(), 0.99 - above / figure.get_figheight()
@@ -627,4 +634,4 @@ def _as_shown(picture: np.ndarray, span: tuple[float, float]) -> np.ndarray:
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     FigureCanvasAgg(figure)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=200)
+        figure.savefig(temporary, dpi=_DPI)

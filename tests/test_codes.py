@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 
 import multibeta
 from multibeta import MultiBetaVAE
@@ -119,3 +120,19 @@ def test_sets_with_other_labels_are_not_mixed(tmp_path):
     model = MultiBetaVAE.of((3,), network=MLP(8), latent_dim=2)
     with pytest.raises(ValueError, match="labels is not known in each of train, test"):
         encode(model, data, 1.0, splits=("train", "test"))
+
+
+class Own(LightningDataModule):
+    """A user's, with an attribute of that name."""
+
+    labels = torch.arange(6)
+
+    def test_dataloader(self):
+        return torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(torch.rand(6, 3), self.labels), 4
+        )
+
+
+def test_a_datamodule_of_ones_own_may_call_its_attributes_as_it_likes():
+    model = MultiBetaVAE.of((3,), network=MLP(8), latent_dim=2)
+    assert encode(model, Own(), 1.0).labels["label"].tolist() == list(range(6))

@@ -111,6 +111,7 @@ def test_the_busiest_latents_are_those_with_the_most_rate(model):
         (lambda m: samples(m, 1, 4, prior="x"), "prior=x is unknown; allowed: prior, stand"),
         (lambda m: traversals(m, 1, [3]), "latent 3 does not exist; allowed: 0 to 2"),
         (lambda m: traversals(m, 1, [0], steps=1), "steps=1 is too few"),
+        (lambda m: traversals(m, 1, []), "no latent is asked for"),
         (lambda m: interpolations(m, 1, *torch.rand(2, *SHAPE), steps=1), "steps=1 is too few"),
         (lambda m: samples(m, 20, 4), "outside the trained range"),
     ],
@@ -187,6 +188,15 @@ def test_files_that_are_no_examples_are_refused_in_one_line(tmp_path, name, said
     assert "\n" not in str(caught.value)
 
 
+def test_two_files_of_one_name_would_be_written_over_each_other(tmp_path):
+    for folder, suffix in (("a", "png"), ("b", "png"), ("a", "bmp")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("L", (6, 6)).save(tmp_path / folder / f"1.{suffix}")
+    for pair in (("a/1.png", "b/1.png"), ("a/1.png", "a/1.bmp")):
+        with pytest.raises(ValueError, match=r"two examples are called 1\.png"):
+            examples_of([str(tmp_path / name) for name in pair], SHAPE)
+
+
 # The command line -------------------------------------------------------------------------------
 
 
@@ -244,7 +254,7 @@ def test_reconstruct_prints_bits_and_psnr(here, capsys):
     assert [row["name"] for row in rows] == ["x-0", "x-0", "x-1", "x-1"]
     assert all(row["PSNR (dB)"] > 5 for row in rows)
     assert "files: reconstructions.png" in printed.err
-    assert main(["reconstruct", RUN, "x.npy", "x.npy", "--betas=1", "--out=again"]) == 0
+    assert main(["reconstruct", RUN, "x.npy", "--betas=1", "--out=again"]) == 0
     assert "R (bits)" in capsys.readouterr().out
     assert sorted(path.name for path in here.glob("again/*/*")) == ["x-0.png", "x-1.png"]
 
@@ -255,6 +265,8 @@ def test_reconstruct_prints_bits_and_psnr(here, capsys):
         ("sample", ["--out=x.jpeg"], "--out x.jpeg ends in .jpeg; allowed: .png, .pdf, .svg"),
         ("sample", ["--betas=20"], "beta=20 is outside the trained range"),
         ("sample", ["--n=0"], "n=0 is too small"),
+        ("sample", ["--n=1000", "--betas=1"], "1 rows of 1000 do not fit into a picture"),
+        ("traverse", ["--count=0"], "no latent is asked for"),
         ("traverse", ["--latents=a"], "--latents has 'a'; give whole numbers, with commas"),
         ("traverse", ["--latents=99"], "latent 99 does not exist; allowed: 0 to 7"),
         ("traverse", ["--example=9999"], "example 9999 does not exist; the test set has 0 to 358"),

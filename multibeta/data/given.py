@@ -33,7 +33,7 @@ def examples_of(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a file holds no example of this shape.
+        ValueError: If a file holds no example of this shape, or two have the same name.
     """
     found: list[np.ndarray] = []
     names: list[str] = []
@@ -53,6 +53,12 @@ def examples_of(
         for file in files:
             found.append(_picture(file, shape, data)[None])
             names.append(str(file.relative_to(path.parent) if path.is_dir() else file.name))
+    stems = [str(Path(name).with_suffix("")) for name in names]  # what is made of them is named so
+    if twice := [name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1]:
+        raise ValueError(
+            f"two examples are called {twice[0]}, and one would be written over the other: give "
+            "the folder above them, or one after the other"
+        )
     kinds = {array.dtype for array in found}
     if len(kinds) > 1:
         listed = ", ".join(sorted(map(str, kinds)))
