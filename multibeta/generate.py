@@ -17,7 +17,15 @@ from multibeta.noise import evaluation_noise
 from multibeta.priors import fit_gmm
 from multibeta.vae import BetaVAE
 
-__all__ = ["Prior", "busiest", "interpolations", "reconstructions", "samples", "traversals"]
+__all__ = [
+    "Prior",
+    "busiest",
+    "interpolations",
+    "reconstructions",
+    "samples",
+    "traversals",
+    "within",
+]
 
 Prior = Literal["prior", "standardised", "mixture"]
 """Where codes are drawn from: N(0, I); N(0, I) of latents that were shifted and scaled by the
@@ -173,7 +181,7 @@ def reconstructions(
     noise = evaluation_noise(None, 0, len(x), model.latent_shape)
     made, rows = [], []
     peak = 1.0 if model.units is None else model.units.peak
-    for beta in parse_betas(betas):
+    for beta in within(model, betas):
         vae = model.at_beta(beta)
         try:
             terms = vae.elbo_terms(x.to(model.device), noise.to(x).to(model.device))
@@ -212,6 +220,25 @@ def busiest(
     return rates.argsort(descending=True, stable=True)[:count].tolist()
 
 
+def within(model: MultiBetaVAE, betas: str | float | Iterable[float]) -> tuple[float, ...]:
+    """Read β's, all of the trained range.
+
+    Args:
+        model: Whose range.
+        betas: As in :func:`~multibeta.betas.parse_betas`.
+
+    Raises:
+        ValueError: If one is outside.
+    """
+    of, found = model.beta_range, parse_betas(betas)
+    for beta in found:
+        try:
+            of.check(beta)
+        except ValueError as error:
+            raise ValueError(f"{str(error).partition(';')[0]}; give one within it") from None
+    return found
+
+
 @torch.no_grad()
 def _at_each(
     model: MultiBetaVAE,
@@ -219,7 +246,7 @@ def _at_each(
     made: Callable[[BetaVAE], Tensor],
 ) -> Tensor:
     model.eval()
-    return torch.stack([made(model.at_beta(beta)).cpu() for beta in parse_betas(betas)])
+    return torch.stack([made(model.at_beta(beta)).cpu() for beta in within(model, betas)])
 
 
 def _decoded(vae: BetaVAE, z: Tensor) -> Tensor:

@@ -633,11 +633,11 @@ def export(
 
 def _few(model: Any, betas: str | None, count: int = 5) -> tuple[float, ...]:
     """Return the β's that were asked for, all within the range; by default a few of it."""
-    from multibeta.betas import parse_betas
+    from multibeta.generate import within
 
     if betas is None:
         return model.beta_range.grid(count) if count > 1 else (model.beta_range.middle,)
-    return tuple(model.beta_range.check(beta) for beta in parse_betas(betas))
+    return within(model, betas)
 
 
 def _whole(name: str, word: str) -> int:

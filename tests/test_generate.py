@@ -263,7 +263,7 @@ def test_reconstruct_prints_bits_and_psnr(here, capsys):
     ("verb", "options", "said"),
     [
         ("sample", ["--out=x.jpeg"], "--out x.jpeg ends in .jpeg; allowed: .png, .pdf, .svg"),
-        ("sample", ["--betas=20"], "beta=20 is outside the trained range"),
+        ("sample", ["--betas=20"], "trained range [0.01, 10]; give one within it"),
         ("sample", ["--n=0"], "n=0 is too small"),
         ("sample", ["--n=1000", "--betas=1"], "1 rows of 1000 do not fit into a picture"),
         ("traverse", ["--count=0"], "no latent is asked for"),
