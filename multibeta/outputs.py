@@ -10,7 +10,7 @@ import numpy as np
 
 from multibeta.data.given import write_picture
 from multibeta.files import check_writable, replacing
-from multibeta.plots import frames, grid, number
+from multibeta.plots import CHANNELS, frames, grid, number
 from multibeta.runs import shown
 
 __all__ = ["Output"]
@@ -32,10 +32,18 @@ class Output:
         if self.kind not in (*allowed, ""):
             raise ValueError(f"--out {out} ends in {self.kind}; allowed: {', '.join(allowed)}, or "
                              "a folder")  # fmt: skip
-        picture = len(self.shape) == 3 and self.shape[0] in (1, 3)
-        drawable = len(self.shape) == 3 or (len(self.shape) == 2 and self.kind != "")
-        if self.kind != ".npz" and not (picture or (drawable and self.kind != "")):
+        channels, axes = self.shape[0], len(self.shape)
+        if self.kind != ".npz" and axes not in (2, 3):
             raise ValueError(f"x {self.shape} is no picture and no signal; write --out x.npz")
+        if self.kind == "" and (axes, channels) not in ((3, 1), (3, 3)):
+            raise ValueError(
+                f"x {self.shape} is no picture with 1 or 3 channels; write --out x.npz, or x.png"
+            )
+        self.note = ""  # what the picture leaves out
+        if axes == 3 and channels not in (1, 3):
+            self.note = f", the first of {channels} channels"
+        elif axes == 2 and channels > CHANNELS:
+            self.note = f", the first {CHANNELS} of {channels} channels"
         check_writable(self.path if self.kind == "" else self.path.parent)
 
     def write(
@@ -59,7 +67,7 @@ class Output:
             names: Those of the n examples.
             quiet: Whether stdout is for others.
         """
-        numbers = made.numpy()
+        numbers, title = made.numpy(), title + self.note
         if self.kind == ".npz":
             arrays = {"beta": np.array(betas), "made": numbers}
             if x is not None and names is not None:

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from multibeta.files import replacing
 
 __all__ = [
+    "CHANNELS",
     "alignment",
     "frames",
     "grid",
@@ -34,6 +35,8 @@ _STYLE: dict[str, Any] = {"fontsize": 9}
 _COLOURS = "viridis"
 _DPI, _MOST = 200, 2**16  # pixels of a side that matplotlib draws
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")  # one a channel
+CHANNELS = len(_DASHES)
+"""How many channels of a signal are drawn."""
 _SIGNALS, _SIGNAL_ROWS = 4, 7
 
 

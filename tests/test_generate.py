@@ -20,6 +20,7 @@ from multibeta.generate import (
     traversals,
 )
 from multibeta.networks import MLP
+from multibeta.outputs import Output
 from tests.helpers import newest
 
 SHAPE = (1, 6, 6)
@@ -294,3 +295,22 @@ def test_a_table_is_no_picture(tmp_path, here, capsys):
     assert "x (5,) is no picture and no signal; write --out x.npz" in capsys.readouterr().err
     assert main(["sample", str(run), "--out=s.npz"]) == 0
     assert np.load("s.npz")["made"].shape == (5, 10, 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ((4, 8, 8), "samples, the first of 4 channels"),
+        ((6, 20), "samples, the first 4 of 6 channels"),
+        ((3, 8, 8), "samples"),
+    ],
+)
+def test_a_picture_says_which_channels_it_shows(shape, note, here, monkeypatch):
+    model = MultiBetaVAE.of(shape, network=MLP(8), latent_dim=2)
+    titles = []
+    monkeypatch.setattr("multibeta.outputs.grid", lambda *given: titles.append(given[3]))
+    Output("x.png", model).write((1.0,), samples(model, 1.0, 2), "samples")
+    assert titles == [note]
+    if shape[0] != 3:
+        with pytest.raises(ValueError, match="is no picture with 1 or 3 channels; write --out"):
+            Output("folder", model)
