@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
     Timer,
 )
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
@@ -410,6 +410,10 @@ def _share(logger: Any, curve: Curve, folder: Path) -> None:
     elif isinstance(logger, MLFlowLogger):
         for file in (folder / "curve.csv", *pictures):
             logger.experiment.log_artifact(logger.run_id, str(file))
+    elif isinstance(logger, CSVLogger):
+        Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
+        for file in (folder / "curve.csv", *pictures):
+            shutil.copy(file, logger.log_dir)
     else:
         name = type(logger).__name__
         print(f"{name} takes no tables and pictures: they are in {shown(folder)}", file=sys.stderr)

@@ -10,11 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from lightning.pytorch.loggers import Logger
 
 import multibeta
 from multibeta.betas import Draws
@@ -243,60 +241,6 @@ def test_sigterm_while_the_curve_is_measured(tmp_path, monkeypatch, capsys):
     assert main(["fit", "--ckpt_path", str(run)]) == 0
     assert "no step is left, and the curve is measured" in capsys.readouterr().err
     assert (run / "curve.csv").exists()
-
-
-class Tables(Logger):
-    """A logger that takes tables and pictures, as that of Weights & Biases does."""
-
-    kept: ClassVar = {}
-    name, version = "tables", 0
-
-    def log_metrics(self, metrics, step=None):
-        self.kept.setdefault("metrics", []).append(metrics)
-
-    def log_hyperparams(self, params, *args, **kwargs):
-        self.kept["hyperparameters"] = dict(params)
-
-    def log_table(self, key, columns=None, data=None):
-        self.kept[key] = (columns, data)
-
-    def log_image(self, key, images):
-        self.kept[f"picture {key}"] = images
-
-
-@pytest.mark.parametrize(
-    "logger", ["tests.test_training.Tables", "CSVLogger", "TensorBoardLogger", "false", "several"]
-)
-def test_any_logger_stands_beside_the_runs_own_folder(tmp_path, monkeypatch, capsys, logger):
-    if logger == "TensorBoardLogger":
-        pytest.importorskip("tensorboard")
-    monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text("mine: true")
-    csv_logger = "{class_path: CSVLogger, init_args: {save_dir: elsewhere}}"
-    given = {
-        "CSVLogger": csv_logger,
-        "TensorBoardLogger": "{class_path: TensorBoardLogger, init_args: {save_dir: elsewhere}}",
-        "several": f"[{csv_logger}, tests.test_training.Tables]",
-    }.get(logger, logger)
-    assert main(["fit", *SMALL, "--trainer.max_epochs=1", f"--trainer.logger={given}"]) == 0
-    run = newest(tmp_path / "runs")
-    kept = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "metrics.csv", "checkpoints", "curve.csv", "curve.png"} <= kept
-    assert Path("config.yaml").read_text() == "mine: true"
-    if logger in ("several", "tests.test_training.Tables"):
-        columns, rows = Tables.kept["curve"]
-        found = [dict(zip(columns, row, strict=True)) for row in rows]
-        assert found == list(Curve.from_json(run / "curve.json").rows)
-        assert Tables.kept["picture strip"] == [str(run / "strip.png")]
-        assert Tables.kept["hyperparameters"]["betas"] == "0.01:10" and Tables.kept["metrics"]
-    if logger in ("several", "CSVLogger"):
-        assert list(Path("elsewhere").rglob("metrics.csv"))
-        assert (
-            "CSVLogger takes no tables and pictures: they are in runs" in capsys.readouterr().err
-        )
-    if logger == "TensorBoardLogger":
-        (hparams,) = Path("elsewhere").rglob("hparams.yaml")
-        assert "betas: 0.01:10" in hparams.read_text()
 
 
 def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
