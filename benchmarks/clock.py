@@ -14,17 +14,19 @@ __all__ = ["Clock"]
 class Clock(Callback):
     """Takes the time of a training, from before its first step to after its last.
 
-    ``waiting`` is the part of it in which the next batch is fetched.
+    ``waiting`` is the part of it in which the next batch is fetched, ``processor`` the processor
+    time of this process.
     """
 
     seconds = 0.0
+    processor = 0.0
     waiting = 0.0
     images = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start."""
         trainer.profiler = _Fetches()
-        self._start = time.perf_counter()
+        self._start, self._processor = time.perf_counter(), time.process_time()
         Clock.waiting, Clock.images = 0.0, 0
 
     def on_train_batch_start(
@@ -36,6 +38,7 @@ class Clock(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop."""
         Clock.seconds = time.perf_counter() - self._start
+        Clock.processor = time.process_time() - self._processor
 
 
 class _Fetches(Profiler):

@@ -28,8 +28,8 @@ MODELS = {
         "--trainer.max_epochs=30",
     ),
     "sprites": (
-        "--config=sprites.yaml", "--config=beta_tcvae.yaml", "--model.network.width=16",
-        "--model.network.growth=2",
+        "--config=sprites.yaml", "--config=beta_tcvae.yaml", "--data.size=20000",
+        "--model.network.width=16", "--model.network.growth=2", "--trainer.max_epochs=15",
     ),
 }  # fmt: skip
 """Their options of ``multibeta fit``."""

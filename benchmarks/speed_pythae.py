@@ -77,11 +77,11 @@ class Clock(TrainingCallback):
 
     def on_epoch_begin(self, training_config: Any, **kwargs: Any) -> None:
         """Start."""
-        self._start = time.perf_counter()
+        self._start = time.process_time()
 
     def on_epoch_end(self, training_config: Any, **kwargs: Any) -> None:
         """Stop."""
-        Clock.seconds = time.perf_counter() - self._start
+        Clock.seconds = time.process_time() - self._start
 
 
 def pythae_seconds(network: str, images: Tensor, batch: int) -> float:

@@ -190,7 +190,8 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
-    """Let a yes-or-no option stand alone, for yes."""
+    """Let a yes-or-no option stand alone, for yes, and hyphens stand for underscores in names."""
+    argv = [re.sub(r"^--[a-z-]+", lambda of: "--" + of[0][2:].replace("-", "_"), w) for w in argv]
     parameters = inspect.signature(run).parameters.values()
     flags = {f"--{p.name}" for p in parameters if isinstance(p.default, bool)}
     return [

@@ -595,7 +595,8 @@ def report(
 
 def export(
     checkpoint: str,
-    beta: float,
+    beta: float | None = None,
+    all_betas: bool = False,
     format: Literal["onnx", "pt2", "safetensors"] = "onnx",
     what: Literal["encoder", "decoder", "both"] = "both",
     out: str = "exported",
@@ -603,7 +604,7 @@ def export(
     extrapolate: bool = False,
     allow: str | None = None,
 ) -> None:
-    """Write the plain VAE at one β for programs without multibeta.
+    """Write the VAE at one β, or with β as an input, for programs without multibeta.
 
     The encoder gives mean and standard deviation of q(z|x), the decoder the mean of p(x|z), for
     any number of examples. A README.md lies beside the files, and for ONNX a loader.
@@ -611,6 +612,7 @@ def export(
     Args:
         checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
         beta: β.
+        all_betas: Keep all β's: β (B,) is a second input of both.
         format: onnx; pt2, for torch.export.load; or safetensors, the weights alone.
         what: Which part.
         out: The folder.
@@ -623,6 +625,9 @@ def export(
     from multibeta.files import check_writable
     from multibeta.runs import shown
 
+    if (beta is None) == (not all_betas):
+        given = "neither" if beta is None else "both"
+        raise ValueError(f"export takes --beta B or --all-betas; {given} was given")
     check_writable(out)
     model = load(find_checkpoint(checkpoint), allow=allow or ())
     weights = {name: float(value) for name, value in _weights(at).items()}

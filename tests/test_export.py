@@ -53,7 +53,7 @@ def test_onnx_gives_what_the_model_does_for_any_number_of_examples(tmp_path, nam
     encoder, decoder = (
         onnxruntime.InferenceSession(tmp_path / f"{part}.onnx") for part in ("encoder", "decoder")
     )
-    for n in (1, 7):
+    for n in (0, 1, 7):
         x, z = torch.rand(n, *model.shape), torch.randn(n, *model.latent_shape)
         mean, std = encoder.run(["mean", "std"], {"x": x.numpy()})
         q = plain.encode(x)
@@ -90,6 +90,32 @@ def test_the_loader_beside_the_files_needs_no_multibeta(tmp_path):
     assert "β = 0.1" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["resnet", "foreign"])
+def test_beta_is_an_input_where_all_are_kept(tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = made(name)
+    export(model, None, tmp_path)
+    encoder, decoder = (
+        onnxruntime.InferenceSession(tmp_path / f"{part}.onnx") for part in ("encoder", "decoder")
+    )
+    x, z = torch.rand(3, *model.shape), torch.randn(3, *model.latent_shape)
+    betas = torch.tensor([0.01, 1.0, 10.0])
+    mean, std = encoder.run(["mean", "std"], {"x": x.numpy(), "beta": betas.numpy()})
+    (x_hat,) = decoder.run(["x_hat"], {"z": z.numpy(), "beta": betas.numpy()})
+    for i, beta in enumerate(betas.tolist()):
+        plain = model.at_beta(beta)
+        q = plain.encode(x[i : i + 1])
+        np.testing.assert_allclose(mean[i], q.mean[0].detach(), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(std[i], q.stddev[0].detach(), atol=1e-5, rtol=1e-5)
+        expected = plain.decode(z[i : i + 1]).mean[0].detach()
+        np.testing.assert_allclose(x_hat[i], expected, atol=1e-5, rtol=1e-5)
+    printed = run_without_multibeta((tmp_path / "load.py").read_text(), tmp_path)
+    latent, shape = str((5, *model.latent_shape)), str((5, *model.shape))
+    assert printed == f"codes {latent}\nsamples {shape}\n"
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "every β from 0.01 to 10" in readme and "Nothing here checks it" in readme
+
+
 def test_pt2_runs_with_torch_alone(tmp_path):
     model = made("conv")
     export(model, 0.3, tmp_path, format="pt2", what="decoder")
@@ -123,12 +149,15 @@ def test_safetensors_hold_the_state_dicts(tmp_path):
 
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["export", "digits", "0.1", "--format=pt2", "--what=encoder"]) == 0
+    assert main(["export", "digits", "--beta=0.1", "--format=pt2", "--what=encoder"]) == 0
     assert capsys.readouterr().out == "files: exported/encoder.pt2, exported/README.md\n"
     for options, said in (
-        (["20"], "beta=20 is outside the trained range"),
-        (["0.1", "--format=tflite"], "format"),
-        (["x"], "beta"),
+        (["--beta=20"], "beta=20 is outside the trained range"),
+        (["--beta=0.1", "--format=tflite"], "format"),
+        (["--beta=x"], "beta"),
+        ([], "export takes --beta B or --all-betas; neither was given"),
+        (["--beta=1", "--all-betas"], "both was given"),
+        (["--all-betas", "--format=safetensors"], "safetensors hold the weights at one β"),
     ):
         assert main(["export", "digits", *options, "--out=other"]) == 2
         error = capsys.readouterr().err
