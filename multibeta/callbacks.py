@@ -34,6 +34,7 @@ from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.options import nearest
+from multibeta.progress import NotebookBar, Place, place
 from multibeta.runs import Checkpoints, RunLogger, folder_of, is_first, shown, tell
 from multibeta.specs import untrusted
 
@@ -42,9 +43,11 @@ __all__ = [
     "Interrupt",
     "MeasureCurve",
     "ProgressBar",
+    "ProgressInNotebook",
     "ProgressLines",
     "Terminated",
     "be_quiet",
+    "progress_at",
     "save_curve",
 ]
 
@@ -302,17 +305,56 @@ class ProgressLines(Callback):
         """Print step, D + βR and the time left."""
         if trainer.state.fn != "fit" or self._start is None:  # a check before the training
             return
+        print(self._line(trainer, trainer.current_epoch + 1), file=sys.stderr)
+
+    def _line(self, trainer: Trainer, epoch: int) -> str:
         steps, done = trainer.estimated_stepping_batches, trainer.global_step
-        seconds = time.monotonic() - self._start
+        seconds = time.monotonic() - (self._start or 0)
         ends = math.isfinite(steps) and steps >= done  # a stream has no length
         left = seconds * (steps - done) / max(1, done - self._first)
-        value = trainer.callback_metrics["val/objective_nats"]
+        values = trainer.callback_metrics
+        known = [name for name in ("val/objective_nats", "train/objective_nats") if name in values]
+        value = f"{known[0]} {values[known[0]]:.2f}, " if known else ""
         of, rest = (f" of {steps:g}", f", about {left:.0f} s left") if ends else ("", "")
-        print(
-            f"epoch {trainer.current_epoch + 1}, step {done}{of}: val/objective_nats {value:.2f}, "
-            f"{seconds:.0f} s{rest}",
-            file=sys.stderr,
-        )
+        return f"epoch {epoch}, step {done}{of}: {value}{seconds:.0f} s{rest}"
+
+
+class ProgressInNotebook(ProgressLines):
+    """Shows what is elsewhere a row of lines as one bar in the output of a notebook's cell."""
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and draw the bar."""
+        super().on_train_start(trainer, pl_module)
+        self._bar = NotebookBar(trainer.estimated_stepping_batches)
+        self._show(trainer)
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Move the bar."""
+        self._show(trainer)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation to the bar, which has its result."""
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the bar as it is at the end."""
+        self._show(trainer, last=True)
+
+    def _show(self, trainer: Trainer, last: bool = False) -> None:
+        epoch = trainer.current_epoch + (not last)  # at the end it counts those that are over
+        self._bar.show(trainer.global_step, self._line(trainer, epoch), last)
+
+
+def progress_at(where: Place) -> Callback:
+    """Return what shows the progress of a training.
+
+    Args:
+        where: Where it is read: :func:`multibeta.progress.place`.
+    """
+    return {"terminal": ProgressBar, "notebook": ProgressInNotebook}.get(where, ProgressLines)()
 
 
 class MeasureCurve(Callback):
@@ -380,7 +422,7 @@ class MeasureCurve(Callback):
             self.betas,
             metrics=self._metrics(model),
             split=self.split,
-            progress=trainer.is_global_zero and sys.stderr.isatty(),
+            progress=trainer.is_global_zero and place() != "elsewhere",
         )
         self.curve = curve
         if trainer.is_global_zero:

@@ -21,6 +21,7 @@ from pathlib import Path
 from multibeta import verbs
 from multibeta.faults import fault_of
 from multibeta.options import check_yaml, explain, nearest
+from multibeta.progress import place
 
 __all__ = ["main"]
 
@@ -86,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         138 after SIGUSR1, or 141 where nobody reads any more.
     """
     # Pictures are files. A notebook's backend is in its environment, and perhaps not in this one.
-    os.environ["MPLBACKEND"] = "agg"
+    if place() != "notebook":
+        os.environ["MPLBACKEND"] = "agg"
     # Threads that wait for each other would take the cores of others; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_memory()

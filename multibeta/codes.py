@@ -20,6 +20,7 @@ from multibeta.data.loaders import Stream
 from multibeta.data.splits import SPLITS
 from multibeta.files import replacing
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.progress import track
 
 __all__ = ["Codes", "check_format", "encode"]
 
@@ -181,11 +182,7 @@ def _encoded(
     batches: Iterable[Any] = door.batches(split)
     streamed = isinstance(batches, Stream)
     if progress:
-        from rich.console import Console
-        from rich.progress import track
-
-        label = f"{len(plain)} β's on the {split} set"
-        batches = track(batches, label, console=Console(stderr=True))  # type: ignore[arg-type]
+        batches = track(batches, f"{len(plain)} β's on the {split} set")
     means: list[list[np.ndarray]] = [[] for _ in plain]
     stds: list[list[np.ndarray]] = [[] for _ in plain]
     seen: list[dict[str, np.ndarray]] = []

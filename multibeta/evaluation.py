@@ -18,8 +18,6 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 import multibeta
@@ -36,6 +34,7 @@ from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDi
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
+from multibeta.progress import track
 from multibeta.schemas import UNFINISHED, check
 from multibeta.vae import BetaVAE, Networks
 
@@ -125,7 +124,7 @@ def sweep(
     ]
 
     def shown(items: Iterable[Any], label: str) -> Iterable[Any]:
-        return track(items, label, console=Console(stderr=True)) if progress else items
+        return track(items, label) if progress else items
 
     stream = shown(batches, f"{len(grid)} β's on the {split} set")
     factors = getattr(data, "factors", {}).get(split)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,8 @@ from multibeta.callbacks import (
     Announce,
     Interrupt,
     MeasureCurve,
-    ProgressBar,
-    ProgressLines,
     be_quiet,
+    progress_at,
 )
 from multibeta.costs import Costs
 from multibeta.curve import Curve
@@ -30,6 +28,7 @@ from multibeta.data.door import Door
 from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.progress import place
 from multibeta.resume import OF_THE_PLACE, Origin, listed
 from multibeta.runs import (
     AtomicCheckpointIO,
@@ -114,18 +113,18 @@ def fit(
         logger = RunLogger(str(root), name)
     loggers = [logger, *listed(trainer.pop("logger", None) or None)]
     callbacks = listed(trainer.pop("callbacks", None))
-    on_terminal = sys.stderr.isatty()
+    where = place()
     measured = MeasureCurve(betas, metrics, "test")
     settings = {
         "max_epochs": epochs, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0,
-        "enable_model_summary": False, "enable_progress_bar": on_terminal,
+        "enable_model_summary": False, "enable_progress_bar": where == "terminal",
         "log_every_n_steps": 10, **trainer,
     }  # fmt: skip
     made = Trainer(
         logger=loggers,
         callbacks=[
             *callbacks, Announce(), Costs(), Interrupt(), Checkpoints(), measured,
-            ProgressBar() if on_terminal else ProgressLines(),
+            progress_at(where),
         ],
         plugins=[AtomicCheckpointIO()],
         **settings,

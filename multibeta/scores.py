@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from rich.console import Console
-from rich.progress import track
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from multibeta.files import replacing
 from multibeta.metrics.likelihood import importance_weights, log_mean_exp
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
+from multibeta.progress import track
 from multibeta.vae import BetaVAE
 
 __all__ = ["SCORES", "Scores", "auroc", "score", "scores_of"]
@@ -152,7 +151,7 @@ def score(
         if model.units is not None and (doubts := model.units.doubts(units_of(x))):
             rank_zero_warn(f"{_name(of)}: {doubts}")
         sets[which] = x
-    shown = track(vaes, "β's", console=Console(stderr=True)) if progress else vaes
+    shown = track(vaes, "β's") if progress else vaes
     found: dict[str, list[dict[str, np.ndarray]]] = {"own": [], "other": []}
     for vae in shown:
         for which, x in sets.items():

@@ -6,7 +6,6 @@ import argparse
 import inspect
 import os
 import signal
-import sys
 import threading
 import warnings
 from enum import Enum
@@ -32,10 +31,9 @@ from multibeta.callbacks import (
     Announce,
     Interrupt,
     MeasureCurve,
-    ProgressBar,
-    ProgressLines,
     Terminated,
     be_quiet,
+    progress_at,
 )
 from multibeta.checkpoints import modules_of
 from multibeta.costs import Costs
@@ -47,6 +45,7 @@ from multibeta.module import FromSettings
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.options import explain, nearest, read_yaml
+from multibeta.progress import place
 from multibeta.resume import OF_THE_PLACE, Origin, listed
 from multibeta.runs import (
     AtomicCheckpointIO,
@@ -350,9 +349,9 @@ class _Training(LightningCLI):
         elif config.logger is None:
             kwargs["logger"] = False
         if config.enable_progress_bar is not False and not own_bar:
-            on_terminal = sys.stderr.isatty()
-            kwargs["enable_progress_bar"] = on_terminal
-            callbacks.append(ProgressBar() if on_terminal else ProgressLines())
+            where = place()
+            kwargs["enable_progress_bar"] = where == "terminal"
+            callbacks.append(progress_at(where))
         kwargs["plugins"] = [*listed(config.plugins), AtomicCheckpointIO()]
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)

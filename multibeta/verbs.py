@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multibeta.options import nearest, read_yaml
+from multibeta.progress import place
 
 __all__ = [
     "compare",
@@ -88,7 +89,7 @@ def curve(
             model, datamodule, betas, at=_weights(at),
             metrics=_with_settings(metrics, settings, datamodule),
             against=[load(other, allow=allow or ()) for other in against or ()], split=split,
-            extrapolate=extrapolate, progress=sys.stderr.isatty(), keep=kept, first=first,
+            extrapolate=extrapolate, progress=place() != "elsewhere", keep=kept, first=first,
         )  # fmt: skip
     except KeyboardInterrupt:
         if kept.is_file():
@@ -328,7 +329,7 @@ def score(
     )
     found = scored(
         model, datamodule, others, betas, samples=samples, examples=examples, split=split,
-        extrapolate=extrapolate, progress=sys.stderr.isatty(),
+        extrapolate=extrapolate, progress=place() != "elsewhere",
     )  # fmt: skip
     found.save(folder)
     print(json_.dumps(found.as_dict()) if json else found.table())
@@ -379,7 +380,7 @@ def encode(
     splits = [part.strip() for part in split.split(",")]
     codes = encoded(
         model, datamodule, betas, splits=splits, extrapolate=extrapolate,
-        progress=sys.stderr.isatty(), first=first,
+        progress=place() != "elsewhere", first=first,
     )  # fmt: skip
     codes.save(to)
     known = [*(["file"] if codes.file is not None else []), *codes.labels]

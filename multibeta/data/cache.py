@@ -33,6 +33,7 @@ import numpy as np
 
 from multibeta.data.roots import cache_dir
 from multibeta.files import remove_leftovers, temporary
+from multibeta.progress import place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -449,7 +450,7 @@ def _blocks(
 @contextlib.contextmanager
 def _progress(label: str, total: int) -> Iterator[Callable[[int], object]]:
     """A progress bar on a terminal; elsewhere a line at the start and one at the end."""
-    if sys.stderr.isatty():
+    if place() == "terminal":
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
