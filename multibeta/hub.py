@@ -50,7 +50,7 @@ def download(repo: str, revision: str | None = None) -> Path:
             read, or the Hub cannot be reached and nothing is kept.
     """
     hub = _needed()
-    print(f"{repo} is no file or folder here: taken from {_where()}", file=sys.stderr)
+    print(f"{repo} is no file or folder here: looked for on {_where()}", file=sys.stderr)
     try:
         for name in (CONFIG, WEIGHTS):
             path = hub.hf_hub_download(
