@@ -17,15 +17,18 @@ from torch import Tensor, nn
 from multibeta.data.batches import rank_and_world
 from multibeta.data.units import Units
 from multibeta.files import check_readable
+from multibeta.hub import WEIGHTS, download, is_repo
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import Network
 from multibeta.schemas import SAVED, check
-from multibeta.settings import FORMAT, rebuild
+from multibeta.settings import FORMAT, about_of, rebuild
 from multibeta.specs import build, check_trusted
+from multibeta.tensors import read
 
 __all__ = [
     "SHIPPED",
     "best_or_last",
+    "check_size",
     "data_of",
     "find_checkpoint",
     "fits",
@@ -34,6 +37,7 @@ __all__ = [
     "misfits",
     "modules_of",
     "read_checkpoint",
+    "without",
 ]
 
 SHIPPED = Path(__file__).parent / "models"
@@ -55,7 +59,8 @@ def load(
 
     Args:
         path: A checkpoint file, or a run's folder: its best checkpoint, if that is not the last;
-            or the name of a model that comes with the package, such as ``digits``.
+            or the name of a model that comes with the package, such as ``digits``; or a
+            folder that ``save_pretrained`` has made, or ``owner/name`` on the Hugging Face Hub.
         encoder: The encoder of a wrapped model, of the architecture that was trained (the weights
             are the file's); or its one module with ``encode`` and ``decode``.
         decoder: Its decoder.
@@ -79,8 +84,11 @@ def load(
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
     model_of = {k: v for k, v in checkpoint["multibeta"].items() if k in ("settings", "wrapped")}
-    check_trusted(_without(model_of, given), modules_of(allow), path)
-    _check_size(checkpoint, path)
+    check_trusted(without(model_of, given), modules_of(allow), path)
+    settings = checkpoint["multibeta"].get("settings") or {}
+    if settings.get("network"):
+        check_size(settings["network"], settings["shape"], settings["latent_dim"],
+                   checkpoint["state_dict"], path)  # fmt: skip
     try:
         model = rebuild(checkpoint["multibeta"], str(path), encoder, decoder, **given)
     except TypeError as error:
@@ -95,28 +103,27 @@ def load(
     model.run_seed = checkpoint["multibeta"]["run_seed"]
     if units := checkpoint["multibeta"].get("units"):
         model.units = Units(**units)
+    model.about = about_of(checkpoint["multibeta"], checkpoint["global_step"])
     return model.eval()
 
 
-def _check_size(checkpoint: dict[str, Any], path: Path) -> None:
-    """Refuse a file that describes a network far larger than its weights, before it is made.
+def check_size(
+    network: Any, shape: Sequence[int], latents: int, weights: Mapping[str, Any], where: object
+) -> None:
+    """Refuse a file that describes networks far larger than its weights, before they are made.
 
     Raises:
         ValueError: If it does.
     """
-    settings = checkpoint["multibeta"].get("settings") or {}
-    if not settings.get("network"):
-        return
-    shape, latents = tuple(settings["shape"]), settings["latent_dim"]
     with torch.device("meta"):
-        network: Network = build(settings["network"], Network)  # type: ignore[type-abstract]
-        parts = network.encoder(shape, latents), network.decoder(shape, latents, 1)
+        made: Network = build(network, Network)  # type: ignore[type-abstract]
+        parts = made.encoder(tuple(shape), latents), made.decoder(tuple(shape), latents, 1)
     asks = sum(p.numel() for part in parts for p in part.parameters())
-    has = sum(v.numel() for v in checkpoint["state_dict"].values() if isinstance(v, Tensor))
+    has = sum(v.numel() for v in weights.values() if isinstance(v, Tensor))
     if asks > 2 * has + 10_000:
         raise ValueError(
-            f"{path} describes networks of {asks:,} numbers and holds {has:,}; it was changed, or "
-            "is of another model: give another"
+            f"{where} describes networks of {asks:,} numbers and holds {has:,}; it was changed, "
+            "or is of another model: give another"
         )
 
 
@@ -149,7 +156,7 @@ def _form(value: Any) -> str:
     return f"{tuple(value.shape)}{kind}"
 
 
-def _without(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def without(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the caller gives in its place."""
     replaced = {*given, *(["likelihood"] if "distortion" in given else [])}
     return {
@@ -209,7 +216,8 @@ def find_checkpoint(
 
     Args:
         path: A file, which stands for itself; a run's folder; or, to be measured, the name of a
-            model that comes with the package.
+            model that comes with the package, a folder that ``save_pretrained`` has made, or
+            ``owner/name`` on the Hugging Face Hub, which is downloaded.
         use: A run is measured by what :func:`best_or_last` says, which is told on stderr where it
             is not the last; it goes on from ``last.ckpt``.
 
@@ -222,6 +230,10 @@ def find_checkpoint(
     shipped = SHIPPED / f"{given}.ckpt"
     if use == "measure" and not given.exists() and given.name == str(given) and shipped.is_file():
         return shipped
+    if use == "measure" and (saved := given / WEIGHTS).is_file() and not path.is_file():
+        return saved
+    if use == "measure" and is_repo(given):
+        return download(str(given))
     if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint at {given}; give a .ckpt file or the folder of a run, such as "
@@ -268,6 +280,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If it is something else.
     """
     check_readable(path)
+    if Path(path).suffix == ".safetensors":
+        return _pretrained(path)
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is truncated or no checkpoint; give another, such as the last.ckpt or "
@@ -304,14 +318,29 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} has format {found}, which multibeta {version} reads, and this multibeta "
             f"reads format {FORMAT}; {cure}"
         )
-    try:
-        check(SAVED, checkpoint)
-        if ("settings" in own) == ("wrapped" in own):
-            raise ValueError("it must have one of multibeta.settings and multibeta.wrapped")
-    except ValueError as error:
-        raise ValueError(f"{path} was changed, or is damaged ({error}); give another") from None
+    _check_content(checkpoint, path)
     # torch.compile leaves a mark in the names of the weights.
     checkpoint["state_dict"] = {
         name.replace("_orig_mod.", ""): value for name, value in checkpoint["state_dict"].items()
     }
     return checkpoint
+
+
+def _pretrained(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what ``save_pretrained`` has written in the form of a checkpoint."""
+    content, tensors = read(path, "MultiBetaVAE", FORMAT)
+    own = {k: v for k, v in content.items() if k not in ("kind", "step")}
+    state = {f"vae.{name}": value for name, value in tensors.items()}
+    checkpoint = {"multibeta": own, "state_dict": state, "global_step": content.get("step")}
+    _check_content(checkpoint, path)
+    return checkpoint
+
+
+def _check_content(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    try:
+        check(SAVED, checkpoint)
+        own = checkpoint["multibeta"]
+        if ("settings" in own) == ("wrapped" in own):
+            raise ValueError("it must have one of multibeta.settings and multibeta.wrapped")
+    except ValueError as error:
+        raise ValueError(f"{path} was changed, or is damaged ({error}); give another") from None

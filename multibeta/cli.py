@@ -143,7 +143,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     name: getattr(verbs, name)
     for name in (
         "curve", "rate", "compare", "report", "encode", "sample", "reconstruct", "traverse",
-        "interpolate", "export", "score",
+        "interpolate", "export", "push", "cite", "score",
     )
 }  # fmt: skip
 

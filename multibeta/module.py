@@ -30,7 +30,7 @@ from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import Network
 from multibeta.noise import evaluation_noise
 from multibeta.objectives import Objective
-from multibeta.settings import FORMAT, make, plain_settings
+from multibeta.settings import FORMAT, about_of, make, plain_settings
 from multibeta.specs import describe, plain
 
 __all__ = ["MONITOR", "FromSettings", "MultiBetaModule"]
@@ -250,7 +250,8 @@ class MultiBetaModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what resuming and ``multibeta.load`` need beside the weights."""
-        checkpoint["multibeta"] = self.content()
+        content = checkpoint["multibeta"] = self.content()
+        self.vae.about = about_of(content, checkpoint.get("global_step", 0))
 
     def content(self) -> dict[str, Any]:
         """Return what a checkpoint says of the run: plain values."""

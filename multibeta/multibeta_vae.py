@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,7 @@ from multibeta.conditioning import (
 )
 from multibeta.distortions import Distortion
 from multibeta.likelihoods import Bernoulli, Gaussian, Likelihood
+from multibeta.markup import facts
 from multibeta.networks import MLP, Network
 from multibeta.objectives import BetaELBO, Objective, Terms
 from multibeta.specs import build, describe
@@ -191,7 +193,7 @@ class MultiBetaVAE(Networks):
                 self.network(part)[0].requires_grad_(False)
         self.frozen = freeze
         self.run_seed: int | None = None
-        self.settings: dict[str, Any] = {"betas": str(betas), "conditioning": conditioning}
+        self.settings = {"betas": str(betas), "conditioning": conditioning}
         self.sites: dict[str, list[Site]] = {}
         self.shares = False
         self._named = {"encoder": tuple(heads), "decoder": tuple(stems)}
@@ -400,6 +402,47 @@ class MultiBetaVAE(Networks):
         """Show the summary."""
         return f"{type(self).__name__}\n{self.summary()}"
 
+    def facts(self) -> dict[str, str]:
+        """Return what it is: name → text."""
+        ranges = {"β" if name == "beta" else name: str(of) for name, of in self.ranges.items()}
+        found = self.latent_shape != ()
+        parameters = f"{sum(p.numel() for p in self.parameters()):,}" if found else "not known yet"
+        return {
+            **ranges,
+            "x": str(self.shape or "not known yet"),
+            "latents": str(self.latent_shape or "not known yet"),
+            "parameters": parameters,
+            "likelihood": str(self.likelihood),
+            "objective": f"{self.objective.name}: {self.objective.formula}",
+        }
+
+    def _repr_html_(self) -> str:
+        return facts("MultiBetaVAE: one VAE for a range of β", self.facts(), self.summary())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        *,
+        revision: str | None = None,
+        **options: Any,
+    ) -> MultiBetaVAE:
+        """Read a model from a folder of :meth:`save_pretrained`, or from the Hugging Face Hub.
+
+        Args:
+            source: The folder, or ``owner/name``.
+            encoder: As in :func:`multibeta.load`.
+            decoder: As in :func:`multibeta.load`.
+            revision: A branch, tag or commit of the repository.
+            options: As in :func:`multibeta.load`.
+        """
+        from multibeta.checkpoints import load
+        from multibeta.pretrained import weights_of
+
+        return load(weights_of(source, revision), encoder, decoder, **options)
+
     def unwrap(self) -> tuple[nn.Module, nn.Module] | nn.Module:
         """Take the conditions off, in place, and return the modules that were given.
 
@@ -462,7 +505,13 @@ class MultiBetaVAE(Networks):
             *pair, copy.deepcopy(self.likelihood.at(self.pinned)), self.latent_shape, beta,
             posterior, unit, copy.deepcopy(standard), self.shape,
         )  # fmt: skip
-        vae.units = self.units
+        vae.units, vae.settings = self.units, self.settings
+        objective = type(self.objective)
+        vae.about = {
+            **self.about,
+            "objective": f"{objective.__module__}.{objective.__qualname__}",
+            "conditioning": self.conditioning.kind,
+        }
         return vae.eval()
 
     def at(self, beta: float = 1.0, *, extrapolate: bool = False, **weights: float) -> BetaVAE:

@@ -63,7 +63,7 @@ class Origin:
                 "Python: multibeta.load(path, encoder, decoder), its fit(…, ckpt_path=path), sweep"
             )
         model = {k: v for k, v in content["settings"].items() if k != "shape"}
-        found: dict[str, Any] = {"model": {**model, **content["training"]}}
+        found: dict[str, Any] = {"model": {**model, **(content["training"] or {})}}
         if use != "measure":
             found |= {k: v for k, v in content["run"].items() if k not in _OF_THE_RUN}
         if use == "start":

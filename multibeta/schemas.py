@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
-__all__ = ["CURVE", "SAVED", "UNFINISHED", "check"]
+__all__ = ["CURVE", "PLAIN", "SAVED", "UNFINISHED", "check"]
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -107,7 +107,7 @@ class OfRun(TypedDict):
     examples: NotRequired[str | None]
     units: NotRequired[Seen | None]
     run_seed: int | None
-    training: Training
+    training: Training | None
     run: dict[str, Any]
     settings: NotRequired[Settings]
     wrapped: NotRequired[Wrapped]
@@ -121,8 +121,30 @@ class OfCheckpoint(TypedDict):
     global_step: Annotated[int, Field(ge=0)]
 
 
+class OfPlain(TypedDict):
+    """A plain VAE at one β, saved alone."""
+
+    kind: str
+    format: int
+    version: str
+    beta: Positive
+    unit: Positive
+    shape: list[Count]
+    latent_shape: Annotated[list[Count], Field(min_length=1)]
+    likelihood: Spec | str
+    posterior: str | None
+    units: Seen | None
+    standardised: bool
+    channels_last: bool
+    settings: dict[str, Any]
+    classes: dict[str, str]
+    single: bool
+    about: dict[str, Any]
+
+
 SAVED: TypeAdapter[Any] = TypeAdapter(OfCheckpoint)
 CURVE: TypeAdapter[Any] = TypeAdapter(OfCurve)
+PLAIN: TypeAdapter[Any] = TypeAdapter(OfPlain)
 UNFINISHED: TypeAdapter[Any] = TypeAdapter(OfUnfinished)
 
 

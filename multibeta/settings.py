@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -16,7 +17,16 @@ from multibeta.multibeta_vae import MultiBetaVAE, built
 from multibeta.objectives import BetaELBO, Objective
 from multibeta.specs import build, class_of, describe
 
-__all__ = ["FORMAT", "make", "plain_settings", "rebuild"]
+__all__ = [
+    "FORMAT",
+    "about_of",
+    "class_name",
+    "described",
+    "make",
+    "of_class",
+    "plain_settings",
+    "rebuild",
+]
 
 FORMAT = 4
 """Version of a checkpoint: of what it holds and of what its weights mean."""
@@ -65,7 +75,7 @@ def make(
             example = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
         given = {"shape": shape, "latent_dim": latent_dim, "outputs": likelihood.outputs}
         vae = MultiBetaVAE(
-            _of_class(encoder, given), _of_class(decoder, given), betas,
+            of_class(encoder, given), of_class(decoder, given), betas,
             posterior=cast(Any, posterior), example=example, **common,
         )  # fmt: skip
     vae.settings = {
@@ -108,17 +118,22 @@ def plain_settings(vae: MultiBetaVAE) -> dict[str, Any]:
             "betas": str(vae.beta_range),
             "conditioning": vae.conditioning.kind,
             "draws": asdict(vae.draws),
-            "likelihood": _described(vae.likelihood),
-            "objective": _described(vae.objective),
+            "likelihood": described(vae.likelihood),
+            "objective": described(vae.objective),
             "posterior": vae.posterior if isinstance(vae.posterior, str) else None,
             "standard": standard,
             "classes": {
-                part: _name(vae.network(part)[0]) for part in ("encoder", "decoder")
+                part: class_name(vae.network(part)[0]) for part in ("encoder", "decoder")
             },
             "single": "autoencoder" in vae._modules,
             "placed": vae.placed(),
         }
     }  # fmt: skip
+
+
+def about_of(content: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Return what a model keeps of the run that it is from: its data, training and name."""
+    return {**{k: content.get(k) for k in ("data", "examples", "training", "run")}, "step": step}
 
 
 def rebuild(
@@ -188,18 +203,20 @@ def _draws(given: dict[str, Any]) -> Draws:
     return Draws(**{name: value for name, value in given.items() if name != "ramp"})
 
 
-def _described(value: Any) -> dict[str, Any] | str:
+def described(value: Any) -> dict[str, Any] | str:
+    """Return an object as plain values; its class path alone, where it is not made of such."""
     try:
         return describe(value)
     except TypeError:
-        return _name(value)
+        return class_name(value)
 
 
-def _name(value: Any) -> str:
+def class_name(value: Any) -> str:
+    """Return the class path of an object."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _of_class(spec: Any, given: dict[str, Any]) -> nn.Module:
+def of_class(spec: Any, given: dict[str, Any]) -> nn.Module:
     """Return a module of a class path, with what its constructor takes of what is given."""
     if isinstance(spec, nn.Module):
         return spec

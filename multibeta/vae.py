@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,8 +18,9 @@ from multibeta.data.examples import LABELS, Examples, on, read
 from multibeta.data.units import Units
 from multibeta.divergences import kl_standard_normal
 from multibeta.likelihoods import Likelihood
+from multibeta.markup import facts
 
-__all__ = ["BetaVAE", "ELBOTerms", "Networks", "elbo_terms_of"]
+__all__ = ["BetaVAE", "ELBOTerms", "Networks", "Standardised", "elbo_terms_of"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Networks(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None) -> None:
         super().__init__()
+        self.settings: dict[str, Any] = {}  # what makes the networks, where it is known
+        self.about: dict[str, Any] = {}  # the run that it is from, where it is known
         for name, module in {"encoder": encoder, "decoder": decoder or encoder}.items():
             if not isinstance(module, nn.Module):
                 raise TypeError(f"the {name} is a {type(module).__name__}; give a torch nn.Module")
@@ -89,6 +93,45 @@ class Networks(nn.Module):
             if one is None or name.startswith("__"):
                 raise
             return getattr(one, name)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> Any:
+        """Write a folder for the Hugging Face Hub: weights, settings and a model card.
+
+        A plain VAE of one module that has a ``save_pretrained`` itself, as those of diffusers
+        have, is saved by that, for its own library.
+
+        Args:
+            folder: Where to.
+            options: See :func:`multibeta.pretrained.save_pretrained`.
+
+        Returns:
+            The files.
+        """
+        if (own := self._own("save_pretrained")) is not None:
+            return own(folder, **options)
+        from multibeta.pretrained import save_pretrained
+
+        return save_pretrained(cast(Any, self), folder, **options)
+
+    def push_to_hub(self, repo: str, **options: Any) -> Any:
+        """Put the model on the Hugging Face Hub, as :meth:`save_pretrained` writes it.
+
+        Args:
+            repo: ``owner/name``; made if there is none.
+            options: See :func:`multibeta.pretrained.push_to_hub`.
+
+        Returns:
+            The repository's address.
+        """
+        if (own := self._own("push_to_hub")) is not None:
+            return own(repo, **options)
+        from multibeta.pretrained import push_to_hub
+
+        return push_to_hub(cast(Any, self), repo, **options)
+
+    def _own(self, name: str) -> Callable[..., Any] | None:
+        """Return the method of the one module that goes before ours; None if there is none."""
+        return None
 
     def network(self, part: str) -> tuple[nn.Module, Callable[..., Any]]:
         """Return the module of the encoder or decoder, and what to call."""
@@ -409,7 +452,7 @@ class BetaVAE(Networks):
             torch.cat([getattr(q, name) for q in posteriors]) for name in ("mean", "variance")
         )
         std = (mean.var(0, correction=0) + variance.mean(0)).sqrt()
-        return _Standardised(self, mean.mean(0), std).eval()
+        return Standardised(self, mean.mean(0), std).eval()
 
     @torch.no_grad()
     def recalibrated(self, batches: Iterable[Any]) -> BetaVAE:
@@ -451,6 +494,87 @@ class BetaVAE(Networks):
             norm.momentum = momentum
         return vae.eval()
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write this VAE to one file of safetensors, with all that makes it again but your code.
+
+        Args:
+            path: The file, such as ``vae.safetensors``. Another of that name is replaced.
+
+        Raises:
+            ValueError: If safetensors is missing, or the state holds more than tensors.
+            OSError: If the file cannot be written.
+
+        Example:
+            >>> import multibeta
+            >>> vae = multibeta.load("digits").at_beta(0.1)
+            >>> vae.save("vae.safetensors")  # doctest: +SKIP
+            >>> again = multibeta.BetaVAE.load("vae.safetensors")  # doctest: +SKIP
+        """
+        from multibeta.saved import save
+
+        save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        *,
+        allow: str | Sequence[str] = (),
+        **given: Any,
+    ) -> BetaVAE:
+        """Read what :meth:`save` has written: tensors and plain values, checked by a digest.
+
+        No code from the file is run, and a class that it names is imported only if it is
+        multibeta's or allowed. The VAE equals the saved one bit for bit.
+
+        Args:
+            path: The file.
+            encoder: The encoder of a wrapped model, of the architecture that was saved (the
+                weights are the file's); or its one module with ``encode`` and ``decode``.
+            decoder: Its decoder.
+            allow: Modules of yours, a list or a text with commas, whose classes it may name.
+            given: ``likelihood``, ``distortion`` or ``posterior``, where they are code of yours.
+
+        Returns:
+            The VAE, on the CPU, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, of another kind or format, does not fit the modules,
+                names code that is not allowed, or needs the user's modules.
+        """
+        from multibeta.saved import load
+
+        return load(path, encoder, decoder, allow=allow, **given)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        *,
+        revision: str | None = None,
+        **options: Any,
+    ) -> BetaVAE:
+        """Read a plain VAE from a folder of :meth:`save_pretrained`, or from the Hub.
+
+        Args:
+            source: The folder, or ``owner/name``.
+            encoder: As in :meth:`load`.
+            decoder: As in :meth:`load`.
+            revision: A branch, tag or commit of the repository.
+            options: As in :meth:`load`.
+        """
+        from multibeta.pretrained import weights_of
+
+        return cls.load(weights_of(source, revision), encoder, decoder, **options)
+
+    def _own(self, name: str) -> Callable[..., Any] | None:
+        return getattr(self._modules.get("autoencoder"), name, None)
+
     def _decode_paths(self, z: Tensor) -> Tensor:
         """Decode z (B, steps, …) into examples (B, steps, *shape)."""
         return self.decode(z.flatten(0, 1)).mean.unflatten(0, z.shape[:2])
@@ -459,8 +583,21 @@ class BetaVAE(Networks):
         """Show β."""
         return f"beta={self.beta:g}, latent_shape={self.latent_shape}"
 
+    def facts(self) -> dict[str, str]:
+        """Return what it is: name → text."""
+        return {
+            "β": f"{self.beta:g}",
+            "x": str(self.shape or "of free shape"),
+            "latents": str(self.latent_shape),
+            "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
+            "likelihood": str(self.likelihood),
+        }
 
-class _Standardised(BetaVAE):
+    def _repr_html_(self) -> str:
+        return facts("BetaVAE: a plain VAE at one β", self.facts(), repr(self))
+
+
+class Standardised(BetaVAE):
     """A VAE whose latents are shifted and scaled: z' = (z − mean) / std."""
 
     mean: Tensor
@@ -480,16 +617,19 @@ class _Standardised(BetaVAE):
             standard,
             vae.shape,
         )
-        if isinstance(vae, _Standardised):
+        if isinstance(vae, Standardised):
             mean, std = vae.mean + vae.std * mean, vae.std * std
+        self.units, self.settings, self.about = vae.units, vae.settings, vae.about
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
     def encode(self, x: Tensor, **inputs: Any) -> Independent:
+        """Return q(z'|x)."""
         q = super().encode(x, **inputs)
         return normal((q.mean - self.mean) / self.std, q.stddev / self.std)
 
     def decode(self, z: Tensor, **inputs: Any) -> Distribution:
+        """Return p(x|z')."""
         return super().decode(self.mean + self.std * z, **inputs)
 
 

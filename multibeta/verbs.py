@@ -13,11 +13,13 @@ from multibeta.options import nearest, read_yaml
 from multibeta.progress import place
 
 __all__ = [
+    "cite",
     "compare",
     "curve",
     "encode",
     "export",
     "interpolate",
+    "push",
     "rate",
     "reconstruct",
     "report",
@@ -49,7 +51,8 @@ def curve(
     goes on with the β's that are left.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
         at: Values of the other weights that are ranges, such as gamma=2,sigma=0.1; by default
@@ -170,9 +173,13 @@ def _with_settings(
 def _folder_of(checkpoint: Path, split: str) -> Path:
     """Return where a curve belongs: a run's own is that of what stands for it, on the test set."""
     from multibeta.checkpoints import SHIPPED, best_or_last
+    from multibeta.hub import WEIGHTS, repo_of
 
-    if checkpoint.parent == SHIPPED:  # nothing is written into the package
-        folder = Path.cwd() / f"multibeta-{checkpoint.stem}"
+    if checkpoint.parent == SHIPPED or checkpoint.name == WEIGHTS:
+        # Nothing is written into the package, the Hub's cache, or a folder for the Hub.
+        name = repo_of(checkpoint) or checkpoint.parent.name
+        own = checkpoint.stem if checkpoint.parent == SHIPPED else name.rpartition("/")[2]
+        folder = Path.cwd() / f"multibeta-{own}"
         return folder if split == "test" else folder / split
     in_run = checkpoint.parent.name == "checkpoints"
     folder = checkpoint.parent.parent if in_run else checkpoint.parent
@@ -236,7 +243,8 @@ def rate(
     --nats, --distortion and --psnr.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         bits: The wanted rate, in bits per example.
         nats: The wanted rate, in nats per example.
         distortion: The wanted distortion, in nats per example.
@@ -291,7 +299,8 @@ def score(
     scores.png.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         other: The other data: its class's name, such as Omniglot, or a class path.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
@@ -355,7 +364,8 @@ def encode(
     each β and example.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
             trained range by default.
         at: Values of the other weights that are ranges, as for curve.
@@ -407,7 +417,8 @@ def sample(
     """Draw samples at several β's, from the same noise at each.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
             trained range by default.
         n: How many samples at each β.
@@ -450,7 +461,8 @@ def traverse(
     """Move one latent after the other, at several β's.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         betas: As for sample; the middle of the range by default.
         latents: Which, by their numbers, with commas; by default those with the most rate at the
             middle β, on the test set.
@@ -497,7 +509,8 @@ def interpolate(
     """Walk from the code of one example to that of another, at several β's.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         first: A file, as for reconstruct, or the number of an example of the test set.
         last: The same.
         betas: As for sample.
@@ -533,7 +546,8 @@ def reconstruct(
     """Reconstruct files at several β's, and print what each costs and how near it is.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         files: Images, folders of images, or arrays in .npy and .npz files.
         betas: As for sample.
         at: Values of the other weights that are ranges, as for curve.
@@ -574,8 +588,8 @@ def report(
     follow the slider; small models compute in the page.
 
     Args:
-        runs: Checkpoints, folders of runs, or names of shipped models: digits; several are shown
-            side by side.
+        runs: Checkpoints, folders of runs, names of shipped models: digits, or owner/name on the
+            Hub; several are shown side by side.
         out: The file.
         metrics: What to measure beside rate, distortion, active latents and PSNR.
         split: Which part of the data.
@@ -611,7 +625,8 @@ def export(
     any number of examples. A README.md lies beside the files, and for ONNX a loader.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, or the name of a shipped model: digits.
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
         beta: β.
         all_betas: Keep all β's: β (B,) is a second input of both.
         format: onnx; pt2, for torch.export.load; or safetensors, the weights alone.
@@ -635,6 +650,105 @@ def export(
     model = model.pin(extrapolate=extrapolate, **weights)
     files = exported(model, beta, out, format=format, what=what, extrapolate=extrapolate)
     print(f"files: {', '.join(str(shown(file)) for file in files)}")
+
+
+def push(
+    checkpoint: str,
+    to: str,
+    beta: float | None = None,
+    at: str | None = None,
+    private: bool = False,
+    license: str | None = None,
+    curve: str | None = None,
+    extrapolate: bool = False,
+    allow: str | None = None,
+) -> None:
+    """Put a model on the Hugging Face Hub, or into a folder of the same files.
+
+    Writes model.safetensors, config.json, and a model card with the curve, its table, data,
+    units, limits, licence, how to load and what to cite. Others then give owner/name in the place
+    of a run to every command, and to multibeta.load.
+
+    Args:
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
+        to: owner/name, on the Hub (log in by hf auth login, or set HF_TOKEN); or a folder, by a
+            path that begins with ./, ../, ~ or /, without network.
+        beta: β of a plain VAE to put there, in the place of the model for all β's.
+        at: Values of the other weights that are ranges, as for curve.
+        private: Make a new repository private.
+        license: The licence of the weights, by the Hub's word for it: mit, cc-by-4.0, …
+        curve: The curve.json for the card; by default that of the run.
+        extrapolate: Allow β outside the trained range.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
+    """
+    from multibeta.checkpoints import find_checkpoint, load
+    from multibeta.files import check_writable
+    from multibeta.pretrained import push_to_hub, save_pretrained
+    from multibeta.runs import shown
+
+    local = to.startswith((".", "~")) or Path(to).is_absolute()
+    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", to):
+        raise ValueError(
+            f"{to} is no repository: write owner/name for the Hub, or ./{to} for a folder"
+        )
+    folder = Path(to).expanduser()
+    if local:
+        check_writable(folder)
+    path = find_checkpoint(checkpoint).absolute()
+    model: Any = load(path, allow=allow or ())
+    weights = {name: float(value) for name, value in _weights(at).items()}
+    if beta is not None:
+        model = model.at(beta, extrapolate=extrapolate, **weights)
+    elif weights:
+        raise ValueError("--at is for a plain VAE; give --beta, too")
+    measured = _curve_of(path) if curve is None else Path(curve)
+    if measured is None:
+        print(
+            "the card has no curve: none was measured beside the run; multibeta curve RUN does, "
+            "and --curve FILE gives one", file=sys.stderr,
+        )  # fmt: skip
+    options: Any = {"license": license, "curve": measured}
+    if license is None:
+        print("the card says that the licence is unknown: --license mit", file=sys.stderr)
+    if local:
+        files = save_pretrained(model, folder, **options)
+        print(f"files: {', '.join(str(shown(file)) for file in files)}")
+    else:
+        print(push_to_hub(model, to, private=private, **options))
+
+
+def cite(checkpoint: str) -> None:
+    """Print BibTeX of what a run used.
+
+    The package, and the papers of the objective, the likelihood, the conditioning, the data and
+    what was measured. What has no paper is said in comments.
+
+    Args:
+        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+            owner/name on the Hub.
+    """
+    from multibeta.checkpoints import find_checkpoint, read_checkpoint
+    from multibeta.citations import METRICS, bibtex, measured
+    from multibeta.curve import Curve
+
+    path = find_checkpoint(checkpoint).absolute()
+    content = read_checkpoint(path)["multibeta"]
+    asked = (content["run"].get("curve") or {}).get("metrics") or ""
+    metrics = list(METRICS) if asked == "all" else [n for n in re.split(r"[,\s]+", asked) if n]
+    if (beside := _curve_of(path)) is not None:
+        metrics = measured(Curve.from_json(beside).rows[0])
+    print(bibtex(content, metrics))
+
+
+def _curve_of(checkpoint: Path) -> Path | None:
+    """Return the curve.json that was measured of a run's checkpoint, if there is one."""
+    from multibeta.checkpoints import SHIPPED
+
+    if checkpoint.parent == SHIPPED:
+        return None
+    path = _folder_of(checkpoint, "test") / "curve.json"
+    return path if path.is_file() else None
 
 
 def _few(model: Any, betas: str | None, count: int = 5) -> tuple[float, ...]:

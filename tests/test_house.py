@@ -17,8 +17,11 @@ TOP = ROOT.parent
 
 # A module may import from its own line and the lines above.
 ORDER = [
-    {"options", "files", "faults", "schemas", "completion", "progress"},
-    {"specs"},
+    {
+        "options", "files", "faults", "schemas", "completion", "progress", "markup", "hub",
+        "citations",
+    },
+    {"specs", "tensors"},
     {"betas", "likelihoods", "divergences", "conditioning", "noise"},
     {"distortions", "networks", "adapters"},
     {"objectives", "data"},
@@ -27,7 +30,8 @@ ORDER = [
     {"multibeta_vae"},
     {"settings", "metrics"},
     {"module", "checkpoints", "plots"},
-    {"curve"},
+    {"curve", "saved"},
+    {"pretrained"},
     {"evaluation"},
     {"compare", "scores", "codes", "generate"},
     {"runs"},
@@ -57,8 +61,12 @@ def part(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-# Two methods of the model that stand for functions above it: vae.sweep and vae.fit.
-SHORTCUTS = {("multibeta_vae", "evaluation"), ("multibeta_vae", "fitting")}
+# Methods of a model that stand for functions above it, such as vae.sweep and vae.fit.
+SHORTCUTS = {
+    ("multibeta_vae", "checkpoints"), ("multibeta_vae", "evaluation"),
+    ("multibeta_vae", "fitting"), ("multibeta_vae", "pretrained"),
+    ("vae", "pretrained"), ("vae", "saved"),
+}  # fmt: skip
 
 
 def imports(path):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import multibeta
 from multibeta.checkpoints import find_checkpoint, load, load_data, read_checkpoint
+from multibeta.citations import bibtex, measured
 from multibeta.codes import encode
 from multibeta.compare import check_comparable
 from multibeta.compare import compare as compared
@@ -201,9 +202,7 @@ def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[li
         ["limits", "R, D and J are means over the examples, ± one standard error. The report "
                    "shows one model: another seed differs. β between the measured ones was not "
                    "measured. Samples and traversals are means of p(x|z)."],
-        ["cite", "multibeta " + multibeta.__version__ + "; the β-VAE: Higgins et al. 2017; the "
-                 "rate-distortion plane: Alemi et al. 2018, arXiv 1711.00464; one network for "
-                 "many β: Bae et al. 2023, arXiv 2212.03905"],
+        ["cite", bibtex(record, measured(curve.rows[0]))],
     ]  # fmt: skip
     return [[name, text] for name, text in listed if text and text != "None"]
 
