@@ -46,9 +46,9 @@ def filled(text: str, blocks: Mapping[str, Callable[[], str]] | None = None) -> 
 
 
 def digits() -> str:
-    """Return the table of the digits' curve."""
+    """Return every third row of the table of the digits' curve."""
     curve = Curve.from_json(RESULTS / "first_curves_digits.json")
-    return f"```text\n{curve.table()}\n```"
+    return f"```text\n{Curve(curve.rows[::3], curve.about).table()}\n```"
 
 
 def one_and_dedicated() -> str:
@@ -84,21 +84,6 @@ def each_seed() -> str:
 
 def _values(of: dict[str, Any] | None) -> str:
     return "–" if of is None else ", ".join(f"{value:.2f}" for value in of["values"])
-
-
-def differences() -> str:
-    """Return the differences on the test set as a sentence."""
-    found = result_of("gap")
-    rows = [row for row in found["test"] if row["one_minus_dedicated"]]
-    of = ", ".join(
-        f"{number(row['one_minus_dedicated'], True)} at β = {row['beta']:g}" for row in rows
-    )
-    runs = found["runs"].items()
-    seeds = min(run["seeds"] for name, run in runs if name != "gate")
-    return (
-        f"J = D + βR of the one model minus that of dedicated ones, in nats: {of}\n"
-        f"({seeds} seed{'s' if seeds > 1 else ''})."
-    )
 
 
 def curves() -> str:
@@ -619,7 +604,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
         objectives,
         one_and_dedicated,
         each_seed,
-        differences,
         curves,
         protocol,
         oracle,

@@ -1,9 +1,11 @@
 """Sphinx configuration: MyST pages, executed while they are built, and the API from docstrings."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import multibeta
+from multibeta.report import report
 
 project = "multibeta"
 author = "the authors of multibeta"
@@ -49,6 +51,13 @@ def _escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = [star.sub(r"\\*", line) for line in lines]
 
 
+def _explain(app: Any) -> None:
+    """Write the page that docs/index.md links first: a slider of β over the shipped model."""
+    if app.builder.format == "html":
+        report(["digits"], Path(app.outdir) / "explainer.html", explain=True)
+
+
 def setup(app: Any) -> None:
     """Prepare Sphinx."""
+    app.connect("builder-inited", _explain)
     app.connect("autodoc-process-docstring", _escape)

@@ -581,6 +581,7 @@ def report(
     split: Literal["train", "val", "test"] = "test",
     data: dict[str, Any] | None = None,
     allow: str | None = None,
+    explain: bool = False,
 ) -> None:
     """Write a page with a slider of β: curves, pictures, codes, and the model itself.
 
@@ -595,6 +596,8 @@ def report(
         split: Which part of the data.
         data: Settings of the data to change, such as --data.root FOLDER.
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
+        explain: Add three sentences to each part, and the prior, the posterior of one example and
+            the aggregated posterior of one latent.
     """
     from multibeta.files import check_writable
     from multibeta.report import report as written
@@ -602,7 +605,7 @@ def report(
 
     check_writable(Path(out).parent)
     said = written(runs, out, metrics=metrics, split=split, allow=allow or (),
-                   data=_read(data or {}))  # fmt: skip
+                   data=_read(data or {}), explain=explain)  # fmt: skip
     for line in said:
         print(line, file=sys.stderr)
     print(f"files: {shown(Path(out))} ({Path(out).stat().st_size / 1e6:.1f} MB)")

@@ -14,9 +14,11 @@ from PIL import Image
 import multibeta
 from multibeta import MultiBetaVAE
 from multibeta.cli import main
+from multibeta.codes import Codes, encode
 from multibeta.data import Digits
 from multibeta.generate import samples
 from multibeta.networks import MLP, Conv
+from multibeta.report.explain import SENTENCES, one_latent
 from multibeta.report.live import Live, live
 from tests.helpers import newest
 
@@ -30,6 +32,13 @@ RUN = "digits"  # the model that comes with the package
 def page(tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
     assert main(["report", RUN, f"--out={out}"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "explained.html"
+    assert main(["report", RUN, "--explain", f"--out={out}"]) == 0
     return out
 
 
@@ -169,6 +178,32 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     assert np.shape(of["examples"]["again"])[2:] == (2, 200)
 
 
+def test_the_densities_of_one_latent_are_those_of_the_codes(explained):
+    (of,) = content_of(explained)["runs"]
+    one, model = of["one"], multibeta.load(RUN)
+    x, _ = model.read(next(iter(Digits().ordered("test"))))
+    edges = np.linspace(-one["span"], one["span"], len(one["aggregated"][0][0]) + 1)
+    for k in (0, 24):
+        q = model.at_beta(of["betas"][k]).encode(x[:8])
+        for name, value in (("mean", q.mean), ("std", q.stddev)):
+            expected = value.detach()[:, one["latents"]].numpy()
+            np.testing.assert_allclose(one[name][k], expected, atol=1e-4)
+    codes = encode(model, Digits(), of["betas"][:1])
+    drawn = torch.normal(*(torch.from_numpy(v[0, :, 2]).repeat(500, 1) for v in
+                           (codes.mean, codes.std)))  # fmt: skip
+    expected, _ = np.histogram(drawn.numpy(), edges, density=True)
+    at = one["latents"].index(2)
+    np.testing.assert_allclose(one["aggregated"][0][at], expected, atol=0.01)
+    np.testing.assert_allclose(np.sum(one["aggregated"], 2) * np.diff(edges)[0], 1, atol=0.005)
+
+
+def test_a_code_that_is_a_map_has_no_single_latents():
+    ones, n = np.ones((1, 3, 2, 4, 4)), np.arange(3)
+    codes = Codes(beta=np.ones(1), mean=ones, std=ones, split=n, row=n)
+    with pytest.raises(ValueError, match=r"the code is a map \(2, 4, 4\)"):
+        one_latent(codes, np.arange(2), 2)
+
+
 def test_two_models_of_the_same_data_have_a_verdict(tmp_path, capsys):
     assert main(["fit", "--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false", CPU,
                  f"--trainer.default_root_dir={tmp_path}"]) == 0  # fmt: skip
@@ -223,7 +258,7 @@ def opened(browser, page):
     """Return a function that opens the page; what it must not do is gathered."""
     wrong, views = [], []
 
-    def open_it(width=1440, scheme="light"):
+    def open_it(width=1440, scheme="light", page=page):
         view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         view.on("console", lambda message: wrong.append(message.text))
         view.on("pageerror", lambda error: wrong.append(str(error)))
@@ -299,12 +334,46 @@ def test_drawing_sliding_and_sampling(opened):
     assert view.evaluate(_SEEN)["made"] == before
 
 
-@pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_has_labels_and_can_be_read(opened, width, scheme):
+@pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (1440, "dark")])
+@pytest.mark.parametrize("kind", ["page", "explained"])
+def test_it_fits_has_labels_and_can_be_read(opened, request, kind, width, scheme):
     """The rules of axe-core: WCAG 2.2 A and AA, contrast and labels among them."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    view = opened(width, scheme)
+    view = opened(width, scheme, request.getfixturevalue(kind))
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     found = axe.run(view).response["violations"]
     assert [(of["id"], [node["html"] for node in of["nodes"]]) for of in found] == []
+
+
+_DENSITIES = """() => Object.fromEntries(['prior', 'posterior', 'aggregated'].map(
+  name => [name, document.querySelector(`path.${name}`).getAttribute('d')]))"""
+
+
+def test_the_explainer_moves_and_says_three_sentences_at_each_part(opened, explained):
+    view = opened(page=explained)
+    before = view.evaluate(_DENSITIES)
+    view.focus("#beta")
+    view.keyboard.press("End")
+    turned = view.evaluate(_DENSITIES)
+    assert before["prior"] == turned["prior"]
+    assert before["posterior"] != turned["posterior"]
+    assert before["aggregated"] != turned["aggregated"]
+    view.get_by_role("button", name="example 3").click()
+    another = view.evaluate(_DENSITIES)
+    assert another["aggregated"] == turned["aggregated"]
+    assert another["posterior"] != turned["posterior"]
+    view.get_by_label("latent", exact=True).select_option(index=1)
+    assert view.evaluate(_DENSITIES)["aggregated"] != turned["aggregated"]
+    (of,) = content_of(explained)["runs"]
+    mean, std = (of["one"][name][24][2][1] for name in ("mean", "std"))
+    rate = (mean**2 + std**2 - 1) / 2 - np.log(std)
+    said = re.search(r"from the prior is ([\d.e−]+) nats", view.locator(".says").inner_text())
+    assert float(said[1].replace("−", "-")) == pytest.approx(rate, rel=0.05, abs=1e-3)
+    cards = view.evaluate(
+        "[...document.querySelectorAll('.card')].map("
+        "c => [...c.querySelectorAll('.sentences li')].map(l => l.innerText))"
+    )
+    *parts, about = cards
+    assert about == []
+    assert parts == list(SENTENCES.values())
+    assert all(len(of) == 3 and all(text.endswith(".") for text in of) for of in parts)

@@ -25,7 +25,9 @@ function draw(name, attributes = {}, text = "") {
   return of;
 }
 function card(into, title, ...inner) {
-  const of = make("section", {class: "card"}, make("h3", {}, title), ...inner);
+  const sentences = content.sentences[title.split(/[:,] /)[0]] || [];
+  const words = sentences.length ? [make("ul", {class: "sentences"}, ...sentences.map(text => make("li", {}, text)))] : [];
+  const of = make("section", {class: "card"}, make("h3", {}, title), ...words, ...inner);
   into.append(of);
   return of;
 }
@@ -202,6 +204,58 @@ function showLatents(into, run) {
   });
 }
 
+// Prior, posterior of one example and aggregated posterior of one latent.
+function showOne(into, run) {
+  if (!run.one) return;
+  const {latents, mean, std, aggregated, span, n} = run.one, width = 640, height = 220, base = height - 34, top = 12;
+  const name = content.runs.indexOf(run), X = v => 10 + (v + span) / 2 / span * (width - 20);
+  const svg = draw("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "prior, aggregated posterior and the posterior of one example, of one latent"});
+  for (const v of ticks(-span, span, 8)) svg.append(draw("text", {x: X(v), y: base + 14, "text-anchor": "middle"}, short(v)));
+  svg.append(draw("line", {x1: X(-span), x2: X(span), y1: base, y2: base, stroke: "var(--line)"}));
+  const of_all = draw("path", {fill: "var(--soft)", "fill-opacity": .35, class: "aggregated"});
+  const of_one = draw("path", {"fill-opacity": .75, stroke: "var(--ink)", class: "posterior"});
+  const prior = draw("path", {fill: "none", stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "5 4", class: "prior"});
+  const axis = draw("text", {x: width / 2, y: height - 4, "text-anchor": "middle"});
+  svg.append(of_all, of_one, prior, axis);
+  const normal = (z, mu, sigma) => Math.exp(-.5 * ((z - mu) / sigma) ** 2), peak = 1 / Math.sqrt(2 * Math.PI);
+  const bell = (mu, sigma, h) => Array.from({length: 161}, (_, i) => {
+    const z = mu + (i - 80) / 80 * 4 * sigma;
+    return `${i ? "L" : "M"}${X(z).toFixed(1)} ${(base - h * normal(z, mu, sigma)).toFixed(1)}`;
+  }).join("");
+  const id = `latent-${name}`, pick = make("select", {id}, ...latents.map((j, i) => make("option", {value: i}, j)));
+  const state = {k: 0, example: 0}, text = make("p", {class: "says"});
+  const shown = run.examples && run.examples.kind === "pictures" ? run.examples : null;
+  const buttons = mean[0].map((_, i) => {
+    const of = make("button", {type: "button", "aria-label": `example ${i + 1}`}, shown ? "" : i + 1);
+    if (shown) { // a part of the sheet of all examples
+      const w = shown.size[1], gap = Math.max(1, Math.floor(shown.size[0] / 24)), all = shown.columns.x * (w + gap) - gap;
+      of.className = "picture";
+      of.style.backgroundImage = `url(${shown.x[0]})`;
+      of.style.backgroundSize = `${100 * all / w}% 100%`;
+      of.style.backgroundPosition = `${all > w ? 100 * i * (w + gap) / (all - w) : 0}% 0`;
+    }
+    of.addEventListener("click", () => { state.example = i; show(); });
+    return of;
+  });
+  const show = () => {
+    const i = Number(pick.value), k = state.k, mu = mean[k][state.example][i], sigma = std[k][state.example][i];
+    const steps = aggregated[k][i], scale = (base - top) / Math.max(peak, ...run.one.aggregated.map(of => Math.max(...of[i])));
+    const at = b => X(-span + 2 * span * b / steps.length).toFixed(1);
+    of_all.setAttribute("d", `M${at(0)} ${base}` + steps.map((v, b) => `V${(base - scale * v).toFixed(1)}H${at(b + 1)}`).join("") + `V${base}Z`);
+    prior.setAttribute("d", bell(0, 1, scale * peak));
+    of_one.setAttribute("d", bell(mu, sigma, base - top));
+    of_one.setAttribute("fill", colour(run.betas[k]));
+    axis.textContent = `latent ${latents[i]}`;
+    const rate = (mu * mu + sigma * sigma - 1) / 2 - Math.log(sigma);
+    text.textContent = `Example ${state.example + 1}: mean ${short(mu, 3)}, standard deviation ${short(sigma, 3)}; its divergence from the prior is ${short(rate, 3)} nats. `
+      + `Prior and aggregated posterior (of ${n} examples) have one scale, the posterior one of its own: its width is what counts.`;
+    buttons.forEach((of, j) => of.setAttribute("aria-pressed", j === state.example));
+  };
+  pick.addEventListener("change", show);
+  card(into, "One latent of one example", make("div", {class: "pick"}, ...buttons, make("label", {for: id}, "latent"), pick), svg, text).classList.add("wide");
+  updates.push(at => { state.k = at(run); show(); });
+}
+
 function showScatter(into, run) {
   const {axes, points, labels, label} = run.scatter, width = 340, height = 300;
   const all = points.flat(), most = Math.max(3, ...all.map(p => Math.max(Math.abs(p[0]), Math.abs(p[1]))));
@@ -320,6 +374,7 @@ function showLive(into, run) {
 function showRun(run) {
   const cards = make("div", {class: "cards"});
   document.getElementById("runs").append(make("h2", {}, run.name), make("p", {}, run.headline), cards);
+  showOne(cards, run);
   showNumbers(cards, run);
   const column = name => run.rows.map(row => row[name]), unit = run.unit === "nats" ? "nats" : run.unit;
   if (run.rows.length > 1) {

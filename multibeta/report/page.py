@@ -21,7 +21,7 @@ from torch import Tensor
 import multibeta
 from multibeta.checkpoints import find_checkpoint, load, load_data, read_checkpoint
 from multibeta.citations import bibtex, measured
-from multibeta.codes import encode
+from multibeta.codes import Codes, encode
 from multibeta.compare import check_comparable
 from multibeta.compare import compare as compared
 from multibeta.compare import table as comparison
@@ -31,6 +31,7 @@ from multibeta.evaluation import sweep
 from multibeta.files import replacing
 from multibeta.generate import samples, traversals
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.report.explain import SENTENCES, one_latent
 from multibeta.report.live import live
 
 __all__ = ["report"]
@@ -52,6 +53,7 @@ class _Subject:
     door: Door
     split: Any
     betas: Sequence[float]
+    codes: Codes
     order: np.ndarray  # of the latents, the busiest first
     where: str
     said: list[str]
@@ -65,6 +67,7 @@ def report(
     split: str = "test",
     allow: str | Sequence[str] = (),
     data: dict[str, Any] | None = None,
+    explain: bool = False,
 ) -> list[str]:
     """Write a page about runs: one file, without a network, with a slider of β.
 
@@ -76,6 +79,8 @@ def report(
         split: Which part of the data.
         allow: Modules whose classes a checkpoint may name.
         data: Settings of the data to change.
+        explain: Add three sentences to each part, and the prior, the posterior of one example and
+            the aggregated posterior of one latent.
 
     Returns:
         What the page could not show, and why; a line each.
@@ -86,7 +91,7 @@ def report(
     said: list[str] = []
     found, curves = [], {}
     for run in runs:
-        content, curve = _run(run, metrics, split, allow, data or {}, said)
+        content, curve = _run(run, metrics, split, allow, data or {}, explain, said)
         while content["name"] in curves:
             content["name"] += "′"
         curves[content["name"]] = curve
@@ -99,8 +104,11 @@ def report(
         except ValueError as error:
             verdict = f"not compared: {error}"
             said.append(verdict)
-    content = {"runs": found, "verdict": verdict, "version": multibeta.__version__}
-    page = _page(content, ", ".join(curves))
+    content = {
+        "runs": found, "verdict": verdict, "version": multibeta.__version__,
+        "sentences": SENTENCES if explain else {},
+    }  # fmt: skip
+    page = _page(content, "What β buys: " * explain + ", ".join(curves))
     if len(page) > _LIMIT:
         raise ValueError(
             f"the page would have {len(page) / 1e6:.0f} MB, more than {_LIMIT / 1e6:.0f}: give "
@@ -132,6 +140,7 @@ def _run(
     split: Any,
     allow: str | Sequence[str],
     data: dict[str, Any],
+    explain: bool,
     said: list[str],
 ) -> tuple[dict[str, Any], Curve]:
     """Return what a page says of a run, and its curve."""
@@ -155,7 +164,8 @@ def _run(
     rates = np.array([of["latent_rate_nats"] for of in curve.latents])
     middle = rates[int(np.argmin(np.abs(np.log(np.array(betas) / model.beta_range.middle))))]
     order = np.argsort(-middle, kind="stable")
-    of = _Subject(model, door, split, betas, order, where, said)
+    codes = encode(model, door, betas, splits=(split,))
+    of = _Subject(model, door, split, betas, codes, order, where, said)
     content = {
         "name": where,
         "headline": curve.table().split("\n", 1)[0],
@@ -170,6 +180,7 @@ def _run(
         "order": order.tolist(),
         "examples": _examples(of),
         "scatter": _scatter(of),
+        "one": _one(of) if explain else None,
         "live": network,
         "about": _about(record, curve, model),
     }
@@ -209,8 +220,7 @@ def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[li
 
 def _scatter(of: _Subject) -> dict[str, Any]:
     """Return the means of two latents, those with the most rate, and a label of each example."""
-    model, betas, order = of.model, of.betas, of.order
-    codes = encode(model, of.door, betas, splits=(of.split,))
+    codes, betas, order = of.codes, of.betas, of.order
     keep = np.linspace(0, len(codes) - 1, min(_SCATTERED, len(codes))).astype(int)
     mean = codes.mean[:, keep].reshape(len(betas), len(keep), len(order), -1).mean(3)
     axes = order[:2].tolist() if len(order) > 1 else [0, 0]
@@ -228,6 +238,15 @@ def _scatter(of: _Subject) -> dict[str, Any]:
     first = [*usual, *labels, ""][0]
     return {"axes": axes, "points": _short(mean[:, :, axes], 2), "label": first,
             "labels": labels.get(first)}  # fmt: skip
+
+
+def _one(of: _Subject) -> dict[str, Any] | None:
+    """Return the densities of one latent, or None where there is none to show."""
+    try:
+        return one_latent(of.codes, of.order, _SHOWN)
+    except ValueError as error:
+        of.said.append(f"{of.where}: no densities of one latent: {error}")
+        return None
 
 
 # Examples ---------------------------------------------------------------------------------------
