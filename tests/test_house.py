@@ -17,7 +17,7 @@ TOP = ROOT.parent
 
 # A module may import from its own line and the lines above.
 ORDER = [
-    {"options", "files", "faults", "schemas", "completion"},
+    {"options", "files", "faults", "schemas", "completion", "tables"},
     {"specs"},
     {"betas", "likelihoods", "divergences", "conditioning", "noise"},
     {"distortions", "networks", "adapters"},
