@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-import multibeta.plots
+import multibeta.plots.drawing
 from benchmarks.record import save
 from tests.situations import catalogue
 
@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     # a dot for each picture: what is drawn is looked at elsewhere
-    multibeta.plots._save = lambda _, path: Image.new("L", (1, 1)).save(path)  # type: ignore[assignment]
+    multibeta.plots.drawing.save = lambda _, path: Image.new("L", (1, 1)).save(path)  # type: ignore[assignment]
     began, failed = time.monotonic(), []
     counts: dict[str, Counter[str]] = {}
     here = Path.cwd()

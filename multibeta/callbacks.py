@@ -27,15 +27,18 @@ from PIL import Image
 
 from multibeta.betas import parse_betas
 from multibeta.checkpoints import find_checkpoint, read_checkpoint
+from multibeta.codes import encode
 from multibeta.costs import Costs
 from multibeta.curve import Curve
 from multibeta.data.door import Door
-from multibeta.evaluation import Split, draw_strip, metrics_of, sweep
+from multibeta.evaluation import Split, draw_strip, examples_of, metrics_of, sweep
+from multibeta.generate import most_active, samples, traversals
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.options import nearest
+from multibeta.outputs import Output
 from multibeta.progress import NotebookBar, Place, place
-from multibeta.runs import Checkpoints, RunLogger, folder_of, is_first, shown, tell
+from multibeta.runs import Checkpoints, RunLogger, folder_of, is_first, shown, tell, validated
 from multibeta.specs import untrusted
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "be_quiet",
     "progress_at",
     "save_curve",
+    "save_pictures",
 ]
 
 
@@ -426,6 +430,7 @@ class MeasureCurve(Callback):
         )
         self.curve = curve
         if trainer.is_global_zero:
+            save_pictures(curve, model, data, folder)
             save_curve(curve, model, data, folder)
             for logger in trainer.loggers:
                 if not isinstance(logger, RunLogger):
@@ -435,6 +440,13 @@ class MeasureCurve(Callback):
                 if isinstance(callback, Costs) and (said := callback.compared(model, curve)):
                     print(f"\n{said}")
             print(f"\nfiles: {shown(folder)}")
+
+
+# What samples.png, traversals.png and codes.png hold, and look at: little, for they come on top of
+# every training.
+_ROWS, _COLUMNS = 5, 10
+_LATENTS, _STEPS, _ACTIVE = 4, 7, 250
+_CODES = 1_000
 
 
 def _share(logger: Any, curve: Curve, folder: Path) -> None:
@@ -459,6 +471,52 @@ def _share(logger: Any, curve: Curve, folder: Path) -> None:
     else:
         name = type(logger).__name__
         print(f"{name} takes no tables and pictures: they are in {shown(folder)}", file=sys.stderr)
+
+
+def save_pictures(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:
+    """Write what a run shows beside its curve, before the curve: that is the mark of a whole run.
+
+    history.png, from metrics.csv; samples.png and traversals.png, of pictures and signals;
+    codes.png, where the data has labels. A line on stderr says which is missing, and why.
+
+    Args:
+        curve: What was measured.
+        model: The model.
+        data: Anything that :class:`multibeta.data.Door` takes.
+        folder: That of the run.
+    """
+    from multibeta import plots
+
+    validations = validated(folder) if (folder / "metrics.csv").is_file() else {}
+    if validations:
+        about = curve.about
+        title = f"What was validated at each β during the training, {about['data']}"
+        plots.history(validations, folder / "history.png", title, curve.unit, curve.trained)
+    else:
+        tell("no history.png: nothing was validated, see trainer.check_val_every_n_epoch")
+    split, betas = curve.about["split"], model.beta_range.grid(_ROWS)
+    middle = betas[len(betas) // 2]
+    try:
+        form = Output(str(folder / "samples.png"), model)
+        made = samples(model, betas, _COLUMNS)
+        form.save(betas, made, "Samples from the prior, a column from the same noise at each β")
+        x = examples_of(model, data, split, _ACTIVE)
+        chosen = most_active(model, x, middle, _LATENTS)
+        few = tuple(dict.fromkeys((betas[0], middle, betas[-1])))
+        made = traversals(model, few, chosen, steps=_STEPS)
+        at = plots.number(middle)
+        title = f"One latent from −3 to 3, the others at 0: those with the most rate at β = {at}"
+        form = Output(str(folder / "traversals.png"), model)
+        form.save(few, made, title, [f"latent {j}" for j in chosen])
+    except ValueError as error:
+        tell(f"no samples.png, traversals.png: {error}")
+    try:
+        ends = (betas[0], middle, betas[-1])
+        codes = encode(model, data, dict.fromkeys(ends), splits=(split,), most=_CODES)
+        if codes.label():
+            codes.plot(folder / "codes.png")
+    except ValueError as error:
+        tell(f"no codes.png: {error}")
 
 
 def save_curve(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,8 +22,12 @@ from multibeta.files import replacing
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.progress import track
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
 __all__ = ["Codes", "check_format", "encode"]
 
+_BATCH = 250
 _FORMATS = (".npz", ".csv", ".parquet")
 
 
@@ -52,6 +56,48 @@ class Codes:
     def __len__(self) -> int:
         """The number of examples."""
         return len(self.split)
+
+    def label(self) -> str | None:
+        """Return the label that a picture shows: a class by name, or the first that groups them.
+
+        None where there are no labels, or where each example has its own.
+        """
+        kinds = {name: len(np.unique(values)) for name, values in self.labels.items()}
+        known = [name for name, count in kinds.items() if 2 <= count <= max(20, len(self) // 4)]
+        usual = [name for name in ("labels", "label", "class", "digit") if name in known]
+        return next(iter([*usual, *known]), None)
+
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        label: str | None = None,
+        by: Literal["rate", "pca"] = "rate",
+        figure: Figure | SubFigure | None = None,
+    ) -> Figure:
+        """Draw the codes in a plane, a panel a β, coloured by a label: see ``plots.codes``.
+
+        Args:
+            path: The picture to write, .png, .pdf or .svg; by default none is.
+            label: Which of the labels; by default that of :meth:`label`.
+            by: The plane: two latents, ``rate``, or two principal components, ``pca``.
+            figure: A Figure or SubFigure to draw into.
+
+        Raises:
+            ValueError: If there is no such label, or there are fewer than two latents.
+        """
+        from multibeta import plots
+
+        name = self.label() if label is None else label
+        if name is not None and name not in self.labels:
+            known = ", ".join(self.labels) or "none"
+            raise ValueError(f"label={name} is unknown; these codes have {known}")
+        sets = ", ".join(dict.fromkeys(self.split.tolist()))
+        of = "" if name is None else f", coloured by {name}"
+        title = f"Codes of {len(self):,} examples ({sets} set): means of q(z|x) at each β{of}"
+        return plots.codes(
+            self.beta.tolist(), self.mean, self.std, None if name is None else self.labels[name],
+            path, title, name or "", by, figure=figure,
+        )  # fmt: skip
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what an .npz file has: beta, mean, std, split, row, file, label_NAME."""
@@ -129,6 +175,7 @@ def encode(
     extrapolate: bool = False,
     progress: bool = False,
     first: int | None = None,
+    most: int | None = None,
 ) -> Codes:
     """Encode a data set at each β, in one pass over the data.
 
@@ -140,6 +187,7 @@ def encode(
         extrapolate: Allow β outside the trained range.
         progress: Show a progress bar on stderr.
         first: How many examples of a stream at most.
+        most: How many examples of each set at most, spread over it where it is no stream.
 
     Returns:
         The codes, with labels and file names as far as the data has them.
@@ -156,7 +204,7 @@ def encode(
     if unknown or not splits:
         given = ", ".join(unknown) or "nothing"
         raise ValueError(f"split={given} is unknown; allowed: {', '.join(SPLITS)}, with commas")
-    parts = [_encoded(model, plain, door, split, progress) for split in splits]
+    parts = [_encoded(model, plain, door, split, progress, most) for split in splits]
     names = [set(part.labels) for part in parts]
     if others := names[0].union(*names) - names[0].intersection(*names):
         raise ValueError(
@@ -176,11 +224,24 @@ def encode(
 
 
 def _encoded(
-    model: MultiBetaVAE, plain: Sequence[Any], door: Door, split: str, progress: bool
+    model: MultiBetaVAE,
+    plain: Sequence[Any],
+    door: Door,
+    split: str,
+    progress: bool,
+    most: int | None,
 ) -> Codes:
     """Return the codes of one set."""
-    batches: Iterable[Any] = door.batches(split)
-    streamed = isinstance(batches, Stream)
+    source = door.batches(split)
+    batches, chosen = cast(Iterable[Any], source), cast(Any, slice(None))
+    if most is not None and isinstance(source, Stream):  # perhaps on one process alone
+        read = source.read
+        batches = (batch if read is None else read(batch) for batch in source.whole())
+    elif most is not None and not isinstance(source, Stream):
+        count = min(most, source.count)
+        chosen = np.arange(count) * source.count // max(1, count)
+        parts = np.array_split(chosen, -(-count // _BATCH)) if count else []
+        batches = (source.rows(part.tolist()) for part in parts)
     if progress:
         batches = track(batches, f"{len(plain)} β's on the {split} set")
     means: list[list[np.ndarray]] = [[] for _ in plain]
@@ -194,16 +255,20 @@ def _encoded(
             q = vae.encode(x, **inputs)
             of_mean.append(q.mean.float().cpu().numpy())
             of_std.append(q.stddev.float().cpu().numpy())
+        if most is not None and sum(map(len, means[0])) >= most:
+            break
     if not seen:
         raise ValueError(f"the {split} set is empty; choose another split")
-    mean, std = (np.stack([np.concatenate(of) for of in each]) for each in (means, stds))
+    mean, std = (np.stack([np.concatenate(of)[:most] for of in each]) for each in (means, stds))
     n = mean.shape[1]
     kept = set(seen[0]).intersection(*seen)
-    labels = {k: np.concatenate([of[k] for of in seen]) for k in seen[0] if k in kept}
+    labels = {k: np.concatenate([of[k] for of in seen])[:most] for k in seen[0] if k in kept}
     row, files = np.arange(n), []
-    if isinstance(door.source, ImageData) and not streamed:
-        labels |= door.source.labels(split)
-        row, files = door.source.rows(split), door.source.files(split)
+    if isinstance(door.source, ImageData) and not isinstance(source, Stream):
+        labels |= {k: values[chosen] for k, values in door.source.labels(split).items()}
+        row = door.source.rows(split)[chosen]
+        if files := door.source.files(split):
+            files = np.array(files)[chosen].tolist()
     return Codes(
         np.array([vae.beta for vae in plain]), mean, std, np.full(n, split), row,
         np.array(files) if files else None, labels,

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from multibeta.curve import Curve
+from multibeta.tables import columns, lines
 
 __all__ = [
     "bd_distortion",
@@ -204,26 +205,26 @@ def _mean_difference(first: Mapping[float, float], other: Mapping[float, float])
 
 def table(found: Mapping[str, Any]) -> str:
     """Return what :func:`compare` found as text."""
-    lines = []
+    titles = ["β", "D + βR", "difference", "±", "D at equal R"]
+    first, parts = found["first"], []
     for name, of in found["others"].items():
-        lines += [
-            f"{name} minus {found['first']} (nats per example)",
-            f"{'β':>8}  {'D + βR':>10}  {'difference':>10}  {'±':>6}  {'D at equal R':>12}",
+        rows = [
+            [
+                f"{row['beta']:.4g}",
+                f"{row['objective_nats']:.3f}",
+                f"{row['difference_nats']:+.3f}",
+                f"{row['difference_se']:.3f}",
+                _text(row["distortion_at_equal_rate_nats"]),
+            ]
+            for row in of["at_beta"]
         ]
-        for row in of["at_beta"]:
-            at_rate = _text(row["distortion_at_equal_rate_nats"])
-            lines.append(
-                f"{row['beta']:8.4g}  {row['objective_nats']:10.3f}  "
-                f"{row['difference_nats']:+10.3f}  {row['difference_se']:6.3f}  {at_rate:>12}"
-            )
-        if not of["at_beta"]:
-            lines.append("no β in common")
-        lines += [
+        parts.append(
+            f"{lines(f'{name} minus {first} (nats per example)')}\n"
+            f"{columns(titles, rows) if rows else 'no β in common'}\n"
             f"BD-rate {_text(of['bd_rate_percent'])} %, "
-            f"BD-distortion {_text(of['bd_distortion_nats'])} nats",
-            "",
-        ]
-    return "\n".join(lines[:-1])
+            f"BD-distortion {_text(of['bd_distortion_nats'])} nats"
+        )
+    return "\n\n".join(parts)
 
 
 def _text(value: float | None) -> str:

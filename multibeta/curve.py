@@ -12,16 +12,22 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from multibeta.betas import BetaRange
 from multibeta.files import check_readable, replacing
 from multibeta.metrics.alignment import HISTOGRAM
 from multibeta.schemas import CURVE, check
+from multibeta.tables import columns, lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Curve"]
 
@@ -163,14 +169,30 @@ class Curve:
 
     def table(self) -> str:
         """Return the curve as text, a line a β, under a line that says what it is."""
-        return f"{_headline(self.about)}\n{_table(self.rows, self.swept)}"
+        return f"{lines(_headline(self.about))}\n{_table(self.rows, self.swept)}"
 
-    def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw distortion against rate, coloured by β; the suffix chooses the format."""
+    @property
+    def trained(self) -> tuple[float, float]:
+        """The lowest and highest β of the model's training."""
+        trained = BetaRange.parse(self.about["betas"])
+        return trained.low, trained.high
+
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
+        """Draw distortion against rate, coloured by β.
+
+        Args:
+            path: The picture to write, .png, .pdf or .svg; by default none is.
+            ax: Axes to draw into; a figure of its own by default.
+
+        Returns:
+            The figure.
+        """
         from multibeta import plots
 
-        plots.rate_distortion(
-            self.rows, path, _headline(self.about), swept=self.swept, unit=self.unit
+        places = f" at {len(self)} values of {plots.symbol(self.swept)}" if len(self) > 1 else ""
+        title = f"Distortion against rate{places}\n{_headline(self.about)}"
+        return plots.rate_distortion(
+            self.rows, path, title, swept=self.swept, unit=self.unit, trained=self.trained, ax=ax
         )
 
     def draw_pictures(self, folder: str | os.PathLike[str]) -> None:
@@ -183,13 +205,15 @@ class Curve:
         """
         from multibeta import plots
 
-        folder, title = Path(folder), _headline(self.about)
+        folder, about = Path(folder), _headline(self.about)
         self.plot(folder / "curve.png")
         if self.swept == "beta":
             entropy = self.about.get("entropy_nats")
-            plots.plane(self.rows, folder / "plane.png", title, entropy, unit=self.unit)
+            title = f"The curve in the rate-distortion plane\n{about}"
+            plots.plane(self.rows, folder / "plane.png", title, entropy, self.unit, self.trained)
         if self.latents and "latent_rate_nats" in self.latents[0]:
             rates = np.array([of_beta["latent_rate_nats"] for of_beta in self.latents])
+            title = f"The rate of each latent: dark where it has switched off\n{about}"
             plots.latents(self[self.swept], rates, folder / "latents.png", title, swept=self.swept)
         if self.latents and "latent_histogram" in self.latents[0]:
             distances = np.array([of_beta["latent_w1"] for of_beta in self.latents])
@@ -202,6 +226,7 @@ class Curve:
                 for k, of_beta in enumerate(self.latents)
                 if "against_histogram" in of_beta
             }
+            title = f"Codes of the latents that change most (blue), and the prior (line)\n{about}"
             plots.alignment(
                 self.rows, densities[:, chosen], chosen.tolist(), HISTOGRAM[:2],
                 folder / "alignment.png", beside, swept=self.swept, title=title,
@@ -377,22 +402,24 @@ def _table(rows: Sequence[dict[str, float]], swept: str) -> str:
     """Return the curve as a table, and what else was measured as tables below it."""
     names = [name for name in dict.fromkeys(["beta", swept, *_COLUMNS]) if name in rows[0]]
     more = [name for name in rows[0] if name not in names and not name.endswith(_BOUND)]
-    parts = [more[i : i + _WIDTH] for i in range(0, len(more), _WIDTH)]
-    groups = [names, *([swept, *part] for part in parts)]
-    tables = [_columns(rows, group, {"beta", swept}) for group in groups]
+    keys = [name for name in names if name in ("beta", swept)]
+    tables = [_columns(rows, names, keys)]
+    if more:
+        tables.append(_columns(rows, [swept, *more], [swept], _WIDTH))
     return "\n\n".join([*tables, *_bounds(rows)])
 
 
 def _bounds(rows: Sequence[dict[str, float]]) -> list[str]:
     """Say what limits the figures that are marked as bounds."""
     marked = {name for row in rows for name, of in row.items() if name.endswith(_BOUND) and of}
-    lines = []
+    known = []
     if any(name.startswith("information") for name in marked):
-        lines.append(f"no more than log N = {rows[0]['log_n_nats']:.3g} nats can be seen of it")
+        known.append(f"no more than log N = {rows[0]['log_n_nats']:.3g} nats can be seen of it")
     if any(name.startswith("nll") for name in marked):
         least = min(row["nll_ess"] for row in rows)
-        lines.append(f"as few as {least:.1f} of {rows[0]['nll_samples']:.0f} samples count")
-    return [f"≥, ≤: bounds, whose bias is larger than ±: {'; '.join(lines)}"] if marked else []
+        known.append(f"as few as {least:.1f} of {rows[0]['nll_samples']:.0f} samples count")
+    said = "; ".join(known)
+    return [lines(f"≥, ≤: bounds, whose bias is larger than ±: {said}")] if marked else []
 
 
 _BOUND = "_bound"
@@ -400,7 +427,10 @@ _MINUS_ZERO = re.compile(r"^-(?=0(\.0*)?$)")
 
 
 def _columns(
-    rows: Sequence[dict[str, float]], names: Sequence[str], weights: Iterable[str]
+    rows: Sequence[dict[str, float]],
+    names: Sequence[str],
+    weights: Sequence[str],
+    most: int | None = None,
 ) -> str:
     titles = [_COLUMNS.get(name, name) for name in names]
     counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
@@ -415,9 +445,4 @@ def _columns(
         ]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in [titles, *cells]
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return columns(titles, cells, len(weights), most)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -430,7 +431,8 @@ def draw_strip(
         at: As in :func:`sweep`.
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
-        rates: β → R in nats, which stands beside the rows of pictures.
+        rates: β → R in nats, which stands beside the rows of pictures, as the PSNR of the row does
+            where it is defined: where x has a peak, or lies in [0, 1].
 
     Returns:
         Whether there is a picture.
@@ -448,7 +450,9 @@ def draw_strip(
         vae = view.at_beta(beta, extrapolate=extrapolate)
         reconstructions[grid[place]] = _array(vae.reconstruct(x))
     if len(model.shape) == 3:
-        plots.strip(_array(x), reconstructions, path, swept, rates)
+        plots.strip(
+            _array(x), reconstructions, path, swept, rates, _psnrs(model, x, reconstructions)
+        )
     else:
         plots.signals(_array(x), reconstructions, path, swept)
     return True
@@ -477,6 +481,21 @@ def examples_of(model: Networks, data: Any, split: Split, n: int) -> Tensor:
         if sum(map(len, found)) >= n:
             break
     return torch.cat(found)[:n]
+
+
+def _psnrs(
+    model: MultiBetaVAE, x: Tensor, reconstructions: Mapping[float, Any]
+) -> dict[float, float] | None:
+    """Return the PSNR of each row in decibels, the mean over its pictures; None without a peak."""
+    inputs = _array(x)
+    if model.units is None and (inputs.min() < 0 or inputs.max() > 1):
+        return None
+    peak, over = 1.0 if model.units is None else model.units.peak, (1, 2, 3)
+    errors = {beta: ((made - inputs) ** 2).mean(over) for beta, made in reconstructions.items()}
+    return {
+        beta: float((10 * np.log10(peak**2 / error.clip(1e-20))).mean())
+        for beta, error in errors.items()
+    }
 
 
 def _array(x: Tensor) -> Any:

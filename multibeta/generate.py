@@ -21,6 +21,7 @@ __all__ = [
     "Prior",
     "busiest",
     "interpolations",
+    "most_active",
     "reconstructions",
     "samples",
     "traversals",
@@ -218,6 +219,28 @@ def busiest(
     curve = sweep(model, data, beta, metrics="active_units", split=split)
     rates = torch.tensor(curve.latents[0]["latent_rate_nats"])
     return rates.argsort(descending=True, stable=True)[:count].tolist()
+
+
+@torch.no_grad()
+def most_active(model: MultiBetaVAE, x: Tensor, beta: float, count: int) -> list[int]:
+    """Return the latents with the most rate at a β, falling, as :func:`busiest`, over examples.
+
+    Args:
+        model: The model.
+        x: (N, *shape).
+        beta: Where.
+        count: How many at most.
+
+    Raises:
+        ValueError: If the networks need more than x.
+    """
+    model.eval()
+    try:
+        terms = model.at_beta(beta).elbo_terms(x.to(model.device))
+    except TypeError as error:  # networks that take more than x and z
+        raise ValueError(f"the networks need more than x ({error})") from error
+    rates = terms.rate_per_latent_nats.mean(0).reshape(model.latent_shape[0], -1)
+    return rates.sum(1).argsort(descending=True, stable=True)[:count].tolist()
 
 
 def within(model: MultiBetaVAE, betas: str | float | Iterable[float]) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from multibeta.data.given import write_picture
 from multibeta.files import check_writable, replacing
-from multibeta.plots import CHANNELS, frames, grid, number
+from multibeta.plots import CHANNELS, ffmpeg, frames, number, over_betas
 from multibeta.runs import shown
 
 __all__ = ["Output"]
@@ -28,10 +28,12 @@ class Output:
         self.path, self.shape = Path(out), model.shape
         self.kind = self.path.suffix.lower()
         self.bounds = model.units.span if model.units else (0.0, 1.0)
-        allowed = (".png", ".pdf", ".svg", ".gif", ".npz")
+        allowed = (".png", ".pdf", ".svg", ".gif", ".mp4", ".npz")
         if self.kind not in (*allowed, ""):
             raise ValueError(f"--out {out} ends in {self.kind}; allowed: {', '.join(allowed)}, or "
                              "a folder")  # fmt: skip
+        if self.kind == ".mp4":
+            ffmpeg()
         channels, axes = self.shape[0], len(self.shape)
         if self.kind != ".npz" and axes not in (2, 3):
             raise ValueError(f"x {self.shape} is no picture and no signal; write --out x.npz")
@@ -56,7 +58,20 @@ class Output:
         names: list[str] | None = None,
         quiet: bool = False,
     ) -> None:
-        """Write what was made, and say where.
+        """Write what was made, and say where; see :meth:`save`."""
+        self.save(betas, made, title, rows, x, names)
+        print(f"\nfiles: {shown(self.path)}", file=sys.stderr if quiet else sys.stdout)
+
+    def save(
+        self,
+        betas: tuple[float, ...],
+        made: Any,
+        title: str,
+        rows: list[str] | None = None,
+        x: Any = None,
+        names: list[str] | None = None,
+    ) -> None:
+        """Write what was made.
 
         Args:
             betas: K β's.
@@ -65,7 +80,6 @@ class Output:
             rows: What the rows at a β are.
             x: The examples that were reconstructed, n of them.
             names: Those of the n examples.
-            quiet: Whether stdout is for others.
         """
         numbers, title = made.numpy(), title + self.note
         if self.kind == ".npz":
@@ -77,19 +91,14 @@ class Output:
         elif self.kind == "":
             self._files(betas, numbers, rows, names)
         else:
-            blocks = [
-                self._block(beta, of_beta, rows)
-                for beta, of_beta in zip(betas, numbers, strict=True)
-            ]
-            top = [] if x is None else [("x", x.numpy())]
+            top = None if x is None else x.numpy()
             span = self.bounds if len(self.shape) == 3 else None
-            if self.kind == ".gif":
-                frames([[*top, *block] for block in blocks], self.path, title, span)
+            if self.kind in (".gif", ".mp4"):
+                head = [] if top is None else [("x", top)]
+                each = zip(betas, numbers, strict=True)
+                frames([[*head, *self._block(*of, rows)] for of in each], self.path, title, span)
             else:
-                every = [*top, *(row for block in reversed(blocks) for row in block)]
-                labels, pictures = zip(*every, strict=True)
-                grid(pictures, labels, self.path, title, span)
-        print(f"\nfiles: {shown(self.path)}", file=sys.stderr if quiet else sys.stdout)
+                over_betas(betas, numbers, self.path, title, span, rows, top)
 
     def _block(self, beta: float, of_beta: Any, rows: list[str] | None) -> list[tuple[str, Any]]:
         label = f"β = {number(beta)}"

@@ -31,6 +31,7 @@ __all__ = [
     "is_first",
     "shown",
     "tell",
+    "validated",
 ]
 
 
@@ -215,6 +216,35 @@ def shown(path: Path) -> Path:
     """Return a path as a user would type it: relative if it is below the current folder."""
     path, here = path.absolute(), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def validated(path: str | os.PathLike[str]) -> dict[float, dict[str, list[float]]]:
+    """Return what was validated at each β during a training, from the run's ``metrics.csv``.
+
+    Args:
+        path: The file, or the folder of the run.
+
+    Returns:
+        β → ``step``, ``distortion_nats``, ``rate_nats`` and ``objective_nats``, of each a value a
+        validation; empty where nothing was validated.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    file = Path(path) / "metrics.csv" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise ValueError(f"no metrics.csv at {file}; give the folder of a run that has one")
+    found: dict[float, dict[str, list[float]]] = {}
+    with file.open(newline="") as opened:
+        for row in csv.DictReader(opened):
+            for name, value in row.items():
+                kind, at, beta = name.partition("@")
+                if at and value and kind.startswith("val/"):
+                    of = found.setdefault(float(beta), {})
+                    of.setdefault(kind.removeprefix("val/"), []).append(float(value))
+                    if kind == "val/rate_nats":
+                        of.setdefault("step", []).append(float(row["step"]))
+    return found
 
 
 def folder_of(trainer: Trainer) -> Path:

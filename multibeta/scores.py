@@ -27,6 +27,7 @@ from multibeta.metrics.likelihood import importance_weights, log_mean_exp
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.progress import track
+from multibeta.tables import columns, lines
 from multibeta.vae import BetaVAE
 
 __all__ = ["SCORES", "Scores", "auroc", "score", "scores_of"]
@@ -57,16 +58,11 @@ class Scores:
     def table(self) -> str:
         """Return the AUROCs as text, a line a β, under a line that says what they are."""
         titles = ["β", "distortion D", "rate R", "D + R", "−log p"]
-        lines = [
+        rows = [
             [f"{row['beta']:.4g}", *(f"{row[f'auroc_{name}']:.3f}" for name in SCORES)]
             for row in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-        text = [
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in [titles, *lines]
-        ]
-        return "\n".join([self.headline, text[0], "-" * len(text[0]), *text[1:]])
+        return f"{lines(self.headline)}\n{columns(titles, rows)}"
 
     @property
     def headline(self) -> str:
@@ -97,7 +93,8 @@ class Scores:
         }
         with replacing(folder / "scores.npz") as path:
             np.savez_compressed(path, beta=betas, **arrays)
-        plots.scores(self.rows, self.own, self.other, folder / "scores.png", self.headline)
+        title = f"Two sets told apart by their scores\n{self.headline}"
+        plots.scores(self.rows, self.own, self.other, folder / "scores.png", title)
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``{"about": …, "rows": […]}``."""

@@ -218,7 +218,9 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
     found = compared(sides)
     check_writable(Path(out).parent)
     first = next(iter(sides.values()))
-    plots.several({name: curve.rows for name, curve in sides.items()}, out, unit=first.unit)
+    about = first.about
+    title = f"Distortion against rate, {about['data']}, {about['split']} set, N = {about['n']:,}"
+    plots.several({name: curve.rows for name, curve in sides.items()}, out, first.unit, title)
     print(json_.dumps(found) if json else table(found))
     print(f"\nfiles: {shown(Path(out))}", file=sys.stderr if json else sys.stdout)
 
@@ -427,8 +429,8 @@ def sample(
             Gaussians fitted to these.
         seed: That of the noise.
         at: Values of the other weights that are ranges, as for curve.
-        out: A picture of all (.png, .pdf, .svg); .gif, a frame for each β; .npz, the numbers; or
-            a folder, with one picture a file.
+        out: A picture of all (.png, .pdf, .svg); .gif or .mp4, a frame for each β; .npz, the
+            numbers; or a folder, with one picture a file.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         data: Settings of the data to change, such as --data.root FOLDER.
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
@@ -791,15 +793,14 @@ def _example(given: str, model: Any, data: Any) -> Any:
 
 def _lines(rows: list[dict[str, Any]]) -> str:
     """Return rows as a table."""
+    from multibeta.tables import columns
+
     shown = [
         {k: v if isinstance(v, str) else f"{v:.4g}" if k == "β" else f"{v:.2f}"
          for k, v in row.items()}
         for row in rows
     ]  # fmt: skip
-    widths = {k: max(len(k), *(len(row[k]) for row in shown)) for k in shown[0]}
-    lines = [dict(zip(widths, widths, strict=True)), *shown]
-    text = ["  ".join(line[k].rjust(width) for k, width in widths.items()) for line in lines]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+    return columns(list(shown[0]), [list(row.values()) for row in shown], keys=2)
 
 
 def _read(given: dict[str, Any]) -> dict[str, Any]:

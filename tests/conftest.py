@@ -28,7 +28,9 @@ def one_thread_and_seed(monkeypatch, tmp_path):
 @pytest.fixture
 def pictures_are_dots(monkeypatch):
     """Keep a dot for each picture of a run: to draw them takes as long as a short training."""
-    monkeypatch.setattr("multibeta.plots._save", lambda _, path: Image.new("L", (1, 1)).save(path))
+    monkeypatch.setattr(
+        "multibeta.plots.drawing.save", lambda _, path: Image.new("L", (1, 1)).save(path)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What a model makes, from Python and the command line, against its encoder and decoder."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -230,6 +231,30 @@ def test_sample_writes_what_the_name_says(here, capsys):
     assert capsys.readouterr().out.endswith("files: samples.png\n")
 
 
+def test_a_film_of_all_betas(here, capsys):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    assert main(["sample", RUN, "--betas=0.01,0.0562,10", "--n=3", "--out=x.mp4"]) == 0
+    film = imageio_ffmpeg.read_frames("x.mp4")
+    about = next(film)
+    width, height = about["size"]
+    assert width % 2 == height % 2 == 0
+    frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in film]
+    assert about["fps"] == 24 and len(frames) == 24 / 4 * 5  # there, back, and at the start
+    first, middle, last = frames[2].astype(int), frames[14].astype(int), frames[-2].astype(int)
+    assert np.abs(first - middle).mean() > 1 > np.abs(first - last).mean()
+    assert middle.max() > 240 > middle.mean() > 40
+    assert capsys.readouterr().out.endswith("files: x.mp4\n")
+
+
+def test_without_ffmpeg_a_film_is_refused_before_the_work(here, capsys, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    assert main(["sample", RUN, "--out=x.mp4"]) == 2
+    said = "an .mp4 needs ffmpeg, and there is none; pip install imageio-ffmpeg, or write a .gif"
+    assert capsys.readouterr().err == f"multibeta: {said}\n"
+    assert list(here.iterdir()) == []
+
+
 def test_traverse_and_interpolate_take_numbers_and_files(here):
     digits = Digits()
     digits.setup()
@@ -308,7 +333,7 @@ def test_a_table_is_no_picture(tmp_path, here, capsys):
 def test_a_picture_says_which_channels_it_shows(shape, note, here, monkeypatch):
     model = MultiBetaVAE.of(shape, network=MLP(8), latent_dim=2)
     titles = []
-    monkeypatch.setattr("multibeta.outputs.grid", lambda *given: titles.append(given[3]))
+    monkeypatch.setattr("multibeta.outputs.over_betas", lambda *given: titles.append(given[3]))
     Output("x.png", model).write((1.0,), samples(model, 1.0, 2), "samples")
     assert titles == [note]
     if shape[0] != 3:

@@ -18,8 +18,16 @@ TOP = ROOT.parent
 # A module may import from its own line and the lines above.
 ORDER = [
     {
-        "options", "files", "faults", "schemas", "completion", "progress", "markup", "hub",
+        "options",
+        "files",
+        "faults",
+        "schemas",
+        "completion",
+        "progress",
+        "markup",
+        "hub",
         "citations",
+        "tables",
     },
     {"specs", "tensors"},
     {"betas", "likelihoods", "divergences", "conditioning", "noise"},

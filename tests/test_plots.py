@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from multibeta import plots
+from multibeta.plots import drawing, examples
 
 ROWS = [
     {"beta": 0.01 * 10**i, "rate_nats": 30.0 - 9 * i, "rate_se": 0.1,
@@ -21,7 +24,8 @@ def figures(monkeypatch):
             super().__init__(*args, **kwargs)
             kept.append(self)
 
-    monkeypatch.setattr(plots, "Figure", Kept)
+    for module in (drawing, examples):
+        monkeypatch.setattr(module, "Figure", Kept)
     return kept
 
 
@@ -218,10 +222,10 @@ def test_betas_far_from_one(tmp_path, figures, low, high, expected):
 
 
 def test_strip_says_that_it_shows_one_channel(tmp_path, figures):
-    for channels, title in (1, ""), (2, "the first of 2 channels"), (3, ""):
-        x = np.zeros((2, channels, 4, 4))
+    for channels, some in (1, ""), (2, ", the first of 2 channels"), (3, ""):
+        x = np.zeros((9, channels, 4, 4))
         plots.strip(x, {1.0: x}, tmp_path / "s.png")
-        assert figures[-1].get_suptitle() == title
+        assert figures[-1].get_suptitle() == f"Inputs x and their reconstructions{some}"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
@@ -239,7 +243,7 @@ def test_signals_are_lines_with_beta_falling(tmp_path, figures, channels):
     names = [f"channel {channel}" for channel in range(shown)] if channels > 1 else []
     assert texts(legend.get_texts()) == ["x", "reconstruction", *names]
     some = ", the first 4 of 6 channels" if channels == 6 else ""
-    assert legend.get_title().get_text() == f"signals and reconstructions{some}"
+    assert figure.get_suptitle() == f"Signals and their reconstructions{some}"
     lines = figure.axes[1].lines  # the second signal at the highest β
     assert len(lines) == 2 * shown
     assert len({line.get_linestyle() for line in lines}) == shown
@@ -253,3 +257,180 @@ def test_one_signal_at_one_beta(tmp_path, figures):
     x = np.zeros((1, 2, 9))
     plots.signals(x, {0.5: x}, tmp_path / "s.png", "lambda_d")
     assert figures[0].axes[0].get_ylabel() == "λ_d = 0.5"
+
+
+# What all have in common ------------------------------------------------------------------------
+
+X = np.random.default_rng(0).random((4, 1, 6, 6))
+PER_LATENT = np.array([[2.0, 0.5], [1.0, 0.1], [0.2, 0.0], [0.0, 0.0]])
+ALIGNED = [{**row, "next_correlation": 0.9, "next_cka": 0.8} for row in ROWS]
+SIDES = {name: np.arange(20.0).reshape(4, 5) for name in ("distortion_nats", "rate_nats")}
+AREAS = [{"beta": row["beta"], "auroc_distortion_nats": 0.6, "auroc_rate_nats": 0.7}
+         for row in ROWS]  # fmt: skip
+VALIDATED = {
+    row["beta"]: {"step": [10, 20], "distortion_nats": [row["distortion_nats"], 1.0],
+                  "rate_nats": [1.0, row["rate_nats"]], "objective_nats": [5.0, 4.0]}
+    for row in ROWS
+}  # fmt: skip
+BETAS = [row["beta"] for row in ROWS]
+MEANS = np.random.default_rng(1).normal(size=(2, 30, 3))
+
+ONE_AXES = {
+    "rate_distortion": lambda **k: plots.rate_distortion(ROWS, **k),
+    "plane": lambda **k: plots.plane(ROWS, **k),
+    "several": lambda **k: plots.several({"a": ROWS, "b": ROWS}, **k),
+    "latents": lambda **k: plots.latents(BETAS, PER_LATENT, **k),
+    "strip": lambda **k: plots.strip(X, {0.1: X, 1.0: X}, **k),
+    "over_betas": lambda **k: plots.over_betas([0.1, 1.0], np.stack([X, X]), **k),
+}
+SEVERAL_AXES = {
+    "alignment": lambda **k: plots.alignment(
+        ALIGNED, np.full((4, 2, 40), 0.1), [0, 1], (-4.0, 4.0), **k
+    ),
+    "scores": lambda **k: plots.scores(AREAS, SIDES, SIDES, **k),
+    "history": lambda **k: plots.history(VALIDATED, **k),
+    "codes": lambda **k: plots.codes([0.1, 1.0], MEANS, np.full_like(MEANS, 0.5), **k),
+    "signals": lambda **k: plots.signals(X[:, 0], {0.1: X[:, 0]}, **k),
+}
+
+
+@pytest.mark.parametrize("name", [*ONE_AXES, *SEVERAL_AXES])
+def test_a_picture_is_returned_and_only_written_to_a_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = (ONE_AXES | SEVERAL_AXES)[name]
+    figure = draw()
+    assert isinstance(figure, Figure) and not list(tmp_path.iterdir())
+    title = figure.get_suptitle()
+    assert len(title) > 10
+    assert isinstance(draw(path="x.svg"), Figure)
+    svg = (tmp_path / "x.svg").read_text()
+    for line in title.split("\n"):  # text is text
+        assert re.search(rf"<text[^>]*>{re.escape(line)}</text>", svg)
+
+
+@pytest.mark.parametrize("name", ONE_AXES)
+def test_a_picture_of_one_axes_is_drawn_into_those_that_are_given(name):
+    figure = Figure(layout="constrained")
+    left, right = figure.subplots(1, 2)
+    assert ONE_AXES[name](ax=left) is figure
+    assert left.has_data() and not right.has_data()
+    assert left.get_title(loc="left")
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("name", SEVERAL_AXES)
+def test_a_picture_of_several_axes_is_drawn_into_a_part_of_a_figure(name):
+    figure = Figure(figsize=(20, 6), layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    assert SEVERAL_AXES[name](figure=left) is figure
+    assert len(figure.axes) > 1 and not right.axes
+    assert left.get_suptitle()
+
+
+def test_fonts_in_a_pdf_are_fonts(tmp_path):
+    plots.rate_distortion(ROWS, tmp_path / "x.pdf")
+    pdf = (tmp_path / "x.pdf").read_bytes()
+    assert b"/Type3" not in pdf and b"/TrueType" in pdf + b"/TrueType" * (b"/FontFile2" in pdf)
+
+
+@pytest.mark.parametrize("name", ["x.jpeg", "x"])
+def test_other_suffixes_are_one_line(name, tmp_path):
+    with pytest.raises(ValueError, match=r"ends in (.jpeg|nothing); allowed: .png, .pdf, .svg$"):
+        plots.rate_distortion(ROWS, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def colour_of_one(figure, betas):
+    points = figure.axes[0].collections[-1]
+    figure.canvas.draw()
+    return tuple(points.to_rgba(betas)[list(betas).index(1.0)])
+
+
+def test_a_beta_has_the_same_colour_in_every_picture():
+    """Whatever else is drawn; a wider trained range is what changes it, in all alike."""
+    expected = colour_of_one(plots.rate_distortion(ROWS), BETAS)
+    assert colour_of_one(plots.rate_distortion(ROWS[1:3]), BETAS[1:3]) == expected
+    assert colour_of_one(plots.plane(ROWS[2:], trained=(0.1, 5.0)), BETAS[2:]) == expected
+    history = plots.history({beta: VALIDATED[beta] for beta in BETAS[2:]})
+    line = next(of for of in history.axes[0].lines if of.get_label() == "β = 1")
+    assert tuple(line.get_color()) == expected
+    wide = {"trained": (1e-6, 1.0)}
+    other = colour_of_one(plots.rate_distortion(ROWS, **wide), BETAS)
+    assert other == colour_of_one(plots.plane(ROWS[2:], **wide), BETAS[2:]) != expected
+
+
+def test_the_bar_shows_the_betas_that_are_drawn():
+    _, bar = plots.rate_distortion(ROWS[1:3]).axes
+    assert bar.get_ylim() == pytest.approx((0.1, 1.0))
+
+
+def test_history_has_a_line_a_beta():
+    distortion, rate, objective = plots.history(VALIDATED, unit="SSIM").axes
+    assert distortion.get_ylabel() == "distortion D (SSIM)"
+    assert [line.get_label() for line in rate.lines] == ["β = 10", "β = 1", "β = 0.1", "β = 0.01"]
+    assert list(rate.lines[0].get_ydata()) == [1.0, ROWS[3]["rate_nats"]]
+    assert texts(objective.get_legend().get_texts())[0] == "β = 10"
+    with pytest.raises(ValueError, match="nothing was validated"):
+        plots.history({})
+
+
+def test_rows_of_a_latent_stand_together_with_beta_falling():
+    made = np.stack([np.stack([X, X]), np.stack([X, X]) / 2])
+    axes = plots.over_betas([0.1, 1.0], made, rows=["latent 4", "latent 7"], x=X).axes[0]
+    labels = texts(axes.get_yticklabels())
+    assert labels == ["x", "latent 4\nβ = 1", "β = 0.1", "latent 7\nβ = 1", "β = 0.1"]
+    first = [image.get_array() for image in axes.images[4::4]]
+    for shown, scale in zip(first, (0.5, 1.0, 0.5, 1.0), strict=True):
+        assert np.allclose(shown, scale * X[0, 0])
+    gaps = np.diff(axes.get_yticks())
+    assert gaps[0] == gaps[2] > 1.2 * gaps[1] == 1.2 * gaps[3]
+
+
+def test_a_strip_says_the_psnr_of_each_row():
+    figure = plots.strip(X, {1.0: X}, None, "beta", {1.0: 2.5}, {1.0: 17.25})
+    assert texts(figure.axes[0].get_yticklabels()) == ["x", "β = 1\nR = 2.5\n17.2 dB"]
+    assert "PSNR" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("by", ["rate", "pca"])
+def test_codes_lie_in_the_plane_of_the_busiest_latents(by):
+    mean = MEANS * [0.1, 2.0, 1.0]
+    kinds = np.arange(30) % 3
+    std = np.array([1.0, 0.1, 0.5]) * np.ones_like(mean)
+    figure = plots.codes([0.1, 1.0], mean, std, kinds, name="kind", by=by)
+    left, right = figure.axes
+    points = [np.asarray(axes.collections[0].get_offsets()) for axes in (left, right)]
+    if by == "rate":
+        assert (left.get_xlabel(), left.get_ylabel()) == ("latent 1", "latent 2")
+        for shown, of in zip(points, mean, strict=True):
+            assert np.allclose(shown, of[:, 1:])
+    else:
+        from sklearn.decomposition import PCA
+
+        flat = mean.reshape(60, 3)
+        of = PCA(2).fit(flat)
+        assert np.allclose(np.abs(np.concatenate(points)), np.abs(flat @ of.components_.T))
+        assert (
+            left.get_xlabel() == f"component 1 ({of.explained_variance_ratio_[0]:.0%} of variance)"
+        )
+    colours = left.collections[0].get_facecolor()
+    assert len({tuple(colours[kinds == kind].mean(0)) for kind in range(3)}) == 3
+    legend = right.get_legend()
+    assert texts(legend.get_texts()) == ["0", "1", "2", "95 % of the prior"]
+    assert legend.get_title().get_text() == "kind"
+
+
+def test_many_labels_are_counted_and_many_numbers_are_a_scale():
+    words = np.array([f"kind {i // 2:02}" for i in range(30)])
+    std = np.full_like(MEANS, 0.5)
+    legend = plots.codes([0.1, 1.0], MEANS, std, words).axes[-1].get_legend()
+    assert texts(legend.get_texts())[-2:] == ["6 others", "95 % of the prior"]
+    bar = plots.codes([0.1, 1.0], MEANS, std, np.arange(30.0), name="angle").axes[-1]
+    assert bar.get_ylabel() == "angle"
+
+
+def test_codes_without_a_plane_are_refused():
+    with pytest.raises(ValueError, match="needs two latents"):
+        plots.codes([0.1], np.zeros((1, 5, 1)), np.ones((1, 5, 1)))
+    with pytest.raises(ValueError, match="by=x is unknown; allowed: rate, pca"):
+        plots.codes([0.1, 1.0], MEANS, MEANS, by="x")

@@ -39,7 +39,7 @@ def test_a_run_has_the_files_it_promises(uninterrupted):
     names = {str(p.relative_to(uninterrupted)) for p in uninterrupted.rglob("*") if p.is_file()}
     assert names == {
         "config.yaml", "metrics.csv", "curve.csv", "curve.json", "curve.png", "plane.png",
-        "strip.png",
+        "strip.png", "history.png", "samples.png", "traversals.png", "codes.png",
         "checkpoints/last.ckpt", "checkpoints/best.ckpt",
     }  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-1", uninterrupted.name)
