@@ -209,7 +209,7 @@ def several(
     curves: Mapping[str, Sequence[Mapping[str, float]]],
     path: str | os.PathLike[str] | None = None,
     unit: str = "nats",
-    title: str = "Distortion against rate, a point at each β: lower and further left is better",
+    title: str = "Distortion against rate: lower and further left is better",
     *,
     ax: Axes | None = None,
 ) -> Figure:
