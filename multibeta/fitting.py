@@ -26,6 +26,7 @@ from multibeta.curve import Curve
 from multibeta.data.arrays import Rows
 from multibeta.data.door import Door
 from multibeta.files import replacing
+from multibeta.markup import facts
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.progress import place
@@ -54,6 +55,10 @@ class Run:
     folder: Path
     vae: MultiBetaVAE
     curve: Curve | None
+
+    def _repr_html_(self) -> str:
+        curve = "" if self.curve is None else self.curve._repr_html_()
+        return f"{facts('A run', {'folder': self.folder, **self.vae.facts()})}{curve}"
 
 
 def fit(

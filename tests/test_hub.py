@@ -12,6 +12,7 @@ import multibeta
 from multibeta import BetaVAE, MultiBetaVAE
 from multibeta.checkpoints import load_data
 from multibeta.cli import main
+from multibeta.fitting import Run
 from multibeta.hub import is_repo
 from multibeta.networks import MLP
 from tests.hub_stub import COMMIT, hub_stub
@@ -218,3 +219,16 @@ def test_without_a_network_the_kept_copy_serves(hub, capsys, monkeypatch):
     assert "me/nope cannot be read: http://127.0.0.1:1 cannot be reached" in fails(
         capsys, "curve", "me/nope"
     )
+
+
+def test_a_trained_model_knows_its_run_without_being_loaded(tmp_path):
+    module = multibeta.MultiBetaModule(MultiBetaVAE.of((1, 8, 8), network=MLP(16)), lr=2e-3)
+    module.record = {"name": "mine", "trainer": {"max_epochs": 3}, "folder": "2026-01-31-1"}
+    checkpoint = {"global_step": 5}
+    module.on_save_checkpoint(checkpoint)
+    module.vae.save_pretrained(tmp_path / "mine", license="mit")
+    content = json.loads((tmp_path / "mine" / "config.json").read_text())
+    assert content["run"] == {"name": "mine", "trainer": {"max_epochs": 3}}
+    assert content["step"] == 5 and content["training"]["lr"] == 2e-3
+    shown = Run(tmp_path / "<run>", module.vae, None)._repr_html_()
+    assert "&lt;run&gt;" in shown and "0.01:10" in shown
