@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import multibeta
 from benchmarks.record import TOP
 from multibeta.cli import main
 from tests.helpers import newest
@@ -36,6 +37,9 @@ NOT_HERE = {
     "pip install -e '.[test,docs]'": "an installation",
     "pip install playwright": "an installation",
     "pip install 'multibeta[export]'": "an installation",
+    "pip install 'multibeta[hub]'": "an installation",
+    "pip install imageio-ffmpeg": "an installation",
+    "hf auth login": "asks for a token; tests/test_hub.py pushes to a stub",
     "pytest": "this is it",
     "pytest -m slow": "takes an hour",
     "python -m benchmarks.speed_pythae DATA_ROOT": "in an environment with pythae",
@@ -50,7 +54,7 @@ NOT_HERE = {
 SLOW = {
     "multibeta report digits": "tests/test_report.py",
     "multibeta report digits run": "tests/test_report.py",
-    "multibeta export run 0.1": "tests/test_export.py",
+    "multibeta export run --beta 0.1": "tests/test_export.py",
     "multibeta score run Digits": "tests/test_scores.py",
     "multibeta curve run --against one other": "tests/test_evaluation.py",
     "multibeta curve run --metrics fid --settings.fid.extractor package.module.Pixels":
@@ -74,6 +78,7 @@ WORDS = {
     "runs/a/DATE-1 runs/b/DATE-1 dedicated/*/curve.json": "RUN one other/curve.json",
     "RUN_A RUN_B": "digits RUN",
     "F …": "digits",
+    "push runs/digits/DATE-N me/digits": "push digits ./pushed",
     "report runs/NAME/DATE-N": "report digits",
     "runs/NAME/DATE-N": "RUN",
     "runs/digits/DATE-N/checkpoints/last.ckpt": "RUN",
@@ -84,7 +89,7 @@ WORDS = {
     "--config C": "--config digits.yaml",
     "--betas B": "--betas 0.1",
     "--bits B": "--bits 1",
-    "run B --format onnx": "run 0.1",
+    "--beta B": "--beta 0.1",
     "--split S": "--split val",
     "run DATA": "run Digits",
     "FILES": "x.png",
@@ -143,7 +148,9 @@ def place(tmp_path_factory):
     """Make what the commands name: a run, dedicated models, data, configs, modules."""
     place = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("multibeta.plots._save", lambda _, path: Image.new("L", (1, 1)).save(path))
+        patch.setattr(
+            "multibeta.plots.drawing.save", lambda _, path: Image.new("L", (1, 1)).save(path)
+        )
         for name, options in {
             "run": ["--curve.betas=0.1,1,10"],
             "one": ["--model.betas=1", "--model.conditioning=none"],
@@ -166,6 +173,7 @@ def place(tmp_path_factory):
     write_mnist(place / "DATA_ROOT" / "MNIST" / "raw")
     (place / "mine.yaml").write_text("data: Digits\nmodel: {latent_dim: 3}\n")
     (place / "my_package.py").touch()
+    multibeta.load("digits").save_pretrained(place / "me" / "digits")  # in place of the Hub's
     (extractor,) = blocks((TOP / "docs" / "metrics.md").read_text(), "python")
     (place / "package").mkdir()
     (place / "package" / "module.py").write_text(extractor)
@@ -247,5 +255,6 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize(("page", "code"), SNIPPETS, ids=[page for page, _ in SNIPPETS])
-def test_a_snippet_runs(page, code):
+def test_a_snippet_runs(page, code, place, monkeypatch):
+    monkeypatch.chdir(place)
     exec(compile(BEFORE.get(page, "") + code, page, "exec"), {"__name__": "__main__"})
