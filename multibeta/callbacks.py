@@ -508,14 +508,14 @@ def save_pictures(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) ->
         title = f"One latent from −3 to 3, the others at 0: those with the most rate at β = {at}"
         form = Output(str(folder / "traversals.png"), model)
         form.save(few, made, title, [f"latent {j}" for j in chosen])
-    except ValueError as error:
+    except Exception as error:  # the training is whole, whatever a network does with a code
         tell(f"no samples.png, traversals.png: {error}")
     try:
         ends = (betas[0], middle, betas[-1])
         codes = encode(model, data, dict.fromkeys(ends), splits=(split,), most=_CODES)
         if codes.label():
             codes.plot(folder / "codes.png")
-    except ValueError as error:
+    except Exception as error:
         tell(f"no codes.png: {error}")
 
 

@@ -2,7 +2,8 @@ import os
 
 import pytest
 import torch
-from PIL import Image
+
+from tests.helpers import DRAWING, draw_nothing
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +26,23 @@ def one_thread_and_seed(monkeypatch, tmp_path):
     os.environ.update(before)
 
 
-@pytest.fixture
-def pictures_are_dots(monkeypatch):
-    """Keep a dot for each picture of a run: to draw them takes as long as a short training."""
-    monkeypatch.setattr(
-        "multibeta.plots.drawing.save", lambda _, path: Image.new("L", (1, 1)).save(path)
-    )
+@pytest.fixture(autouse=True)
+def pictures(request, monkeypatch):
+    """Keep a dot for each picture of a curve, and no others of a run, but where the mark says so.
+
+    To draw them takes as long as a short training. The mark is ``pictures``.
+    """
+    if request.node.get_closest_marker("pictures"):
+        for module, name in DRAWING:
+            monkeypatch.setattr(module, name, DRAWING[module, name])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_pictures():
+    draw_nothing()
+    yield
+    for module, name in DRAWING:
+        setattr(module, name, DRAWING[module, name])
 
 
 @pytest.fixture(scope="session")

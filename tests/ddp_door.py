@@ -11,6 +11,7 @@ import tests.loaders
 from multibeta.data import Door
 from multibeta.likelihoods import Gaussian
 from multibeta.multibeta_vae import MultiBetaVAE
+from tests.helpers import draw_nothing
 from tests.loaders import KINDS, SHAPE
 
 TRAINED = ("tensor", "list_of_examples", "shuffled_loader", "loader_of_a_stream", "datamodule")
@@ -38,6 +39,7 @@ def trained(kind, root, **trainer):
 def main(folder):
     """Write what this process finds."""
     torch.set_num_threads(1)
+    draw_nothing()
     rank = int(os.environ["RANK"])
     meet = f"file://{folder}/meet"  # not at a port, which another test may take
     torch.distributed.init_process_group("gloo", meet, rank=rank, world_size=2)

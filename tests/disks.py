@@ -13,7 +13,7 @@ from pathlib import Path
 from lightning.pytorch import Callback
 
 from multibeta.cli import main
-from tests.helpers import SMALL, newest
+from tests.helpers import SMALL, draw_nothing, newest
 
 SMALLEST = [*SMALL, "--curve.betas=1", "--trainer.max_epochs=1"]
 
@@ -106,6 +106,7 @@ class Fill(Callback):
 
 
 if __name__ == "__main__":
+    draw_nothing()
     place = Path(sys.argv[2])
     cases = {"permissions": permissions, "full": full}[sys.argv[1]]
     print(json.dumps(list(cases(place))))

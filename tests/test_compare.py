@@ -101,6 +101,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.pictures
 def test_the_command(files, capsys):
     dedicated = [f"{beta}.json" for beta in BETAS]
     assert main(["compare", "run", "b.json", *dedicated]) == 0
@@ -111,6 +112,7 @@ def test_the_command(files, capsys):
     assert (files / "compare.png").stat().st_size > 10_000
 
 
+@pytest.mark.pictures
 def test_the_command_as_json_and_a_picture_elsewhere(files, capsys):
     assert main(["compare", "run", "b.json", "--json", "--out", "sub/x.pdf"]) == 0
     found = json.loads(capsys.readouterr().out)

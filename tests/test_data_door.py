@@ -58,7 +58,7 @@ def test_every_kind_gives_the_figures_of_an_array(kind, model, wanted):
 
 @pytest.mark.filterwarnings("ignore:the length of the data is not known")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "datamodule_of_ours"])
-def test_a_training_on_every_kind(kind, tmp_path, pictures_are_dots):
+def test_a_training_on_every_kind(kind, tmp_path):
     vae = MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(0.3))
     data = KINDS[kind]()
     door = data if isinstance(data, LightningDataModule) else Door(data, data, batch_size=32)
@@ -336,7 +336,7 @@ class Broken(NoTest):
     [(NoTest, "has no test set: the curve is that of the val set", 40),
      (NoVal, "has no test set: the curve is that of the train set", N)],
 )  # fmt: skip
-def test_a_set_that_is_not_there(data, said, n, tmp_path, capsys, pictures_are_dots):
+def test_a_set_that_is_not_there(data, said, n, tmp_path, capsys):
     vae = MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(0.3))
     run = vae.fit(data(), epochs=1, betas="1", root=tmp_path)
     assert f"{data.__name__} {said}" in capsys.readouterr().err
@@ -380,7 +380,7 @@ def test_a_datamodule_is_made_ready_once(model):
     assert Door.of(data).label == "Counts"
 
 
-def test_hooks_of_a_datamodule_are_kept(tmp_path, pictures_are_dots):
+def test_hooks_of_a_datamodule_are_kept(tmp_path):
     class Halves(Module):
         def on_after_batch_transfer(self, batch, dataloader_idx):
             return batch[0] / 2
@@ -449,7 +449,7 @@ def multibeta_score(vae, mine, theirs):
     return score(vae, mine, theirs, "1", examples=8)
 
 
-def test_psnr_takes_its_peak_from_the_training_data(tmp_path, pictures_are_dots):
+def test_psnr_takes_its_peak_from_the_training_data(tmp_path):
     x = 2 * examples() - 1
     vae = MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(0.3))
     run = vae.fit(x, x, epochs=1, betas="1", metrics="psnr", root=tmp_path)
@@ -460,7 +460,7 @@ def test_psnr_takes_its_peak_from_the_training_data(tmp_path, pictures_are_dots)
 
 
 @pytest.mark.parametrize(("sigma", "said"), [(0.1, False), (30.0, True), (1e-5, True)])
-def test_a_sigma_far_from_the_data_is_said(sigma, said, tmp_path, pictures_are_dots):
+def test_a_sigma_far_from_the_data_is_said(sigma, said, tmp_path):
     vae = MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(sigma))
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

@@ -48,9 +48,7 @@ def test_a_sweep_counts_each_example_once(two):
 
 @pytest.mark.filterwarnings("ignore:the length of the data is not known")
 @pytest.mark.parametrize("kind", TRAINED)
-def test_a_training_ends_with_the_weights_of_one_process(
-    kind, two, tmp_path, monkeypatch, pictures_are_dots
-):
+def test_a_training_ends_with_the_weights_of_one_process(kind, two, tmp_path, monkeypatch):
     monkeypatch.setattr(tests.loaders, "B", 2 * tests.loaders.B)
     alone = trained(kind, tmp_path).state_dict()
     for rank in range(2):

@@ -147,18 +147,14 @@ RUN = [run_as(c) for c in COMMANDS if c not in NOT_HERE and c not in BENCHMARKS]
 def place(tmp_path_factory):
     """Make what the commands name: a run, dedicated models, data, configs, modules."""
     place = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "multibeta.plots.drawing.save", lambda _, path: Image.new("L", (1, 1)).save(path)
-        )
-        for name, options in {
-            "run": ["--curve.betas=0.1,1,10"],
-            "one": ["--model.betas=1", "--model.conditioning=none"],
-            "other": ["--model.betas=2", "--model.conditioning=none"],
-        }.items():
-            options += [f"--name={name}", f"--trainer.default_root_dir={place / 'made'}"]
-            assert main(["fit", "--config=digits", *SHORT, "--curve.enabled=true", *options]) == 0
-            newest(place / "made").rename(place / name)
+    for name, options in {
+        "run": ["--curve.betas=0.1,1,10"],
+        "one": ["--model.betas=1", "--model.conditioning=none"],
+        "other": ["--model.betas=2", "--model.conditioning=none"],
+    }.items():
+        options += [f"--name={name}", f"--trainer.default_root_dir={place / 'made'}"]
+        assert main(["fit", "--config=digits", *SHORT, "--curve.enabled=true", *options]) == 0
+        newest(place / "made").rename(place / name)
     shutil.copy(place / "run" / "checkpoints" / "last.ckpt", place / "small.ckpt")
     rng = np.random.default_rng(0)
     for name in ("FILE", "faces"):
@@ -181,7 +177,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", marked(RUN))
-def test_a_command_runs(command, place, monkeypatch, capsys, pictures_are_dots):
+def test_a_command_runs(command, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("MULTIBETA_DATA", str(place / "DATA_ROOT"))

@@ -213,6 +213,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.pictures
 def test_sample_writes_what_the_name_says(here, capsys):
     assert main(["sample", RUN, "--betas=0.1,1", "--n=3", "--out=x.npz"]) == 0
     found = np.load("x.npz")

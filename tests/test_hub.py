@@ -21,6 +21,8 @@ pytest.importorskip("safetensors")
 X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 SNAPSHOT = f"models--me--digits/snapshots/{COMMIT}"
 
+pytestmark = pytest.mark.pictures
+
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
@@ -144,7 +146,7 @@ def test_the_card_says_what_it_is_how_to_load_it_and_what_to_cite(tmp_path):
 
 
 @torch.no_grad()
-def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path, capsys, pictures_are_dots):
+def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path, capsys):
     multibeta.sweep(multibeta.load("digits"), load_data("digits"), 0.1).to_json("mine.json")
     curve = "--curve=mine.json"
     assert main(["push", "digits", "me/digits", "--private", "--license=mit", curve]) == 0
@@ -175,7 +177,7 @@ def test_a_plain_vae_goes_to_the_hub_and_comes_back(hub, capsys):
     assert "is a plain VAE at one β" in fails(capsys, "curve", "me/plain")
 
 
-def test_a_folder_is_written_without_network(hub, capsys, pictures_are_dots):
+def test_a_folder_is_written_without_network(hub, capsys):
     assert main(["push", "digits", "./mine", "--license=mit"]) == 0
     assert "mine/model.safetensors" in capsys.readouterr().out
     assert hub.asked == []

@@ -14,10 +14,7 @@ from multibeta.likelihoods import Gaussian
 from multibeta.multibeta_vae import MultiBetaVAE
 from tests.helpers import newest
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.usefixtures("pictures_are_dots"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 RUN = [
     "fit", "--data=Digits", "--data.batch_size=64", "--model.network=MLP",

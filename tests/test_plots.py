@@ -14,6 +14,8 @@ ROWS = [
     for i in range(4)
 ]  # fmt: skip
 
+pytestmark = pytest.mark.pictures
+
 
 @pytest.fixture
 def figures(monkeypatch):

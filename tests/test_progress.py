@@ -26,7 +26,9 @@ def executed(tmp_path_factory):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
     where = {"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}}
-    return nbclient.NotebookClient(notebook, timeout=120, resources=where).execute().cells
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MPLBACKEND", raising=False)  # of a command that ran in this process
+        return nbclient.NotebookClient(notebook, timeout=120, resources=where).execute().cells
 
 
 def test_training_in_a_notebook_shows_a_bar(executed):

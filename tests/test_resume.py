@@ -25,8 +25,6 @@ from multibeta.networks import MLP
 from multibeta.resume import Origin
 from tests.helpers import InterruptAt, newest, weights
 
-pytestmark = pytest.mark.usefixtures("pictures_are_dots")
-
 CPU = "--trainer.accelerator=cpu"
 RUN = [
     "--config=digits", "--model.betas=0.1:4", "--model.likelihood.sigma=0.3",

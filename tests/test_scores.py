@@ -77,6 +77,7 @@ def run(tmp_path_factory):
     return fit_digits(tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=8")
 
 
+@pytest.mark.pictures
 def test_the_score_command(run, tmp_path, capsys):
     command = ["score", str(run), "tests.test_scores.Dark", "--betas=0.01,1", "--samples=2",
                "--examples=50", f"--out={tmp_path}"]  # fmt: skip

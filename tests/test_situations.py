@@ -17,7 +17,7 @@ def test_the_catalogue_is_large_and_has_no_two_of_a_name():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("number", range(0, len(CATALOGUE), EVERY))
-def test_a_situation(number, tmp_path, tmp_path_factory, monkeypatch, pictures_are_dots):
+def test_a_situation(number, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = tmp_path_factory.getbasetemp() / "situations"
     catalogue(root)[number].act(tmp_path)

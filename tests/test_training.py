@@ -21,8 +21,6 @@ from multibeta.cli import main
 from multibeta.curve import Curve
 from tests.helpers import SMALL, fit_digits, newest, weights
 
-pytestmark = pytest.mark.usefixtures("pictures_are_dots")
-
 
 def rows_of(path):
     with Path(path).open(newline="") as file:
@@ -35,15 +33,17 @@ def uninterrupted(tmp_path_factory):
     return fit_digits(tmp_path_factory.mktemp("a"), "--trainer.max_epochs=3")
 
 
-def test_a_run_has_the_files_it_promises(uninterrupted):
-    names = {str(p.relative_to(uninterrupted)) for p in uninterrupted.rglob("*") if p.is_file()}
+@pytest.mark.pictures
+def test_a_run_has_the_files_it_promises(tmp_path):
+    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
     assert names == {
         "config.yaml", "metrics.csv", "curve.csv", "curve.json", "curve.png", "plane.png",
         "strip.png", "history.png", "samples.png", "traversals.png", "codes.png",
         "checkpoints/last.ckpt", "checkpoints/best.ckpt",
     }  # fmt: skip
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d-1", uninterrupted.name)
-    assert uninterrupted.parent.name == "digits"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-1", run.name)
+    assert run.parent.name == "digits"
 
 
 def test_curve_files(uninterrupted):
