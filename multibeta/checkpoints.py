@@ -235,9 +235,11 @@ def find_checkpoint(
     if use == "measure" and is_repo(given):
         return download(str(given))
     if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.ckpt")))
+        shipped_too = f", or a shipped model: {names}" if use == "measure" else ""
         raise FileNotFoundError(
             f"no checkpoint at {given}; give a .ckpt file or the folder of a run, such as "
-            "runs/digits/2026-01-31-1"
+            f"runs/digits/2026-01-31-1{shipped_too}"
         )
     if given.is_dir() and use == "measure":
         path, why = best_or_last(path)

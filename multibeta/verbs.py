@@ -51,7 +51,7 @@ def curve(
     goes on with the β's that are left.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
             default.
@@ -245,7 +245,7 @@ def rate(
     --nats, --distortion and --psnr.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         bits: The wanted rate, in bits per example.
         nats: The wanted rate, in nats per example.
@@ -301,7 +301,7 @@ def score(
     scores.png.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         other: The other data: its class's name, such as Omniglot, or a class path.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; the trained range by
@@ -366,7 +366,7 @@ def encode(
     each β and example.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
             trained range by default.
@@ -419,7 +419,7 @@ def sample(
     """Draw samples at several β's, from the same noise at each.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         betas: LOW:HIGH (16 points, log-spaced), LOW:HIGH:N, or 0.1,1,4; five points of the
             trained range by default.
@@ -463,7 +463,7 @@ def traverse(
     """Move one latent after the other, at several β's.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         betas: As for sample; the middle of the range by default.
         latents: Which, by their numbers, with commas; by default those with the most rate at the
@@ -511,7 +511,7 @@ def interpolate(
     """Walk from the code of one example to that of another, at several β's.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         first: A file, as for reconstruct, or the number of an example of the test set.
         last: The same.
@@ -548,7 +548,7 @@ def reconstruct(
     """Reconstruct files at several β's, and print what each costs and how near it is.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         files: Images, folders of images, or arrays in .npy and .npz files.
         betas: As for sample.
@@ -591,8 +591,8 @@ def report(
     follow the slider; small models compute in the page.
 
     Args:
-        runs: Checkpoints, folders of runs, names of shipped models: digits, or owner/name on the
-            Hub; several are shown side by side.
+        runs: Checkpoints, folders of runs, shipped models (digits, mnist, sprites), or owner/name
+            on the Hub; several are shown side by side.
         out: The file.
         metrics: What to measure beside rate, distortion, active latents and PSNR.
         split: Which part of the data.
@@ -630,7 +630,7 @@ def export(
     any number of examples. A README.md lies beside the files, and for ONNX a loader.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         beta: β.
         all_betas: Keep all β's: β (B,) is a second input of both.
@@ -675,7 +675,7 @@ def push(
     of a run to every command, and to multibeta.load.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         to: owner/name, on the Hub (log in by hf auth login, or set HF_TOKEN); or a folder, by a
             path that begins with ./, ../, ~ or /, without network.
@@ -730,7 +730,7 @@ def cite(checkpoint: str) -> None:
     what was measured. What has no paper is said in comments.
 
     Args:
-        checkpoint: A .ckpt file, the folder of a run, the name of a shipped model: digits, or
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
     """
     from multibeta.checkpoints import find_checkpoint, read_checkpoint

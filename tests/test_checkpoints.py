@@ -2,13 +2,14 @@ import os
 import pickle
 import resource
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 import torch
 
 import multibeta
-from multibeta.checkpoints import load, load_data
+from multibeta.checkpoints import SHIPPED, load, load_data, read_checkpoint
 from multibeta.cli import main
 from multibeta.data import NPZ, Digits
 from multibeta.module import FromSettings
@@ -253,6 +254,18 @@ def test_names_in_archives_lead_nowhere(tmp_path):
         data.setup()
         assert data.shape == (4,)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["x.npz"]
+
+
+def test_shipped_models_are_small_and_name_no_place():
+    """Zipped, as in the wheel: 3 MB together."""
+    files = sorted(SHIPPED.glob("*.ckpt"))
+    assert [file.stem for file in files] == ["digits", "mnist", "sprites"]
+    assert sum(len(zlib.compress(file.read_bytes())) for file in files) <= 3e6
+    for file in files:
+        content = read_checkpoint(file)["multibeta"]
+        assert content["data"]["init_args"].get("root") is None
+        assert multibeta.load(file.stem).at_beta(1).sample(2).isfinite().all()
+    assert content["settings"]["objective"]["class_path"].endswith("BetaTCVAE")
 
 
 def test_a_shipped_model_is_there_by_its_name(tmp_path, monkeypatch, capsys):
