@@ -509,7 +509,7 @@ def save_pictures(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) ->
         form = Output(str(folder / "traversals.png"), model)
         form.save(few, made, title, [f"latent {j}" for j in chosen])
     except Exception as error:  # the training is whole, whatever a network does with a code
-        tell(f"no samples.png, traversals.png: {error}")
+        tell(f"no samples.png, traversals.png: {str(error).partition('; write')[0]}")
     try:
         ends = (betas[0], middle, betas[-1])
         codes = encode(model, data, dict.fromkeys(ends), splits=(split,), most=_CODES)
