@@ -263,6 +263,7 @@ def _help() -> str:
     return f"""\
 multibeta: one variational autoencoder, conditioned on log β, in place of a sweep of β-VAEs
 
+  multibeta report digits                       a page with a slider, of a shipped model
   multibeta fit --config digits.yaml            a path, or the name of a shipped config
   multibeta curve runs/digits/DATE-N --betas 0.01:10
   multibeta fit --ckpt_path RUN                 goes on with a run
