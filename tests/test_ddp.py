@@ -14,10 +14,8 @@ from tests.ddp_door import TRAINED, measured, trained
 from tests.loaders import KINDS
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """A folder with what two processes found."""
-    folder = tmp_path_factory.mktemp("two")
+def found_by_two(folder):
+    """Let two processes write into a folder what they find."""
     environment = {
         **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2",
         "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1",
@@ -32,11 +30,18 @@ def two(tmp_path_factory):
     ]  # fmt: skip
     said = [process.communicate(timeout=250)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
-    return folder
 
 
-def test_a_sweep_counts_each_example_once(two):
-    first, second = (json.loads((two / f"measured-{rank}.json").read_text()) for rank in range(2))
+@pytest.mark.filterwarnings("ignore:the length of the data is not known")
+def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
+    """One test: the processes are started once.
+
+    A sweep counts each example once; a training ends with the weights of one process.
+    """
+    found_by_two(tmp_path)
+    first, second = (
+        json.loads((tmp_path / f"measured-{rank}.json").read_text()) for rank in range(2)
+    )
     assert first == second
     for kind in KINDS:
         alone = measured(kind)
@@ -44,17 +49,14 @@ def test_a_sweep_counts_each_example_once(two):
         assert first[kind]["digest"] == alone["digest"], kind
         for row, of_one in zip(first[kind]["rows"], alone["rows"], strict=True):
             assert row == pytest.approx(of_one, rel=1e-6, nan_ok=True), kind
-
-
-@pytest.mark.filterwarnings("ignore:the length of the data is not known")
-@pytest.mark.parametrize("kind", TRAINED)
-def test_a_training_ends_with_the_weights_of_one_process(kind, two, tmp_path, monkeypatch):
     monkeypatch.setattr(tests.loaders, "B", 2 * tests.loaders.B)
-    alone = trained(kind, tmp_path).state_dict()
-    for rank in range(2):
-        weights = torch.load(two / f"{kind}-{rank}.pt", weights_only=True)
-        for name, value in weights.items():
-            torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=2e-5, msg=name)
+    for kind in TRAINED:
+        alone = trained(kind, tmp_path).state_dict()
+        for rank in range(2):
+            weights = torch.load(tmp_path / f"{kind}-{rank}.pt", weights_only=True)
+            for name, value in weights.items():
+                why = f"{kind}: {name}"
+                torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=2e-5, msg=why)
 
 
 @pytest.mark.slow

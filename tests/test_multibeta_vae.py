@@ -213,9 +213,9 @@ def test_each_betas_loss_is_estimated_without_bias():
     model = make("linear")
     x, ends, tilt = torch.rand(8, *SHAPE), model.draws.ends, model.draws.tilt
     power = model.draws.balance
-    inner = (torch.arange(400) + 0.5) / 400
+    inner = (torch.arange(80) + 0.5) / 80
     betas = 0.01 * 1000 ** torch.cat([torch.zeros(1), inner**tilt, torch.ones(1)])
-    weights = torch.cat([torch.tensor([ends / 2]), torch.full((400,), (1 - ends) / 400),
+    weights = torch.cat([torch.tensor([ends / 2]), torch.full((80,), (1 - ends) / 80),
                          torch.tensor([ends / 2])])  # fmt: skip
     torch.manual_seed(1)
     noise = torch.randn(64, 8, 4)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.situations import catalogue
 
-EVERY = 7
+EVERY = 9
 CATALOGUE = catalogue(Path("runs"))
 
 
