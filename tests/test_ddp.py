@@ -81,6 +81,7 @@ def test_processes_that_lightning_spawns(tmp_path):
         torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=2e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_in_one_line(tmp_path):
     began = time.monotonic()
     done = subprocess.run(

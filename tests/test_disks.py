@@ -26,6 +26,7 @@ def ends(command, cases, folder):
     return {name: (status, said) for name, status, said in json.loads(done.stdout)}
 
 
+@pytest.mark.slow
 def test_no_permission(tmp_path):
     """Root may do anything, unless it gives that up."""
     command = NO_PRIVILEGE if os.geteuid() == 0 else []

@@ -133,7 +133,11 @@ def rows_of(path):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("part", WORKS)
+@pytest.mark.parametrize(
+    "part",
+    # every third here; benchmarks.situations tries all, too
+    [pytest.param(part, marks=[pytest.mark.slow] * (i % 3 > 0)) for i, part in enumerate(WORKS)],
+)
 def test_a_part_that_works(part, tmp_path, capsys, monkeypatch):
     options, said = WORKS[part]
     if part == "device stats":

@@ -391,8 +391,7 @@ def run_process(*arguments, cwd):
 def test_two_processes_give_the_figures_of_one(tmp_path, capsys):
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
     spy = "--trainer.callbacks+=tests.ddp.WriteBetas"
-    whole = "--model.draws.opening=0", "--curve.metrics=all"
-    done = run_process("fit", *SMALL, *ddp, spy, *whole, cwd=tmp_path)
+    done = run_process("fit", *SMALL, *ddp, spy, "--model.draws.opening=0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sync_dist" not in done.stderr
     run = newest(tmp_path / "runs")
@@ -400,7 +399,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, capsys):
     assert drawn[0] != drawn[1], "each process draws its own β's"
     rows = rows_of(run / "curve.csv")
 
-    one = multibeta.sweep(multibeta.load(run), load_data(run), "0.01:10:4", metrics="all")
+    one = multibeta.sweep(multibeta.load(run), load_data(run), "0.01:10:4")
     for row, alone in zip(rows, one.rows, strict=True):
         assert {k: float(v) for k, v in row.items()} == pytest.approx(alone, rel=1e-6, nan_ok=True)
     assert main(["validate", f"--ckpt_path={run}", "--trainer.accelerator=cpu"]) == 0
