@@ -44,7 +44,7 @@ NOT_HERE = {
     "pytest -m slow": "takes an hour",
     "python -m benchmarks.speed_pythae DATA_ROOT": "in an environment with pythae",
     "multibeta fit --config mnist.yaml --model.compile true": "compiles for a minute; "
-    "tests/test_training.py compiles less",
+    "tests/test_conditioning_calls.py compiles less",
     "multibeta fit --config mnist.yaml --trainer.devices 2": "starts processes; tests/test_ddp.py",
     "multibeta fit --config digits.yaml --trainer.accelerator cpu --trainer.devices 2":
         "starts processes; tests/test_ddp.py",
