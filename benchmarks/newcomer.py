@@ -50,7 +50,11 @@ def main() -> None:
         pictures(given.root, Path("pictures"))
         found = walk(Path(place))
     seconds = sum(found.values()) - found["install"]
-    save("newcomer", COMMAND, {"pictures": PICTURES, "steps": found, "without_install": seconds})
+    save(
+        "newcomer",
+        COMMAND,
+        {"pictures": PICTURES, "steps": found, "without_install": round(seconds, 1)},
+    )
     print(f"{seconds:.0f} s without the install")
     if seconds > LIMIT:
         sys.exit(f"more than {LIMIT} s")
