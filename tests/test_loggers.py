@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -107,6 +108,7 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     import wandb
 
     wandb.finish()
+    wandb.teardown()  # its process writes to the end, and ends
     folder = Path("elsewhere").resolve()
     (table,) = folder.rglob("*.table.json")
     content = json.loads(table.read_text())
@@ -114,6 +116,9 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     assert found == [pytest.approx(row) for row in rows]
     assert {path.name.partition("_")[0] for path in folder.rglob("*.png")} >= PICTURES
     (record,) = {path.resolve() for path in folder.rglob("run-*.wandb")}
+    until = time.monotonic() + 30
+    while b"0.01:10" not in record.read_bytes() and time.monotonic() < until:
+        time.sleep(0.1)
     assert b"0.01:10" in record.read_bytes()
 
 
