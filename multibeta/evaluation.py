@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -32,6 +31,7 @@ from multibeta.data.units import Summary
 from multibeta.files import replacing
 from multibeta.likelihoods import Gaussian
 from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
+from multibeta.metrics.psnr import peak_of, psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
@@ -450,9 +450,13 @@ def draw_strip(
         vae = view.at_beta(beta, extrapolate=extrapolate)
         reconstructions[grid[place]] = _array(vae.reconstruct(x))
     if len(model.shape) == 3:
-        plots.strip(
-            _array(x), reconstructions, path, swept, rates, _psnrs(model, x, reconstructions)
-        )
+        near = None
+        if (peak := peak_of(model, x)) is not None:
+            near = {
+                beta: psnr(x.cpu(), torch.from_numpy(made), peak).mean().item()
+                for beta, made in reconstructions.items()
+            }
+        plots.strip(_array(x), reconstructions, path, swept, rates, near)
     else:
         plots.signals(_array(x), reconstructions, path, swept)
     return True
@@ -481,21 +485,6 @@ def examples_of(model: Networks, data: Any, split: Split, n: int) -> Tensor:
         if sum(map(len, found)) >= n:
             break
     return torch.cat(found)[:n]
-
-
-def _psnrs(
-    model: MultiBetaVAE, x: Tensor, reconstructions: Mapping[float, Any]
-) -> dict[float, float] | None:
-    """Return the PSNR of each row in decibels, the mean over its pictures; None without a peak."""
-    inputs = _array(x)
-    if model.units is None and (inputs.min() < 0 or inputs.max() > 1):
-        return None
-    peak, over = 1.0 if model.units is None else model.units.peak, (1, 2, 3)
-    errors = {beta: ((made - inputs) ** 2).mean(over) for beta, made in reconstructions.items()}
-    return {
-        beta: float((10 * np.log10(peak**2 / error.clip(1e-20))).mean())
-        for beta, error in errors.items()
-    }
 
 
 def _array(x: Tensor) -> Any:

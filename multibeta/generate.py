@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multibeta.betas import parse_betas
 from multibeta.data.door import Door
-from multibeta.evaluation import Split, sweep
+from multibeta.metrics.psnr import peak_of, psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.priors import fit_gmm
@@ -21,7 +21,6 @@ __all__ = [
     "Prior",
     "busiest",
     "interpolations",
-    "most_active",
     "reconstructions",
     "samples",
     "traversals",
@@ -173,7 +172,7 @@ def reconstructions(
 
     Returns:
         (K, N, *shape); and a row for each example and β: name, β, R in nats and bits, D, and of
-        pictures the PSNR of the reconstruction in decibels.
+        pictures whose peak is known the PSNR of the reconstruction in decibels.
 
     Raises:
         ValueError: If the networks need more than x.
@@ -181,7 +180,7 @@ def reconstructions(
     model.eval()
     noise = evaluation_noise(None, 0, len(x), model.latent_shape)
     made, rows = [], []
-    peak = 1.0 if model.units is None else model.units.peak
+    peak = peak_of(model, x) if len(model.shape) == 3 else None
     for beta in within(model, betas):
         vae = model.at_beta(beta)
         try:
@@ -193,37 +192,20 @@ def reconstructions(
             ) from error
         again = vae.reconstruct(x.to(model.device)).cpu()
         made.append(again)
-        squares = (again - x).double().square().flatten(1).mean(1)
+        near = None if peak is None else psnr(x, again, peak)
         for i, name in enumerate(names):
             rate = terms.rate_nats[i].item()
             row = {"name": name, "β": beta, "R (nats)": rate, "R (bits)": rate / math.log(2),
                    "D": terms.distortion[i].item()}  # fmt: skip
-            if len(model.shape) == 3:
-                row["PSNR (dB)"] = 10 * math.log10(peak**2 / max(squares[i].item(), 1e-20))
+            if near is not None:
+                row["PSNR (dB)"] = near[i].item()
             rows.append(row)
     return torch.stack(made), sorted(rows, key=lambda row: names.index(row["name"]))
 
 
-def busiest(
-    model: MultiBetaVAE, data: Any, beta: float, count: int, split: Split = "test"
-) -> list[int]:
-    """Return the latents, of a map the channels, that carry the most rate at a β, falling.
-
-    Args:
-        model: The model.
-        data: Anything that :class:`multibeta.data.Door` takes.
-        beta: Where.
-        count: How many at most.
-        split: Which part of the data.
-    """
-    curve = sweep(model, data, beta, metrics="active_units", split=split)
-    rates = torch.tensor(curve.latents[0]["latent_rate_nats"])
-    return rates.argsort(descending=True, stable=True)[:count].tolist()
-
-
 @torch.no_grad()
-def most_active(model: MultiBetaVAE, x: Tensor, beta: float, count: int) -> list[int]:
-    """Return the latents with the most rate at a β, falling, as :func:`busiest`, over examples.
+def busiest(model: MultiBetaVAE, x: Tensor, beta: float, count: int) -> list[int]:
+    """Return the latents, of a map the channels, with the most rate at a β, falling.
 
     Args:
         model: The model.

@@ -48,21 +48,11 @@ class Output:
             self.note = f", the first {CHANNELS} of {channels} channels"
         check_writable(self.path if self.kind == "" else self.path.parent)
 
-    def write(
-        self,
-        betas: tuple[float, ...],
-        made: Any,
-        title: str,
-        rows: list[str] | None = None,
-        x: Any = None,
-        names: list[str] | None = None,
-        quiet: bool = False,
-    ) -> None:
-        """Write what was made, and say where; see :meth:`save`."""
-        self.save(betas, made, title, rows, x, names)
+    def tell(self, quiet: bool = False) -> None:
+        """Say where it is: on stdout, or on stderr where stdout has the numbers."""
         print(f"\nfiles: {shown(self.path)}", file=sys.stderr if quiet else sys.stdout)
 
-    def save(
+    def write(
         self,
         betas: tuple[float, ...],
         made: Any,

@@ -45,6 +45,7 @@ ORDER = [
     {"runs"},
     {"outputs"},
     {"costs"},
+    {"results"},
     {"callbacks"},
     {"resume"},
     {"training", "fitting"},

@@ -262,7 +262,7 @@ def test_a_curve_of_other_weights_does_not_count_as_measured(tmp_path, monkeypat
 
     more = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs=2"]
     with monkeypatch.context() as patched:
-        patched.setattr("multibeta.callbacks.draw_strip", killed)
+        patched.setattr("multibeta.results.draw_strip", killed)
         assert main(more) == 130
     assert not (run / "curve.json").exists()
     assert main(more) == 0

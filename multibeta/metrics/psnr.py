@@ -8,9 +8,28 @@ from typing import Any
 from torch import Tensor
 
 from multibeta.metrics.base import CurveMetric, Evaluated, mean_and_se
-from multibeta.vae import BetaVAE
+from multibeta.vae import BetaVAE, Networks
 
-__all__ = ["PSNR"]
+__all__ = ["PSNR", "peak_of", "psnr"]
+
+
+def psnr(x: Tensor, again: Tensor, peak: float = 1.0) -> Tensor:
+    """Return 10 log₁₀(P² / MSE) of each example, decibels: (N,); infinite where they are equal.
+
+    Args:
+        x: (N, *shape).
+        again: Their reconstructions, like ``x``.
+        peak: P, the width of the range of x.
+    """
+    error = (again - x).double().square().flatten(1).mean(1)
+    return 20 * math.log10(peak) - 10 * error.log10()
+
+
+def peak_of(model: Networks, x: Tensor) -> float | None:
+    """Return P of the training data, or 1 for x within [0, 1]; None where it is not known."""
+    if model.units is not None:
+        return model.units.peak
+    return 1.0 if x.min() >= 0 and x.max() <= 1 else None
 
 
 class PSNR(CurveMetric):
@@ -67,11 +86,12 @@ class PSNR(CurveMetric):
                 "the width of the range of x: 2 for [-1, 1]"
             )
         reconstruction = self.vae.decode(batch.terms.posterior.mean, **batch.inputs).mean
-        error = (reconstruction - batch.x).to(self.total.device).double().square().flatten(1)
-        psnr = 20 * math.log10(self.peak or 1) - 10 * error.mean(1).log10()
-        self.n += len(psnr)
-        self.total += psnr.sum()
-        self.squares += psnr.square().sum()
+        of_each = psnr(
+            batch.x.to(self.total.device), reconstruction.to(self.total.device), self.peak or 1.0
+        )
+        self.n += len(of_each)
+        self.total += of_each.sum()
+        self.squares += of_each.square().sum()
 
     def about(self) -> dict[str, Any]:
         """Return the peak."""

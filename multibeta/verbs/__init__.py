@@ -1,0 +1,21 @@
+"""The verbs of the command line beside training: what each measures, writes and prints."""
+
+from multibeta.verbs.handing import cite, encode, export, push, report
+from multibeta.verbs.making import interpolate, reconstruct, sample, traverse
+from multibeta.verbs.measuring import compare, curve, rate, score
+
+__all__ = [
+    "cite",
+    "compare",
+    "curve",
+    "encode",
+    "export",
+    "interpolate",
+    "push",
+    "rate",
+    "reconstruct",
+    "report",
+    "sample",
+    "score",
+    "traverse",
+]
