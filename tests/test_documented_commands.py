@@ -35,7 +35,6 @@ NOT_HERE = {
     "pip install .": ".ci/run does it, in a fresh environment",
     "pip install '.[test]'": ".ci/run does it, in a fresh environment",
     "pip install -e '.[test,docs]'": "an installation",
-    "pip install playwright": "an installation",
     "pip install 'multibeta[export]'": "an installation",
     "pip install 'multibeta[hub]'": "an installation",
     "pip install imageio-ffmpeg": "an installation",

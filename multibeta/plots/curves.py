@@ -19,10 +19,11 @@ from multibeta.plots.drawing import (
     beta_colours,
     canvas,
     colour_bar,
+    figure_of,
     finished,
     number,
     panels,
-    plain,
+    with_grid,
 )
 
 __all__ = ["history", "measured", "plane", "rate_distortion", "scores", "several"]
@@ -111,8 +112,7 @@ def rate_distortion(
     colour_bar(figure, axes, points, np.concatenate(drawn), swept)
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel(label)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    with_grid(axes)
     axes.legend(frameon=False, **STYLE)
     return finished(figure, path)
 
@@ -232,8 +232,7 @@ def several(
         )  # fmt: skip
     axes.set_xlabel("rate R (nats per example)")
     axes.set_ylabel(distortion)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    with_grid(axes)
     axes.legend(frameon=False, **STYLE)
     return finished(figure, path)
 
@@ -284,9 +283,8 @@ def scores(
         axes.legend(frameon=False, **STYLE)
     for axes in (left, *right):
         axes.set_xlabel("β")
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    return finished(plain(part), path)
+        with_grid(axes)
+    return finished(figure_of(part), path)
 
 
 def history(
@@ -333,10 +331,9 @@ def history(
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(left=0)
         axes.set_ylabel(label, **STYLE)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        with_grid(axes)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), **STYLE)
-    return finished(plain(part), path)
+    return finished(figure_of(part), path)
 
 
 def _colours(values: np.ndarray, swept: str, trained: tuple[float, float] | None) -> LogNorm:

@@ -25,12 +25,13 @@ __all__ = [
     "beta_colours",
     "canvas",
     "colour_bar",
+    "figure_of",
     "finished",
     "number",
     "panels",
-    "plain",
     "save",
     "symbol",
+    "with_grid",
     "wrapped",
 ]
 
@@ -59,9 +60,9 @@ def canvas(ax: Axes | None, size: tuple[float, float], title: str) -> tuple[Figu
     if ax is not None:
         inches = ax.bbox.width / ax.figure.dpi
         ax.set_title(wrapped(title, inches), loc="left", **STYLE)
-        return plain(ax.figure), ax
+        return figure_of(ax.figure), ax
     figure = panels(None, size, title)
-    return plain(figure), figure.add_subplot()
+    return figure_of(figure), figure.add_subplot()
 
 
 def panels(figure: Figure | SubFigure | None, size: tuple[float, float], title: str) -> Any:
@@ -74,14 +75,20 @@ def panels(figure: Figure | SubFigure | None, size: tuple[float, float], title: 
     """
     if figure is None:
         figure = Figure(figsize=size, layout="constrained")
-    inches = figure.bbox.width / plain(figure).dpi
+    inches = figure.bbox.width / figure_of(figure).dpi
     figure.suptitle(wrapped(title, inches), x=0.01, ha="left", **STYLE)
     return figure
 
 
-def plain(figure: Any) -> Figure:
+def figure_of(figure: Any) -> Figure:
     """Return the whole figure of a part."""
     return figure.figure
+
+
+def with_grid(axes: Any) -> None:
+    """Draw a faint grid, and no frame above and to the right."""
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def wrapped(text: str, inches: float) -> str:

@@ -20,10 +20,10 @@ from multibeta.plots.drawing import (
     DPI,
     STYLE,
     canvas,
+    figure_of,
     finished,
     number,
     panels,
-    plain,
     symbol,
     wrapped,
 )
@@ -353,7 +353,7 @@ def signals(
         handles=lines, loc="outside upper center", ncols=min(len(lines), 1 + n), frameon=False,
         **STYLE,
     )  # fmt: skip
-    return finished(plain(part), path)
+    return finished(figure_of(part), path)
 
 
 def _as_shown(picture: np.ndarray, span: tuple[float, float]) -> np.ndarray:

@@ -13,7 +13,17 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from multibeta.plots.drawing import MAP, STYLE, canvas, finished, number, panels, plain, symbol
+from multibeta.plots.drawing import (
+    MAP,
+    STYLE,
+    canvas,
+    figure_of,
+    finished,
+    number,
+    panels,
+    symbol,
+    with_grid,
+)
 
 __all__ = ["alignment", "codes", "latents"]
 
@@ -134,10 +144,9 @@ def alignment(
     axes.set_xlabel(f"{letter}; the highest has none above it")
     axes.set_ylabel(f"with the next higher {letter}", **STYLE)
     axes.set_ylim(top=1.02)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    with_grid(axes)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), **STYLE)
-    return finished(plain(whole), path)
+    return finished(figure_of(whole), path)
 
 
 def _histograms(row: Sequence[Any], densities: np.ndarray, span: tuple[float, float]) -> None:
@@ -243,7 +252,7 @@ def codes(
         title_fontsize=9, **STYLE,
         **({"loc": "upper left"} if scale else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}),
     )  # fmt: skip
-    return finished(plain(part), path)
+    return finished(figure_of(part), path)
 
 
 def _groups(labels: np.ndarray | None, n: int) -> list[tuple[str, str, np.ndarray]]:
