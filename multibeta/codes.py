@@ -199,7 +199,7 @@ def encode(
     model.eval()
     grid = model.beta_range.grid(5) if betas is None else parse_betas(betas)
     plain = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
-    door = Door.of(data, model.shape, first)
+    door = Door.of(data, model, first)
     unknown = [split for split in splits if split not in SPLITS]
     if unknown or not splits:
         given = ", ".join(unknown) or "nothing"
