@@ -73,8 +73,8 @@ def beta(
         raise ValueError(f"{from_} has no β; leave --run out")
     _, model, datamodule = opened(run, device, data, allow, at)
     if x is None:
-        x = (*model.shape[1:], model.shape[0]) if of.per == "C" else model.shape
-    elif math.prod(x) != math.prod(model.shape):
+        x = (*model.shape[1:], *model.shape[:1]) if of.per == "C" else model.shape
+    elif model.shape and math.prod(x) != math.prod(model.shape):
         raise ValueError(
             f"--shape {shape} has {math.prod(x):,} values, {run} has {math.prod(model.shape):,}; "
             "leave --shape out, or give another run"
@@ -83,7 +83,7 @@ def beta(
     own, same = _sigma(of, loss, model, run)
     if sigma is not None and own is not None and not math.isclose(sigma, own, rel_tol=1e-4):
         raise ValueError(f"{run} has σ = {own:.6g} in units of that x; leave --sigma out")
-    found = convert(from_, weight, x, z, sigma=own, **given)
+    found = convert(from_, weight, x or None, z, sigma=sigma if own is None else own, **given)
     there = _measured(found, model, datamodule, split, run)
     if json:
         print(json_.dumps({**found.as_dict(), "run": there.as_dict()}))
@@ -131,7 +131,7 @@ def _sigma(of: Convention, loss: str | None, model: Any, run: str) -> tuple[floa
         others = [k for k in of.errors if ERRORS[k].likelihood == kind]
         cure = f"choose --loss {others[0]}" if others else f"give a run with {error.likelihood}"
         raise ValueError(f"{run} has {kind}, and this weight is of {error.likelihood}; {cure}")
-    if error.sigma is None:
+    if error.sigma is None or sigma is None:
         return None, True
     bounds = None if model.units is None or model.scale is not None else model.units.bounds
     if of.range is None or bounds is None:
