@@ -28,6 +28,7 @@ ORDER = [
         "hub",
         "citations",
         "tables",
+        "conventions",
     },
     {"specs", "tensors"},
     {"betas", "likelihoods", "divergences", "conditioning", "noise"},
