@@ -53,7 +53,7 @@ class Latents(ActiveUnits):
         Returns:
             ``live_latents``, those with a mean KL(q(z_j|x) ‖ p(z_j)) above ``nats``; ``axes_80,
             axes_90, axes_95, axes_99``, how many principal axes of the posterior means have that
-            share of their variance, in percent, 0 where the means do not vary; and
+            share of their variance, in percent, 0 where it is at most 0.01 along each; and
             ``latent_rate_nats``, that of :class:`ActiveUnits`.
         """
         rates = super().compute()["latent_rate_nats"]
@@ -62,14 +62,10 @@ class Latents(ActiveUnits):
         )
         covariance = (self.outer / self.n - mean @ mean.T) / mean.shape[1]
         variances = torch.linalg.eigvalsh(covariance.cpu()).flip(0).clamp(min=0)
-        # Less than this is what is left by rounding.
-        least = 1e-12 * (self.outer.diagonal().sum().item() / self.n.item() + 1)
-        total = variances.sum().item()
-        shares = variances.cumsum(0) / max(total, 1e-300)
+        shares = variances.cumsum(0) / variances.sum()
+        varies = variances[0].item() > self.threshold
         axes = {
-            f"axes_{share}": float((shares < share / 100 - 1e-12).sum() + 1)
-            if total > least
-            else 0.0
+            f"axes_{share}": float((shares < share / 100 - 1e-12).sum() + 1) if varies else 0.0
             for share in _SHARES
         }
         live = sum(rate > self.nats for rate in rates)

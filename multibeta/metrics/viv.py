@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multibeta.metrics.base import Codes
 
-__all__ = ["VIV", "excess_kurtosis", "principal_axes", "velocity_variance"]
+__all__ = ["VIV", "biases", "excess_kurtosis", "principal_axes", "velocity_variance"]
 
 _AXES = 256
 
@@ -27,8 +27,8 @@ class VIV(Codes):
     to be read beside D: a code that says nothing is easy.
 
     A flow model sees the whole of z at once. So of a map (C, H, W) the covariance is that of all
-    C·H·W values; λ are as many. Where there are more values than a tenth of the examples, the
-    estimate is far too low, and marked as a bound.
+    C·H·W values; λ are as many. The estimate is too low by about Z/8N of itself for Z values and N
+    examples; where that is more than the standard error, it is marked as a bound.
 
     Standard errors are over examples, by the delta method: the standard deviation of the
     influence of each example on the figure, over √N. They do not take z to be Gaussian.
@@ -58,8 +58,8 @@ class VIV(Codes):
             ``viv``. ``viv_scale`` s, the root of the mean variance of the values of z: z/s is what
             latent diffusion trains on; ``viv_scaled``, VIV of z/s. ``effective_rank``, (Σλ)²/Σλ²,
             the number of axes with most of the variance. ``excess_kurtosis``, the mean over
-            latents (see :func:`excess_kurtosis`), 0 for Gaussian ones. Where half of the examples
-            give less by more than ±, ``viv_bound``, ``viv_scaled_bound`` and
+            latents (see :func:`excess_kurtosis`), 0 for Gaussian ones. Where the figure is too
+            low by more than ± (see :func:`biases`), ``viv_bound``, ``viv_scaled_bound`` and
             ``effective_rank_bound`` are 1: the true value is at least the figure.
 
             At each latent ``latent_std``, the standard deviation of z, and ``latent_kurtosis``;
@@ -70,19 +70,17 @@ class VIV(Codes):
         z = z.double()
         n = len(z)
         values, influence = velocity_variance(z)
-        half, _ = velocity_variance(z[::2])  # a set may be sorted
         row: dict[str, Any] = {}
         for name, value in values.items():
             row[name] = value
             row[f"{name}_se"] = _se(influence[name])
-        for name in ("viv", "viv_scaled", "effective_rank"):
-            biased = values[name] - half[name] > row[f"{name}_se"]
-            row[f"{name}_bound"] = float(biased)
+        variances, _ = principal_axes(z)
+        for name, bias in biases(variances, n).items():
+            row[f"{name}_bound"] = float(bias > row[f"{name}_se"])
         of_map = z.reshape(n, self.vae.latent_shape[0], -1)
         kurtosis, of_each = excess_kurtosis(of_map)
         row["excess_kurtosis"] = kurtosis.mean().item() if n > 1 else math.nan
         row["excess_kurtosis_se"] = _se(of_each.mean(1))
-        variances, _ = principal_axes(z)
         shares = variances.cumsum(0) / variances.sum()
         return row | {
             "latent_std": of_map.movedim(1, -1).flatten(0, 1).std(0, correction=0).tolist(),
@@ -141,6 +139,32 @@ def velocity_variance(z: Tensor) -> tuple[dict[str, float], dict[str, Tensor]]:
         "effective_rank": rank * (2 * of_total / total - of_squares / squares),
     }
     return {name: value.item() for name, value in found.items()}, influence
+
+
+def biases(variances: Tensor, n: int) -> dict[str, float]:
+    r"""Return by how much VIV and effective rank are too low, from N examples.
+
+    .. math:: \frac π{4N} \Big( \frac12 \sum_i \sqrt{λ_i} + \sum_{i<j}
+        \frac{\sqrt{λ_i λ_j}}{\sqrt{λ_i} + \sqrt{λ_j}} \Big), \qquad \frac{r (r + 1)}{N}
+
+    for the effective rank r, to first order in 1/N for a Gaussian z: the variances of a sample lie
+    further apart than the true ones. For Z equal variances the first is (Z + 1)/8N of VIV.
+
+    Args:
+        variances: Those along the principal axes, λ: (Z,).
+        n: The number N.
+
+    Returns:
+        For ``viv``, ``viv_scaled`` and ``effective_rank``; nan for one example.
+    """
+    if n < 2:
+        return dict.fromkeys(("viv", "viv_scaled", "effective_rank"), math.nan)
+    roots = variances[variances > 1e-12 * variances[:1]].sqrt()
+    pairs = (1 / (1 / roots[:, None] + 1 / roots)).sum() / 2  # each i = j counts for ¼ √λ
+    bias = (math.pi / (4 * n) * (pairs + roots.sum() / 4)).item()
+    scale = (variances.sum() / len(variances)).sqrt().item()
+    rank = (variances.sum().square() / variances.square().sum()).item()
+    return {"viv": bias, "viv_scaled": bias / scale, "effective_rank": rank * (rank + 1) / n}
 
 
 def excess_kurtosis(z: Tensor) -> tuple[Tensor, Tensor]:
