@@ -78,21 +78,27 @@ LIKELIHOODS: dict[str, tuple[str, ...]] = {
 METRICS: dict[str, tuple[str, ...]] = {
     "active_units": ("burda2016iwae",),
     "alignment": ("kornblith2019similarity", "bonneel2015sliced"),
+    "clusters": ("hubert1985partitions", "rousseeuw1987silhouettes", "benhur2002stability"),
     "disentanglement": (
         "chen2018isolating", "eastwood2018framework", "kumar2018dip", "kim2018factor",
     ),
     "fid": ("heusel2017fid", "binkowski2018kid", "ghosh2020rae"),
     "information": ("chen2018isolating",),
+    "latents": (),
     "nll": ("burda2016iwae",),
+    "predictive": ("gelman1996predictive", "gayoso2022scvitools"),
+    "probe": ("alain2016probes",),
     "psnr": (),
     "squared_error": ("rybkin2021sigma",),
+    "viv": ("zhong2026diffusing",),
 }  # fmt: skip
 """Metric → its papers."""
 
 _COLUMNS = {
-    "active_units": "active_units", "alignment": "prior_w1", "disentanglement": "mig",
-    "fid": "fid", "information": "information", "nll": "nll", "psnr": "psnr",
-    "squared_error": "squared_error",
+    "active_units": "active_units", "alignment": "prior_w1", "clusters": "cluster",
+    "disentanglement": "mig", "fid": "fid", "information": "information",
+    "latents": "live_latents", "nll": "nll", "predictive": "predictive", "probe": "probe",
+    "psnr": "psnr", "squared_error": "squared_error", "viv": "viv",
 }  # fmt: skip
 """Metric → how a column of its begins."""
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 import multibeta
 from multibeta.betas import parse_betas
+from multibeta.codes import Codes, encode_split
 from multibeta.curve import Curve
 from multibeta.data.batches import gathered, rank_and_world
 from multibeta.data.door import Door, Loader
@@ -112,7 +113,10 @@ def sweep(
     swept, grid, views = _places(model, betas, at or {}, extrapolate)
     if others and swept != "beta":
         raise ValueError(f"dedicated models have their β, and {swept} is swept; sweep β instead")
-    source = Source(data.source, split, batches.count, partial(_pictures, batches, model))
+    source = Source(
+        data.source, split, batches.count, partial(_pictures, batches, model),
+        partial(_codes, data, model, split),
+    )  # fmt: skip
     made = {name: METRICS[name].prepare(source, given) for name, given in settings.items()}
     points = [
         _Point.of(view.at_beta(beta, extrapolate=extrapolate), made, model.device)
@@ -273,6 +277,17 @@ def _pass(
 def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:
     for batch in batches:
         yield _on(model, batch)[0]
+
+
+def _codes(
+    door: Door, model: MultiBetaVAE, measured: str, vae: BetaVAE, split: str, most: int
+) -> Codes | None:
+    """Return the codes of a set beside the one that is measured: see :class:`Source`."""
+    if split != measured and (split == door.measured(measured) or not door.has(split)):
+        return None
+    if isinstance(door.batches(split), Stream) and rank_and_world()[1] > 1:
+        return None
+    return encode_split(model, [vae], door, split, most=most)
 
 
 def _on(model: MultiBetaVAE, batch: Any, careful: bool = False) -> tuple[Tensor, dict[str, Any]]:

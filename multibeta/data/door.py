@@ -295,7 +295,8 @@ class Door(LightningDataModule):
             raise ValueError(f"split={split} is unknown; allowed: {', '.join(SPLITS)}")
         if self._sets is None:
             self.prepare_data()
-            self.setup(_STAGES[split])
+            if not self.splits:
+                self.setup(_STAGES[split])
         there = [name for name in SPLITS if self.has(name)]
         if self._sets is not None and len(there) == 1:
             split = there[0]
