@@ -143,6 +143,34 @@ def test_two_sweeps_agree_and_leave_the_generator_alone():
     assert first.rows[0]["predictive_std_error_se"] > 0
 
 
+def test_states_of_two_processes_give_the_result_of_one(monkeypatch):
+    x = torch.randn(200, 3)
+
+    def batches():
+        for i, rows in enumerate(torch.arange(200).split(20)):
+            q = Independent(Normal(x[rows], torch.ones(20, 3)), 1)
+            terms = ELBOTerms(x[rows, 0], kl_standard_normal(q), q, x[rows])
+            draw = torch.Generator().manual_seed(i)
+            yield Evaluated(x[rows], terms, partial(_noise, draw, 20, 3))
+
+    whole = metric(Gaussian(1.0), 3, most=90, every=2)
+    for batch in batches():
+        whole.update(batch)
+    halves = [metric(Gaussian(1.0), 3, most=90, every=2) for _ in range(2)]
+    for rank, half in enumerate(halves):
+        monkeypatch.setattr("multibeta.metrics.base.rank_and_world", lambda r=rank: (r, 2))
+        for batch in list(batches())[rank::2]:
+            half.update(batch)
+        half.finish()
+    together = metric(Gaussian(1.0), 3, most=90, every=2)
+    for name in ("n", "data", "replicas", "ranks"):
+        setattr(together, name, sum(getattr(half, name) for half in halves))
+    together._update_count = 1
+    found = whole.compute()
+    assert found["predictive_examples"] == 90
+    assert together.compute() == pytest.approx(found, rel=1e-9)
+
+
 def test_what_draws_nothing_is_refused():
     vae = MultiBetaVAE.of((1, 8, 8), network=MLP(8), latent_dim=2, likelihood=OptimalGaussian())
     with pytest.raises(

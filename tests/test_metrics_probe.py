@@ -81,6 +81,19 @@ def test_real_values_by_ridge_regression():
     assert "probe_accuracy" not in found and found["knn_r2"] > 0.6
 
 
+def test_what_the_label_is_may_be_said():
+    z, y = blobs(200, 0)
+    assert "probe_accuracy" in computed(codes(z, label=y))
+    assert "probe_r2" in computed(codes(z, label=y), task="numbers")
+    ids = np.arange(200) // 8  # 25 numbers of classes
+    assert probe(codes(z, label=ids)).about()["task"] == "numbers"
+    assert probe(codes(z, label=ids), task="classes").about()["task"] == "25 classes"
+    with pytest.raises(ValueError, match="task=numbers, and the label has words, such as"):
+        computed(codes(z, label=y.astype(str)), task="numbers")
+    with pytest.raises(ValueError, match="task=class is unknown; allowed: classes, numbers"):
+        probe(codes(z, label=y), task="class")
+
+
 def test_the_error_of_r_squared_is_that_of_many_tests():
     rng = np.random.default_rng(0)
     y = rng.laplace(size=(500, 300))

@@ -7,6 +7,7 @@ from scipy import stats
 from scipy.integrate import quad
 from torch.distributions import Independent, Normal
 
+from multibeta.curve import _table
 from multibeta.divergences import kl_standard_normal
 from multibeta.metrics import VIV, Evaluated
 from multibeta.metrics.viv import biases, excess_kurtosis, principal_axes, velocity_variance
@@ -92,6 +93,13 @@ def test_more_values_than_examples_is_marked_as_a_bound():
     singular = np.linalg.svd((z - z.mean(0)).double().numpy(), compute_uv=False)
     assert found["viv"] == pytest.approx(math.pi / 2 * singular.sum() / math.sqrt(39), rel=1e-6)
     assert measured(torch.randn(2000, 3))["viv_bound"] == 0
+
+
+def test_the_table_says_why_a_figure_is_marked():
+    rows = ({"beta": 1.0, "rate_nats": 1.0} | measured(torch.randn(40, 60)),)
+    rows = tuple({k: v for k, v in row.items() if not isinstance(v, list)} for row in rows)
+    assert "the examples are few for so many axes" in _table(rows, "beta")
+    assert "≥" in _table(rows, "beta")
 
 
 def test_coordinates_along_the_axes():

@@ -295,7 +295,7 @@ class Door(LightningDataModule):
             raise ValueError(f"split={split} is unknown; allowed: {', '.join(SPLITS)}")
         if self._sets is None:
             self.prepare_data()
-            if not self.splits:
+            if split not in self.splits:  # else it is there, and need not do for training
                 self.setup(_STAGES[split])
         there = [name for name in SPLITS if self.has(name)]
         if self._sets is not None and len(there) == 1:

@@ -48,7 +48,7 @@ class Probe(Labelled):
     Of classes the accuracy of a logistic regression, of quantities R² of a ridge regression, both
     on standardised means with scikit-learn's penalty of 1; and of the k nearest neighbours on the
     means as they are, in units of the prior. Words, and numbers of at most 20 values, are
-    classes.
+    classes. Of a map all values of z are features.
 
     The fit is on codes of the train set, the test on the set that is measured: splits may be by
     patient. Where there is no other train set, or it has none of the classes, the fit is on half
@@ -66,6 +66,7 @@ class Probe(Labelled):
         few: The small numbers of labels.
         draws: How often each is drawn.
         neighbours: The number k.
+        task: "classes" or "numbers", what the label's values are; by default as above.
         source: What is measured on.
         said: See :class:`Labelled`.
 
@@ -79,7 +80,7 @@ class Probe(Labelled):
     def __init__(
         self, vae: BetaVAE, label: str | None = None, most: int = 10_000,
         few: Sequence[int] = (10, 100), draws: int = 10, neighbours: int = 5,
-        *, source: Source | None = None, said: set[str] | None = None,
+        task: str | None = None, *, source: Source | None = None, said: set[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(vae, label, most, source=source, said=said)
         least = {"few": min(few, default=2), "draws": draws, "neighbours": neighbours}
@@ -87,7 +88,9 @@ class Probe(Labelled):
             if value < (2 if name == "few" else 1):
                 at_least = 2 if name == "few" else 1
                 raise ValueError(f"{name}={value} is too small; it is at least {at_least}")
-        self.few, self.draws, self.neighbours = tuple(few), draws, neighbours
+        if task not in (None, "classes", "numbers"):
+            raise ValueError(f"task={task} is unknown; allowed: classes, numbers")
+        self.few, self.draws, self.neighbours, self.task = tuple(few), draws, neighbours, task
 
     @classmethod
     def lacks(cls, data: object) -> str | None:
@@ -158,7 +161,7 @@ class Probe(Labelled):
         said = "the train set"
         if train is not None:
             fit, of_fit = train.mean[0], train.labels[name]
-            if not np.isin(of_test, of_fit).any() and not _quantities(of_fit):
+            if not np.isin(of_test, of_fit).any() and not self._numbers(of_fit):
                 train, said = None, f"half of the measured set: the train set has no such {name}"
         else:
             said = "half of the measured set: there is no other train set"
@@ -174,11 +177,22 @@ class Probe(Labelled):
                 f"{len(both)} examples; leave them out, or choose another label"
             )
         kinds, y = np.unique(both, return_inverse=True)
-        classes = 0 if _quantities(both) else len(kinds)
+        classes = 0 if self._numbers(both) else len(kinds)
         y = y if classes else both.astype(float)
         size = math.prod(test.shape[1:])
         z, z_test = (of.reshape(len(of), size).astype(np.float64) for of in (fit, test))
         return Split(name, z, y[: len(z)], z_test, y[len(z) :], classes, said)
+
+    def _numbers(self, y: np.ndarray) -> bool:
+        """Whether a label is of quantities, and not of classes.
+
+        Raises:
+            ValueError: If quantities were asked for, and it is of words.
+        """
+        if self.task == "numbers" and y.dtype.kind not in "biuf":
+            raise ValueError(f"task=numbers, and the label has words, such as {y[0]}; use classes")
+        many = y.dtype.kind in "iuf" and len(np.unique(y)) > _CLASSES
+        return many if self.task is None else self.task == "numbers"
 
     def _score(self, name: str, split: Split, rows: np.ndarray) -> tuple[float, float]:
         """Return the accuracy or R² of a fit on some examples, and its standard error."""
@@ -250,8 +264,3 @@ def r_squared(y: np.ndarray, told: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     influence = e * spread / v**2 - errors / v
     return float(1 - e / v), float(influence.std(ddof=1) / math.sqrt(len(y)))
-
-
-def _quantities(y: np.ndarray) -> bool:
-    """Whether a label is of quantities, and not of classes."""
-    return y.dtype.kind in "iuf" and len(np.unique(y)) > _CLASSES
