@@ -110,8 +110,8 @@ SETS = {
             ("--config=binarized_mnist.yaml", ROOT), 3124, 1, ("total4",),
         ),
         Set(
-            "omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 3124, 1,
-            ("total4",),
+            "omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 6000, 1,
+            TOTALS,
         ),
         Set("celeba_conv", "CelebA, Conv", ("--config=celeba.yaml", ROOT), 2500, 1, TOTALS),
     )
