@@ -181,7 +181,8 @@ def fit_flow(
 
     with ε from N(0, I) and t uniform. The seed gives weights, noise and batches: the same for all
     β's. A tenth of the codes is held out for ``loss``, the mean of this square over a hundred
-    draws: what VIV bounds from below, in units of the flow.
+    draws, in units of the flow: at least VIV of a Gaussian z (:class:`multibeta.metrics.VIV`),
+    and for other shapes of z it can be less.
 
     Args:
         z: Codes: (N, Z), N at least 20.

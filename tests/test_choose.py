@@ -100,9 +100,7 @@ def test_the_knee_of_a_hyperbola_is_where_its_slope_is_that_of_the_chord():
 
 
 def test_a_curve_that_lacks_what_a_purpose_needs_says_which_metric_measures_it():
-    with pytest.raises(
-        ValueError, match=r"needs probe_accuracy or .*; measure it with"
-    ):
+    with pytest.raises(ValueError, match=r"needs probe_accuracy or .*; measure it with"):
         curve_of([1.0, 2.0]).choose("probe")
     with pytest.raises(ValueError, match=r"purpose prob is unknown \(did you mean probe\?\)"):
         curve_of([1.0, 2.0]).choose("prob")
