@@ -136,7 +136,7 @@ def irreducible(mean, std, n=400_000):
 
 def test_a_flow_finds_two_modes_and_its_error_is_the_least_there_is():
     z = two_modes(3000)
-    flow = fit_flow(z, steps=1500, width=32)
+    flow = fit_flow(z, steps=2000, width=48)
     found = flow.sample((3000,), seeded())
     assert ((found > 3).float().mean() - 0.5).abs() < 0.04
     assert ((found - 3).abs() < 1).float().mean() < 0.06  # the gap between them
