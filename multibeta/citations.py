@@ -81,7 +81,11 @@ METRICS: dict[str, tuple[str, ...]] = {
     "disentanglement": (
         "chen2018isolating", "eastwood2018framework", "kumar2018dip", "kim2018factor",
     ),
-    "fid": ("heusel2017fid", "binkowski2018kid", "ghosh2020rae"),
+    "fid": ("heusel2017fid", "binkowski2018kid", "chong2020effectively", "ghosh2020rae"),
+    "frechet": (
+        "heusel2017fid", "binkowski2018kid", "chong2020effectively", "kynkaanniemi2019improved",
+        "naeem2020reliable", "tan2019efficientnet", "ghosh2020rae",
+    ),
     "information": ("chen2018isolating",),
     "nll": ("burda2016iwae",),
     "psnr": (),
@@ -91,7 +95,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 _COLUMNS = {
     "active_units": "active_units", "alignment": "prior_w1", "disentanglement": "mig",
-    "fid": "fid", "information": "information", "nll": "nll", "psnr": "psnr",
+    "fid": "fid", "frechet": "fd_", "information": "information", "nll": "nll", "psnr": "psnr",
     "squared_error": "squared_error",
 }  # fmt: skip
 """Metric → how a column of its begins."""

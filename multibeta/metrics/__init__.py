@@ -4,8 +4,9 @@ from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.alignment import Alignment
 from multibeta.metrics.base import CurveMetric, Evaluated, Source
 from multibeta.metrics.disentanglement import Disentanglement
-from multibeta.metrics.extractors import Extractor, Inception
+from multibeta.metrics.extractors import EfficientNetLite0, Extractor, Inception
 from multibeta.metrics.fid import FID
+from multibeta.metrics.frechet import Frechet
 from multibeta.metrics.information import Information
 from multibeta.metrics.likelihood import NLL
 from multibeta.metrics.psnr import PSNR
@@ -21,8 +22,10 @@ __all__ = [
     "Alignment",
     "CurveMetric",
     "Disentanglement",
+    "EfficientNetLite0",
     "Evaluated",
     "Extractor",
+    "Frechet",
     "Inception",
     "Information",
     "RateDistortion",
@@ -35,6 +38,7 @@ METRICS: dict[str, type[CurveMetric]] = {
     "alignment": Alignment,
     "disentanglement": Disentanglement,
     "fid": FID,
+    "frechet": Frechet,
     "information": Information,
     "nll": NLL,
     "psnr": PSNR,

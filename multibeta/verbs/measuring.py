@@ -45,8 +45,8 @@ def curve(
             each is in the middle of its logarithm's range. With gamma=1:30, or 1:30:N, γ is swept
             in the place of β, which then has one value.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            disentanglement, fid, information, nll, psnr, squared_error, some of them with
-            commas, or all that the data can serve; by default what the objective asks for.
+            disentanglement, fid, frechet, information, nll, psnr, squared_error, some of them
+            with commas, or all that the data can serve; by default what the objective asks for.
         settings: Settings of the metrics, such as --settings.nll.samples 256.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
             the model's.
