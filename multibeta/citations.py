@@ -78,6 +78,7 @@ LIKELIHOODS: dict[str, tuple[str, ...]] = {
 METRICS: dict[str, tuple[str, ...]] = {
     "active_units": ("burda2016iwae",),
     "alignment": ("kornblith2019similarity", "bonneel2015sliced"),
+    "calibration": ("guo2017calibration",),
     "disentanglement": (
         "chen2018isolating", "eastwood2018framework", "kumar2018dip", "kim2018factor",
     ),
@@ -87,16 +88,21 @@ METRICS: dict[str, tuple[str, ...]] = {
         "naeem2020reliable", "tan2019efficientnet", "ghosh2020rae",
     ),
     "information": ("chen2018isolating",),
+    "log_spectral": ("gray1976distance",),
+    "ms_ssim": ("wang2003multiscale",),
     "nll": ("burda2016iwae",),
     "psnr": (),
     "squared_error": ("rybkin2021sigma",),
+    "ssim": ("wang2004ssim",),
 }  # fmt: skip
 """Metric → its papers."""
 
 _COLUMNS = {
-    "active_units": "active_units", "alignment": "prior_w1", "disentanglement": "mig",
-    "fid": "fid", "frechet": "fd_", "information": "information", "nll": "nll", "psnr": "psnr",
-    "squared_error": "squared_error",
+    "active_units": "active_units", "alignment": "prior_w1", "calibration": "calibration",
+    "disentanglement": "mig",
+    "fid": "fid", "frechet": "fd_", "information": "information",
+    "log_spectral": "lsd", "ms_ssim": "ms_ssim", "nll": "nll", "psnr": "psnr",
+    "squared_error": "squared_error", "ssim": "ssim",
 }  # fmt: skip
 """Metric → how a column of its begins."""
 

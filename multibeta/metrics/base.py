@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,12 @@ class CurveMetric(Float64Metric):
 
     needs = "it has to be asked for by name"
     """Why ``all`` may leave the metric out though the data serves."""
+
+    @classmethod
+    def takes(cls) -> list[str]:
+        """Return the names of the settings."""
+        parameters = inspect.signature(cls).parameters.values()
+        return [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
 
     @classmethod
     def lacks(cls, data: object) -> str | None:

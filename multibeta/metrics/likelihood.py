@@ -26,7 +26,9 @@ class NLL(CurveMetric):
 
     The bound falls with K towards −log p(x). How many of the K samples carry the weight is the
     effective sample size, (Σ w)² / Σ w²; where it is near 1, the bound is loose. The naive
-    estimate takes the z_k from the prior instead and is of use only where the rate is small.
+    estimate takes the z_k from the prior instead and is of use only where the rate is small. The
+    ELBO gap is D + R less the bound, on the same examples: how much the posterior and a single
+    sample cost, KL(q(z|x) ‖ p(z|x)) once the bound is tight.
 
     Args:
         vae: The model at the β that is measured.
@@ -57,7 +59,7 @@ class NLL(CurveMetric):
         self._inputs: list[dict[str, Any]] = []
         self._noise: list[tuple[Callable[[int], Tensor], Tensor]] = []
         self._seen = self._batches = self._size = 0
-        self.add_sums(n=(), sums=(3,), squares=(3,))
+        self.add_sums(n=(), sums=(4,), squares=(4,))
 
     @classmethod
     def refuses(cls, model: Any) -> str | None:
@@ -85,7 +87,8 @@ class NLL(CurveMetric):
         if used.any():
             q, rows = batch.terms.posterior, used.nonzero().flatten()
             here = rows.to(batch.x.device)
-            self._kept.append((batch.x[here], q.mean[here], q.stddev[here]))
+            neg_elbo = batch.terms.distortion + batch.terms.rate_nats
+            self._kept.append((batch.x[here], q.mean[here], q.stddev[here], neg_elbo[here]))
             self._noise.append((batch.noise, rows))
             n = len(batch.x)
             self._inputs.append(
@@ -111,7 +114,7 @@ class NLL(CurveMetric):
             strict=True,
         )  # fmt: skip
         self._kept, self._noise, self._inputs = [], [], []
-        for start, (x, mean, std, noise) in enumerate(parts):
+        for start, (x, mean, std, neg_elbo, noise) in enumerate(parts):
             some = slice(start * _EXAMPLES, start * _EXAMPLES + len(x))
             given = {
                 k: v[some] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()
@@ -119,11 +122,13 @@ class NLL(CurveMetric):
             of_posterior, of_prior = noise.to(mean).split(self.samples)
             log_w = importance_weights(self.vae, x, mean, std, of_posterior, given)
             from_prior = torch.stack([self.vae.decode(z, **given).log_prob(x) for z in of_prior])
+            bound = -log_mean_exp(log_w)
             values = torch.stack(
                 [
-                    -log_mean_exp(log_w),
+                    bound,
                     (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
                     -log_mean_exp(from_prior.double()),
+                    neg_elbo.double() - bound,
                 ]
             ).to(self.sums.device)
             self.n += values.shape[1]
@@ -135,9 +140,10 @@ class NLL(CurveMetric):
 
         Returns:
             ``nll_nats, nll_se, nll_ess`` (the mean effective sample size, 1 to K),
-            ``nll_prior_nats, nll_prior_se, nll_samples`` (K), ``nll_examples``. And
-            ``nll_nats_bound``, ``nll_prior_nats_bound``: −1 where the true value is lower by more
-            than the standard error, 0 where it is an estimate. The bias of log w̄ is about
+            ``nll_prior_nats, nll_prior_se, elbo_gap_nats, elbo_gap_se, nll_samples`` (K),
+            ``nll_examples``. And ``nll_nats_bound``, ``nll_prior_nats_bound``: −1 where the true
+            value is lower by more than the standard error, 0 where it is an estimate;
+            ``elbo_gap_nats_bound``: 1 where ``nll_nats_bound`` is −1. The bias of log w̄ is about
             ½(1/ESS − 1/K), and more where the effective sample size is below K/4.
         """
         mean, se = mean_and_se(self.n, self.sums, self.squares)
@@ -150,10 +156,13 @@ class NLL(CurveMetric):
             "nll_ess": mean[1].item(),
             "nll_prior_nats": mean[2].item(),
             "nll_prior_se": se[2].item(),
+            "elbo_gap_nats": mean[3].item(),
+            "elbo_gap_se": se[3].item(),
             "nll_samples": float(self.samples),
             "nll_examples": self.n.item(),
             "nll_nats_bound": -float(loose),
             "nll_prior_nats_bound": -float(far),
+            "elbo_gap_nats_bound": float(loose),
         }
 
 

@@ -45,9 +45,11 @@ def curve(
             each is in the middle of its logarithm's range. With gamma=1:30, or 1:30:N, γ is swept
             in the place of β, which then has one value.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            disentanglement, fid, frechet, information, nll, psnr, squared_error, some of them
-            with commas, or all that the data can serve; by default what the objective asks for.
-        settings: Settings of the metrics, such as --settings.nll.samples 256.
+            calibration, disentanglement, fid, frechet, information, log_spectral, ms_ssim, nll,
+            psnr, squared_error, ssim, class paths of torchmetrics or yours, some of them with
+            commas, or all that the data can serve; by default what the objective asks for.
+        settings: Settings of the metrics, such as --settings.nll.samples 256; those of a class
+            path by the class's name.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
             the model's.
         split: Which part of the data.
@@ -76,7 +78,7 @@ def curve(
     try:
         measured = sweep(
             model, datamodule, betas, at=weights_at(at),
-            metrics=_with_settings(metrics, settings, datamodule),
+            metrics=_with_settings(metrics, settings, datamodule, model),
             against=[load(other, allow=allow or ()) for other in against or ()], split=split,
             extrapolate=extrapolate, progress=place() != "elsewhere", keep=kept, first=first,
         )  # fmt: skip
@@ -249,12 +251,12 @@ def score(
 
 
 def _with_settings(
-    metrics: str | None, settings: dict[str, Any] | None, data: Any
+    metrics: str | None, settings: dict[str, Any] | None, data: Any, model: Any
 ) -> dict[str, dict[str, Any]]:
     """Return name → settings of the metrics, from ``{"nll.samples": "256"}`` and the like."""
     from multibeta.evaluation import metrics_of
 
-    found = metrics_of(metrics or (), data)
+    found = metrics_of(metrics or (), data, model)
     flat = {
         key: value
         for name, of in (settings or {}).items()
@@ -266,7 +268,11 @@ def _with_settings(
     }
     for key, value in plain_values(flat).items():
         name, _, setting = key.partition(".")
+        for path in found:
+            for whole in (path, path.rpartition(".")[2]):
+                if key.startswith(f"{whole}."):
+                    name, setting = path, key.removeprefix(f"{whole}.")
         if name not in found:
             raise ValueError(f"--settings.{key} is given, but not --metrics {name}; give both")
         found[name][setting] = value
-    return metrics_of(found, data)
+    return metrics_of(found, data, model)
