@@ -40,6 +40,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables that cells make are Markdown
 
 html_theme = "furo"
 html_title = f"multibeta {version}"

@@ -193,6 +193,13 @@ def accepted(call: Callable[..., Any], inputs: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in inputs.items() if name in known}
 
 
+def further_arguments(call: Callable[..., Any]) -> dict[str, bool]:
+    """Return what a function takes by name beside its first argument: name → whether it must."""
+    parameters = list(inspect.signature(call).parameters.values())[1:]
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {p.name: p.default is p.empty for p in by_name}
+
+
 def check_form(form: Posterior) -> None:
     """Refuse a form that is unknown."""
     if not callable(form) and form not in get_args(Form):

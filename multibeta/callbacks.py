@@ -218,9 +218,10 @@ class Announce(Callback):
         """Print model, data and device."""
         model = cast(MultiBetaModule, pl_module).vae
         data: Any = getattr(trainer, "datamodule", None)
-        door = None if data is None else Door.of(data, model.shape)
+        door = None if data is None else Door.of(data, model)
         sizes = "" if door is None else ", ".join(f"{n:,} {k}" for k, n in door.sizes.items())
         note = getattr(data, "size_note", "")
+        given = f", with their {', '.join(taken)}" if door and (taken := door.taken()) else ""
         size = getattr(data, "batch_size", "the loader's size")
         count = sum(p.numel() for p in model.parameters())
         ranges = ", ".join(
@@ -229,8 +230,8 @@ class Announce(Callback):
         print(
             f"{door.label if door else 'data'}: {sizes or 'an unknown number of'} examples of "
             f"{'×'.join(map(str, model.shape))} in batches of {size}"
-            f"{f' ({note})' if note else ''}; {count:,} parameters, {ranges}, "
-            f"on {model.device}",
+            f"{f' ({note})' if note else ''}{given}; {count:,} parameters, "
+            f"{ranges}, on {model.device}",
             file=sys.stderr,
         )
         if any(isinstance(callback, Checkpoints) for callback in cast(Any, trainer).callbacks):
@@ -388,7 +389,7 @@ class MeasureCurve(Callback):
         if not self.enabled or data is None:
             return
         model = cast(MultiBetaModule, pl_module).vae
-        door = Door.of(data, model.shape)
+        door = Door.of(data, model)
         there = door.measured(self.split)
         if there != self.split:
             tell(f"{door.label} has no {self.split} set: the curve is that of the {there} set")

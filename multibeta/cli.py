@@ -142,8 +142,8 @@ def _status(stop: BaseException | None) -> int:
 _VERBS: dict[str, Callable[..., None]] = {
     name: getattr(verbs, name)
     for name in (
-        "curve", "rate", "compare", "report", "encode", "sample", "reconstruct", "traverse",
-        "interpolate", "export", "push", "cite", "score",
+        "curve", "rate", "beta", "compare", "report", "encode", "sample", "reconstruct",
+        "traverse", "interpolate", "export", "push", "cite", "score",
     )
 }  # fmt: skip
 
@@ -183,6 +183,11 @@ def _dispatch(argv: list[str]) -> int:
         exit_on_error=False,
     )
     parser.add_function_arguments(_VERBS[verb], as_positional=True)
+    for action in parser._actions:  # --from: no parameter of Python's can have that name
+        if action.dest.endswith("_"):
+            name = action.dest.removesuffix("_")
+            action.option_strings, action.metavar = [f"--{name}"], name.upper()
+            parser._option_string_actions[f"--{name}"] = action
     try:
         arguments = parser.parse_args(_as_list(_with_values(argv[1:], _VERBS[verb]), _VERBS[verb]))
     except argparse.ArgumentError as error:
@@ -238,7 +243,7 @@ def _completion(shell: str) -> str:
     of_training = sorted({*re.findall(r"--[\w.]+", _FIT)} - {"--help"})
     of_verbs = {
         verb: [
-            f"--{p.name}" for p in inspect.signature(run).parameters.values()
+            f"--{p.name.removesuffix('_')}" for p in inspect.signature(run).parameters.values()
             if p.default is not inspect.Parameter.empty
         ]
         for verb, run in _VERBS.items()

@@ -21,11 +21,12 @@ from multibeta.data.splits import SPLITS
 from multibeta.files import replacing
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.progress import track
+from multibeta.vae import BetaVAE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["Codes", "check_format", "encode"]
+__all__ = ["Codes", "check_format", "encode", "encode_split"]
 
 _BATCH = 250
 _FORMATS = (".npz", ".csv", ".parquet")
@@ -199,12 +200,12 @@ def encode(
     model.eval()
     grid = model.beta_range.grid(5) if betas is None else parse_betas(betas)
     plain = [model.at_beta(beta, extrapolate=extrapolate) for beta in grid]
-    door = Door.of(data, model.shape, first)
+    door = Door.of(data, model, first)
     unknown = [split for split in splits if split not in SPLITS]
     if unknown or not splits:
         given = ", ".join(unknown) or "nothing"
         raise ValueError(f"split={given} is unknown; allowed: {', '.join(SPLITS)}, with commas")
-    parts = [_encoded(model, plain, door, split, progress, most) for split in splits]
+    parts = [encode_split(model, plain, door, split, progress, most) for split in splits]
     names = [set(part.labels) for part in parts]
     if others := names[0].union(*names) - names[0].intersection(*names):
         raise ValueError(
@@ -223,15 +224,28 @@ def encode(
     )
 
 
-def _encoded(
+@torch.no_grad()
+def encode_split(
     model: MultiBetaVAE,
-    plain: Sequence[Any],
+    plain: Sequence[BetaVAE],
     door: Door,
     split: str,
-    progress: bool,
-    most: int | None,
+    progress: bool = False,
+    most: int | None = None,
 ) -> Codes:
-    """Return the codes of one set."""
+    """Encode one set with plain VAEs, in one pass over it.
+
+    Args:
+        model: What the data is read for.
+        plain: The model at several β's.
+        door: The data.
+        split: Which part of it.
+        progress: Show a progress bar on stderr.
+        most: How many examples at most, spread over the set where it is no stream.
+
+    Raises:
+        ValueError: If there is no such set, or it is empty.
+    """
     source = door.batches(split)
     batches, chosen = cast(Iterable[Any], source), cast(Any, slice(None))
     if most is not None and isinstance(source, Stream):  # perhaps on one process alone

@@ -420,6 +420,8 @@ def _bounds(rows: Sequence[dict[str, float]]) -> list[str]:
         known.append(f"as few as {least:.1f} of {rows[0]['nll_samples']:.0f} samples count")
     if any(name.startswith(("fd_", "fid_")) for name in marked):
         known.append("a Fréchet distance of few pictures is too high")
+    if any(name.startswith(("viv", "effective_rank")) for name in marked):
+        known.append("the examples are few for so many axes")
     said = "; ".join(known)
     return [lines(f"≥, ≤: bounds, whose bias is larger than ±: {said}")] if marked else []
 

@@ -22,10 +22,11 @@ from torch import Tensor
 
 import multibeta
 from multibeta.betas import parse_betas
+from multibeta.codes import Codes, encode_split
 from multibeta.curve import Curve
 from multibeta.data.batches import gathered, rank_and_world
 from multibeta.data.door import Door, Loader
-from multibeta.data.examples import on
+from multibeta.data.examples import Examples, on
 from multibeta.data.loaders import Stream
 from multibeta.data.units import Summary
 from multibeta.files import replacing
@@ -114,7 +115,7 @@ def sweep(
             data is empty, does not fit the model, lacks what a metric needs, or has values that
             the likelihood gives no density to, or a figure is not finite.
     """
-    data = Door.of(data, model.shape, first)
+    data = Door.of(data, model, first)
     batches = data.batches(split)
     settings = metrics_of(metrics, data, model)
     if against:
@@ -127,7 +128,10 @@ def sweep(
     swept, grid, views = _places(model, betas, at or {}, extrapolate)
     if others and swept != "beta":
         raise ValueError(f"dedicated models have their β, and {swept} is swept; sweep β instead")
-    source = Source(data.source, split, batches.count, partial(_pictures, batches, model))
+    source = Source(
+        data.source, split, batches.count, partial(_pictures, batches, model),
+        partial(_codes, data, model, split),
+    )  # fmt: skip
     kinds = {name: _kind_of(name, given) for name, given in settings.items()}
     made = {
         name: partial(kind, **kind.prepare(source, _own(settings[name])))
@@ -256,7 +260,8 @@ class _Point:
         for name, metric in self.metrics.items():
             metric.finish()
             columns = metric.compute()
-            if twice := found.keys() & columns.keys():
+            numbers = {name for name, of in columns.items() if not isinstance(of, list)}
+            if twice := numbers & found.keys():
                 raise ValueError(
                     f"metric {name} has a column {min(twice)}, and so has another; give it "
                     'another name, as in metrics={"name": metric}'
@@ -303,6 +308,17 @@ def _pass(
 def _pictures(batches: Iterable[Any], model: MultiBetaVAE) -> Iterator[Tensor]:
     for batch in batches:
         yield _on(model, batch)[0]
+
+
+def _codes(
+    door: Door, model: MultiBetaVAE, measured: str, vae: BetaVAE, split: str, most: int
+) -> Codes | None:
+    """Return the codes of a set beside the one that is measured: see :class:`Source`."""
+    if split != measured and (split == door.measured(measured) or not door.has(split)):
+        return None
+    if isinstance(door.batches(split), Stream) and rank_and_world()[1] > 1:
+        return None
+    return encode_split(model, [vae], door, split, most=most)
 
 
 def _on(model: MultiBetaVAE, batch: Any, careful: bool = False) -> tuple[Tensor, dict[str, Any]]:
@@ -507,14 +523,15 @@ def draw_strip(
 
     if model.shape[0] > 3 or len(model.shape) not in (2, 3):
         return False
-    x = examples_of(model, data, split, _STRIP_COLUMNS).to(model.device)
+    x, inputs = examples_of(model, data, split, _STRIP_COLUMNS)
+    x, inputs = x.to(model.device), on(inputs, model.device)
     swept, grid, views = _places(model, betas, at or {}, extrapolate)
     rows = min(_STRIP_ROWS, len(grid))
     reconstructions = {}
     for place in sorted({round(i * (len(grid) - 1) / max(1, rows - 1)) for i in range(rows)}):
         view, beta = views[place]
         vae = view.at_beta(beta, extrapolate=extrapolate)
-        reconstructions[grid[place]] = _array(vae.reconstruct(x))
+        reconstructions[grid[place]] = _array(vae.reconstruct(x, **inputs))
     if len(model.shape) == 3:
         near = None
         if (peak := peak_of(model, x)) is not None:
@@ -528,7 +545,7 @@ def draw_strip(
     return True
 
 
-def examples_of(model: Networks, data: Any, split: Split, n: int) -> Tensor:
+def examples_of(model: Networks, data: Any, split: Split, n: int) -> Examples:
     """Return n examples, spread over the set where that is possible: it may be sorted by class.
 
     Args:
@@ -538,19 +555,24 @@ def examples_of(model: Networks, data: Any, split: Split, n: int) -> Tensor:
         n: How many; fewer if there are fewer.
 
     Returns:
-        (n, *shape), floating point.
+        x (n, *shape), floating point, and the further inputs.
     """
-    batches = Door.of(data, model.shape).batches(split)
+    batches = Door.of(data, model).batches(split)
     if not isinstance(batches, Stream):
         count = batches.count
         rows = [i * count // n for i in range(n)] if count >= n else range(count)
-        return model.read(batches.rows(list(rows)), careful=True).x
-    found: list[Tensor] = []
+        return model.read(batches.rows(list(rows)), careful=True)
+    found: list[Examples] = []
     for batch in batches.whole():  # perhaps on one process alone
-        found.append(model.read(batch if (of := batches.read) is None else of(batch), True).x)
-        if sum(map(len, found)) >= n:
+        found.append(model.read(batch if (of := batches.read) is None else of(batch), True))
+        if sum(len(part.x) for part in found) >= n:
             break
-    return torch.cat(found)[:n]
+    inputs = {
+        name: torch.cat([part.inputs[name] for part in found])[:n]
+        for name, value in (found[0].inputs if found else {}).items()
+        if isinstance(value, Tensor) and value.ndim
+    }
+    return Examples(torch.cat([part.x for part in found])[:n], inputs)
 
 
 def _array(x: Tensor) -> Any:

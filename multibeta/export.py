@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import multibeta
+from multibeta.adapters import further_arguments
 from multibeta.files import replacing
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.vae import BetaVAE
@@ -96,6 +97,14 @@ def export(
         vae = copy.deepcopy(model).cpu().eval()
     else:
         vae = model.at_beta(beta, extrapolate=extrapolate).cpu().eval()
+    for part in parts if format != "safetensors" else ():
+        call = vae.network(part)[1]
+        needed = further_arguments(getattr(call, "forward", call))
+        if named := [name for name, must in needed.items() if must]:
+            raise ValueError(
+                f"the {part} takes {', '.join(named)} too, and an exported one x or z alone: take "
+                "--format safetensors, or vae.save(file)"
+            )
     about = _about(model, beta)
     if format == "safetensors":
         if not isinstance(vae, BetaVAE):

@@ -103,7 +103,7 @@ def fit(
         TypeError: If a checkpoint could not hold the model.
     """
     seed_everything(seed, verbose=False)
-    data = _door(train, val, batch_size, vae.shape)
+    data = _door(train, val, batch_size, vae)
     data.prepare_data()
     data.setup("fit")
     if not vae.latent_shape:
@@ -159,7 +159,7 @@ def fit(
     return Run(folder, vae.eval(), measured.curve)
 
 
-def _door(train: Any, val: Any, batch_size: int, shape: tuple[int, ...]) -> Door:
+def _door(train: Any, val: Any, batch_size: int, vae: MultiBetaVAE) -> Door:
     """Return the door to training and validation data; an array without any lends a tenth."""
     array = isinstance(train, np.ndarray | Tensor) and val is None
     if array and len(train) > 1:
@@ -178,5 +178,5 @@ def _door(train: Any, val: Any, batch_size: int, shape: tuple[int, ...]) -> Door
     if isinstance(train, Door):
         if val is not None:
             raise ValueError("val is given beside a door, which has its own; leave it out")
-        return Door.of(train, shape)
-    return Door.of(Door(train, val, batch_size=batch_size), shape)
+        return Door.of(train, vae)
+    return Door.of(Door(train, val, batch_size=batch_size), vae)

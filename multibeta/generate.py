@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from multibeta.betas import parse_betas
 from multibeta.data.door import Door
+from multibeta.data.examples import on
 from multibeta.metrics.psnr import peak_of, psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
@@ -27,6 +29,9 @@ __all__ = [
     "within",
 ]
 
+Inputs = Mapping[str, Tensor]
+"""What networks take beside x and z, by name."""
+
 Prior = Literal["prior", "standardised", "mixture"]
 """Where codes are drawn from: N(0, I); N(0, I) of latents that were shifted and scaled by the
 moments of their codes; ten Gaussians fitted to the codes of the training set."""
@@ -40,6 +45,7 @@ def samples(
     prior: Prior = "prior",
     data: Any = None,
     seed: int = 0,
+    inputs: Inputs | None = None,
 ) -> Tensor:
     """Return n examples at each β: means of p(x|z), the noise of z the same at every β.
 
@@ -50,6 +56,7 @@ def samples(
         prior: Where z is drawn from.
         data: Whose training set the codes of ``standardised`` and ``mixture`` are of.
         seed: That of the noise.
+        inputs: What the decoder takes beside z, such as labels: n rows each, or one for all.
 
     Returns:
         (K, n, *shape).
@@ -64,17 +71,18 @@ def samples(
     if prior != "prior" and data is None:
         raise ValueError(f"prior={prior} is fitted to codes of the training set; give data")
     noise = _noise(seed, n, *model.latent_shape).to(model.device)
+    beside = _rows(inputs, n)
 
     def made(vae: BetaVAE) -> Tensor:
         if prior == "prior":
-            return _decoded(vae, noise)
-        batches = Door.of(data, model.shape).batches("train")
+            return _decoded(vae, noise, beside)
+        batches = Door.of(data, model).batches("train")
         if prior == "standardised":
-            return _decoded(vae.standardised(batches), noise)
+            return _decoded(vae.standardised(batches), noise, beside)
         codes = torch.cat([_drawn(vae, model, batch, i) for i, batch in enumerate(batches)])
         mixture = fit_gmm(codes.flatten(1))
         z = mixture.sample((n,), generator=torch.Generator().manual_seed(seed))
-        return _decoded(vae, z.reshape(n, *model.latent_shape).to(noise))
+        return _decoded(vae, z.reshape(n, *model.latent_shape).to(noise), beside)
 
     return _at_each(model, betas, made)
 
@@ -87,6 +95,7 @@ def traversals(
     x: Tensor | None = None,
     span: float = 3.0,
     steps: int = 9,
+    inputs: Inputs | None = None,
 ) -> Tensor:
     """Return examples with one latent moved over [−span, span], for each latent and β.
 
@@ -98,6 +107,7 @@ def traversals(
             default.
         span: The farthest value, in standard deviations of the prior.
         steps: Examples on the way.
+        inputs: What the networks take beside x and z: one row each.
 
     Returns:
         (K, latents, steps, *shape).
@@ -115,11 +125,12 @@ def traversals(
     values = torch.linspace(-span, span, steps)
 
     def made(vae: BetaVAE) -> Tensor:
-        middle = torch.zeros(model.latent_shape) if x is None else _code(vae, model, x)
+        middle = torch.zeros(model.latent_shape) if x is None else _code(vae, model, x, inputs)
         z = middle.expand(len(latents), steps, *model.latent_shape).clone()
         for row, j in enumerate(latents):
             z[row, :, j] = values.view(-1, *(1,) * (len(model.latent_shape) - 1))
-        found = _decoded(vae, z.flatten(0, 1).to(model.device))
+        z = z.flatten(0, 1).to(model.device)
+        found = _decoded(vae, z, _rows(inputs, len(z)))
         return found.unflatten(0, (len(latents), steps))
 
     return _at_each(model, betas, made)
@@ -132,6 +143,7 @@ def interpolations(
     x1: Tensor,
     *,
     steps: int = 9,
+    inputs: Inputs | None = None,
 ) -> Tensor:
     """Return examples on the straight line between the codes of two, at each β.
 
@@ -141,6 +153,7 @@ def interpolations(
         x0: The example at the beginning: (*shape).
         x1: That at the end.
         steps: Examples on the line, both ends included.
+        inputs: What the networks take beside x and z: one row each.
 
     Returns:
         (K, steps, *shape).
@@ -153,14 +166,19 @@ def interpolations(
 
     def made(vae: BetaVAE) -> Tensor:
         first, last = (x[None].to(model.device) for x in (x0, x1))
-        return vae.interpolate(first, last, steps)[0]
+        with _needs():
+            return vae.interpolate(first, last, steps, **_rows(inputs, 1, model.device))[0]
 
     return _at_each(model, betas, made)
 
 
 @torch.no_grad()
 def reconstructions(
-    model: MultiBetaVAE, betas: str | float | Iterable[float], x: Tensor, names: Sequence[str]
+    model: MultiBetaVAE,
+    betas: str | float | Iterable[float],
+    x: Tensor,
+    names: Sequence[str],
+    inputs: Inputs | None = None,
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """Return reconstructions of examples at each β, and what each costs and how near it is.
 
@@ -169,6 +187,7 @@ def reconstructions(
         betas: As in :func:`~multibeta.betas.parse_betas`.
         x: (N, *shape).
         names: N names.
+        inputs: What the networks take beside x and z: N rows each, or one for all.
 
     Returns:
         (K, N, *shape); and a row for each example and β: name, β, R in nats and bits, D, and of
@@ -181,16 +200,12 @@ def reconstructions(
     noise = evaluation_noise(None, 0, len(x), model.latent_shape)
     made, rows = [], []
     peak = peak_of(model, x) if len(model.shape) == 3 else None
+    beside = _rows(inputs, len(x), model.device)
     for beta in within(model, betas):
         vae = model.at_beta(beta)
-        try:
-            terms = vae.elbo_terms(x.to(model.device), noise.to(x).to(model.device))
-        except TypeError as error:  # networks that take more than x and z
-            raise ValueError(
-                f"the networks need more than x ({error}); in Python: "
-                "at_beta(b).reconstruct(x, name=…)"
-            ) from error
-        again = vae.reconstruct(x.to(model.device)).cpu()
+        with _needs():
+            terms = vae.elbo_terms(x.to(model.device), noise.to(x).to(model.device), **beside)
+            again = vae.reconstruct(x.to(model.device), **beside).cpu()
         made.append(again)
         near = None if peak is None else psnr(x, again, peak)
         for i, name in enumerate(names):
@@ -204,7 +219,9 @@ def reconstructions(
 
 
 @torch.no_grad()
-def busiest(model: MultiBetaVAE, x: Tensor, beta: float, count: int) -> list[int]:
+def busiest(
+    model: MultiBetaVAE, x: Tensor, beta: float, count: int, inputs: Inputs | None = None
+) -> list[int]:
     """Return the latents, of a map the channels, with the most rate at a β, falling.
 
     Args:
@@ -212,15 +229,15 @@ def busiest(model: MultiBetaVAE, x: Tensor, beta: float, count: int) -> list[int
         x: (N, *shape).
         beta: Where.
         count: How many at most.
+        inputs: What the networks take beside x and z: N rows each, or one for all.
 
     Raises:
         ValueError: If the networks need more than x.
     """
     model.eval()
-    try:
-        terms = model.at_beta(beta).elbo_terms(x.to(model.device))
-    except TypeError as error:  # networks that take more than x and z
-        raise ValueError(f"the networks need more than x ({error})") from error
+    with _needs():
+        beside = _rows(inputs, len(x), model.device)
+        terms = model.at_beta(beta).elbo_terms(x.to(model.device), **beside)
     rates = terms.rate_per_latent_nats.mean(0).reshape(model.latent_shape[0], -1)
     return rates.sum(1).argsort(descending=True, stable=True)[:count].tolist()
 
@@ -254,23 +271,53 @@ def _at_each(
     return torch.stack([made(model.at_beta(beta)).cpu() for beta in within(model, betas)])
 
 
-def _decoded(vae: BetaVAE, z: Tensor) -> Tensor:
+def _decoded(vae: BetaVAE, z: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    with _needs():
+        return vae.decode(z, **on(inputs, z.device)).mean
+
+
+def _code(vae: BetaVAE, model: MultiBetaVAE, x: Tensor, inputs: Inputs | None) -> Tensor:
+    with _needs():
+        beside = _rows(inputs, 1, model.device)
+        return vae.encode(x[None].to(model.device), **beside).mean[0].cpu()
+
+
+@contextlib.contextmanager
+def _needs() -> Iterator[None]:
+    """Name what a network lacks.
+
+    Raises:
+        ValueError: If it takes more than it was given.
+    """
     try:
-        return vae.decode(z).mean
-    except TypeError as error:  # a decoder that takes more than z
+        yield
+    except TypeError as error:
+        if "missing" not in str(error):
+            raise
         raise ValueError(
-            f"the decoder needs more than z ({error}); in Python: at_beta(b).sample(n, name=…)"
+            f"the networks take more than x and z ({error}); give it: --given.NAME VALUE, in "
+            "Python inputs={NAME: tensor}"
         ) from error
 
 
-def _code(vae: BetaVAE, model: MultiBetaVAE, x: Tensor) -> Tensor:
-    return vae.encode(x[None].to(model.device)).mean[0].cpu()
+def _rows(inputs: Inputs | None, n: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return further inputs with n rows each; one row is that of all.
+
+    Raises:
+        ValueError: If there are others.
+    """
+    found = {}
+    for name, value in (inputs or {}).items():
+        if len(value) not in (1, n):
+            raise ValueError(f"{name} has {len(value)} values; give 1, or {n}")
+        found[name] = value.expand(n, *value.shape[1:]).to(device)
+    return found
 
 
 def _drawn(vae: BetaVAE, model: MultiBetaVAE, batch: Any, index: int) -> Tensor:
     """Return a sample of each posterior of a batch, the same each time."""
     x, inputs = model.read(batch)
-    q = vae.encode(x.to(model.device), **inputs)
+    q = vae.encode(x.to(model.device), **on(inputs, model.device))
     return (q.mean + q.stddev * _noise(index, *q.mean.shape).to(q.mean)).cpu()
 
 

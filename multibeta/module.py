@@ -121,7 +121,7 @@ class MultiBetaModule(LightningModule):
             self.vae.run_seed = torch.initial_seed()
         self._check_plain()
         data = _datamodule(self._trainer)
-        if data is not None and (door := Door.of(data, self.vae.shape)).has("val"):
+        if data is not None and (door := Door.of(data, self.vae)).has("val"):
             self.vae.look(door.batches("val"), "the validation set")
 
     def on_train_start(self) -> None:
@@ -277,7 +277,7 @@ class MultiBetaModule(LightningModule):
 
     def _fingerprint(self, data: Any) -> str | None:
         if data is not None and self._examples is None:
-            self._examples = (Door.of(data, self.vae.shape).fingerprint(),)
+            self._examples = (Door.of(data, self.vae).fingerprint(),)
         return None if self._examples is None else self._examples[0]
 
     def _check_plain(self) -> None:

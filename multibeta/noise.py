@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["evaluation_noise"]
+__all__ = ["evaluation_noise", "seeded"]
 
 
 def evaluation_noise(
@@ -36,3 +37,16 @@ def evaluation_noise(
         return torch.randn(n, *shape, generator=generator.manual_seed(place))
     # Of a seed, a generator on the CPU reads 32 bits.
     return torch.randn(samples, n, *shape, generator=generator.manual_seed(place + 2**30))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from a seed, and leave torch's own generators as they were.
+
+    Args:
+        seed: The seed, below 2**32.
+        device: What is drawn on, beside the CPU.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

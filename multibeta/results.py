@@ -83,12 +83,18 @@ def save_pictures(curve: Curve, model: MultiBetaVAE, data: Any, folder: Path) ->
     middle = betas[len(betas) // 2]
     try:
         form = Output(str(folder / "samples.png"), model)
-        made = samples(model, betas, _COLUMNS)
-        form.write(betas, made, "Samples from the prior, a column from the same noise at each β")
-        x = examples_of(model, data, split, _ACTIVE)
-        chosen = busiest(model, x, middle, _LATENTS)
+        x, inputs = examples_of(model, data, split, _ACTIVE)
+        # A sample has the further inputs of an example, such as its label.
+        given = {k: v[:: max(1, len(v) // _COLUMNS)][:_COLUMNS] for k, v in inputs.items()}
+        count = min([_COLUMNS, *map(len, given.values())])
+        made = samples(model, betas, count, inputs=given)
+        beside = f" and of one example's {', '.join(given)}" if given else ""
+        title = f"Samples from the prior, a column from the same noise{beside} at each β"
+        form.write(betas, made, title)
+        chosen = busiest(model, x, middle, _LATENTS, inputs)
         few = tuple(dict.fromkeys((betas[0], middle, betas[-1])))
-        made = traversals(model, few, chosen, steps=_STEPS)
+        first = {k: v[:1] for k, v in given.items()}
+        made = traversals(model, few, chosen, steps=_STEPS, inputs=first)
         at = plots.number(middle)
         title = f"One latent from −3 to 3, the others at 0: those with the most rate at β = {at}"
         form = Output(str(folder / "traversals.png"), model)

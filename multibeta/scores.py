@@ -20,6 +20,7 @@ from torch import Tensor
 from multibeta import plots
 from multibeta.betas import parse_betas
 from multibeta.data.door import Door
+from multibeta.data.examples import Examples, on
 from multibeta.data.units import units_of
 from multibeta.evaluation import Split, examples_of
 from multibeta.files import replacing
@@ -140,19 +141,20 @@ def score(
     sets = {}
     for which, of in {"own": data, "other": other}.items():
         try:
-            x = examples_of(model, of, split, examples).to(model.device)
+            x, inputs = examples_of(model, of, split, examples)
+            x, inputs = x.to(model.device), on(inputs, model.device)
         except ValueError as error:
             raise ValueError(f"{_name(of)} cannot be scored: {error}") from None
         if not len(x):
             raise ValueError(f"the {split} set of {_name(of)} is empty; choose another split")
         if model.units is not None and (doubts := model.units.doubts(units_of(x))):
             rank_zero_warn(f"{_name(of)}: {doubts}")
-        sets[which] = x
+        sets[which] = Examples(x, inputs)
     shown = track(vaes, "β's") if progress else vaes
     found: dict[str, list[dict[str, np.ndarray]]] = {"own": [], "other": []}
     for vae in shown:
-        for which, x in sets.items():
-            scored = scores_of(vae, x, samples)
+        for which, given in sets.items():
+            scored = scores_of(vae, given.x, samples, given.inputs)
             found[which].append({name: v.cpu().numpy() for name, v in scored.items()})
     own, others = (
         {name: np.stack([of_beta[name] for of_beta in of]) for name in SCORES}
@@ -164,19 +166,22 @@ def score(
     )
     about = {
         "data": _name(data), "other": _name(other), "split": split, "samples": samples,
-        "n": len(sets["own"]), "m": len(sets["other"]), "betas": str(model.beta_range),
+        "n": len(sets["own"].x), "m": len(sets["other"].x), "betas": str(model.beta_range),
         "seed": model.run_seed,
     }  # fmt: skip
     return Scores(rows, own, others, about)
 
 
-def scores_of(vae: BetaVAE, x: Tensor, samples: int = 16) -> dict[str, Tensor]:
+def scores_of(
+    vae: BetaVAE, x: Tensor, samples: int = 16, inputs: dict[str, Any] | None = None
+) -> dict[str, Tensor]:
     """Return the scores of each picture at one β, in nats.
 
     Args:
         vae: The model at the β.
         x: (N, C, H, W).
         samples: The number K of importance samples.
+        inputs: Further inputs, by name: N rows each.
 
     Returns:
         Name → (N,): ``distortion_nats`` D, ``rate_nats`` R, ``neg_elbo_nats`` D + R, and
@@ -186,9 +191,11 @@ def scores_of(vae: BetaVAE, x: Tensor, samples: int = 16) -> dict[str, Tensor]:
     parts = []
     for index, batch in enumerate(x.split(_BATCH)):
         noise = partial(evaluation_noise, None, index, len(batch), vae.latent_shape)
-        terms = vae.elbo_terms(batch, noise().to(batch))
+        rows = slice(index * _BATCH, index * _BATCH + len(batch))
+        beside = {k: v[rows] for k, v in (inputs or {}).items()}
+        terms = vae.elbo_terms(batch, noise().to(batch), **beside)
         q = terms.posterior
-        log_w = importance_weights(vae, batch, q.mean, q.stddev, noise(samples))
+        log_w = importance_weights(vae, batch, q.mean, q.stddev, noise(samples), beside)
         d, r = terms.distortion.double(), terms.rate_nats.double()
         parts.append(torch.stack([d, r, d + r, -log_mean_exp(log_w)]))
     return dict(zip(SCORES, torch.cat(parts, dim=1), strict=True))

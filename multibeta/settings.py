@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from multibeta.adapters import further_arguments
 from multibeta.betas import Draws
 from multibeta.likelihoods import Bernoulli, Likelihood
 from multibeta.multibeta_vae import MultiBetaVAE, built
@@ -74,9 +75,13 @@ def make(
         else:
             example = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
         given = {"shape": shape, "latent_dim": latent_dim, "outputs": likelihood.outputs}
+        parts = [of_class(encoder, given), of_class(decoder, given)]
+        # Labels stand in for themselves until the data gives them: their numbers begin at 0.
+        needed = [further_arguments(part.forward) for part in parts]
+        labels = {k: torch.zeros(3, dtype=torch.long) for of in needed for k, v in of.items() if v}
         vae = MultiBetaVAE(
-            of_class(encoder, given), of_class(decoder, given), betas,
-            posterior=cast(Any, posterior), example=example, **common,
+            parts[0], parts[1], betas,
+            posterior=cast(Any, posterior), example=example, inputs=labels, **common,
         )  # fmt: skip
     vae.settings = {
         "shape": list(shape),

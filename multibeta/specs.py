@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _DATA = (
     "base", "binarized_mnist", "celeba", "cifar10", "digits", "fashion_mnist", "folder",
-    "gaussian", "mnist", "npz", "omniglot", "sprites",
+    "gaussian", "mnist", "npz", "omniglot", "sprites", "table",
 )  # fmt: skip
 _OURS = {
     *(f"multibeta.{name}" for name in ("distortions", "likelihoods", "networks", "objectives")),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-__all__ = ["WIDTH", "columns", "lines"]
+__all__ = ["WIDTH", "columns", "keyed", "lines"]
 
 WIDTH = 80
 """The columns of a terminal."""
 
 _LONGEST = 40
+_KEY = 12
 
 
 def columns(
@@ -50,6 +51,19 @@ def columns(
 def lines(text: str) -> str:
     """Return a sentence in lines of at most 80 columns."""
     return "\n".join(textwrap.wrap(text, WIDTH, break_on_hyphens=False))
+
+
+def keyed(key: str, words: str) -> str:
+    """Return words behind their key, in lines of at most 80 columns.
+
+    Example:
+        >>> print(keyed("β", "14,000 for Laplace"))
+        β           14,000 for Laplace
+    """
+    return textwrap.fill(
+        words, WIDTH, initial_indent=key.ljust(_KEY), subsequent_indent=" " * _KEY,
+        break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
 
 
 def _table(cells: Sequence[Sequence[str]], widths: Sequence[int], places: Sequence[int]) -> str:

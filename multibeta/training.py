@@ -301,7 +301,7 @@ class _Training(LightningCLI):
             raise ValueError(
                 f"data={data} has no shape; give the class the attribute shape, that of x"
             ) from error
-        self.datamodule = Door.of(self.datamodule, self.model.vae.shape)
+        self.datamodule = Door.of(self.datamodule, self.model.vae)
         if self._origin is not None and self._goes_on:
             was, shape = tuple(self._origin.content["settings"]["shape"]), self.model.vae.shape
             if was != shape:

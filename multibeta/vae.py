@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from multibeta.adapters import Posterior, accepted, normal, p_of, q_of
+from multibeta.adapters import Posterior, accepted, further_arguments, normal, p_of, q_of
 from multibeta.conditioning import copied
 from multibeta.data.examples import LABELS, Examples, on, read
 from multibeta.data.units import Units
@@ -144,6 +144,13 @@ class Networks(nn.Module):
         """Return those of further inputs that the encoder or decoder takes."""
         _, call = self.network(part)
         return accepted(getattr(call, "forward", call), inputs)
+
+    @property
+    def further_arguments(self) -> tuple[str, ...]:
+        """What encoder and decoder take by name beside x and z."""
+        calls = [self.network(part)[1] for part in ("encoder", "decoder")]
+        names = [further_arguments(getattr(call, "forward", call)) for call in calls]
+        return tuple({**names[0], **names[1]})
 
     def read(self, batch: Any, careful: bool = False) -> Examples:
         """Return the examples of a batch, as the model takes them, and its further inputs.
@@ -376,23 +383,26 @@ class BetaVAE(Networks):
             z = prior.sample((n,)).to(device).reshape(n, *self.latent_shape)
         return self.decode(z, **inputs).mean
 
-    def interpolate(self, x0: Tensor, x1: Tensor, steps: int = 9) -> Tensor:
+    def interpolate(self, x0: Tensor, x1: Tensor, steps: int = 9, **inputs: Any) -> Tensor:
         """Return examples on the straight line between two posterior means.
 
         Args:
             x0: (B, *shape).
             x1: (B, *shape).
             steps: Examples on the line, both ends included.
+            inputs: Further inputs, B rows each, of both ends and all between them.
 
         Returns:
             (B, steps, *shape).
         """
-        z0, z1 = self.encode(x0).mean, self.encode(x1).mean
+        z0, z1 = self.encode(x0, **inputs).mean, self.encode(x1, **inputs).mean
         t = torch.linspace(0, 1, steps, dtype=z0.dtype, device=z0.device)
         t = t.view(-1, *(1,) * (z0.ndim - 1))
-        return self._decode_paths(z0[:, None] + t * (z1 - z0)[:, None])
+        return self._decode_paths(z0[:, None] + t * (z1 - z0)[:, None], inputs)
 
-    def traverse(self, x: Tensor, dim: int, span: float = 3.0, steps: int = 9) -> Tensor:
+    def traverse(
+        self, x: Tensor, dim: int, span: float = 3.0, steps: int = 9, **inputs: Any
+    ) -> Tensor:
         """Return examples with one latent moved over [−span, span], the others at their mean.
 
         Args:
@@ -400,6 +410,7 @@ class BetaVAE(Networks):
             dim: The latent to move, 0 to Z − 1; of a map, a channel at all positions.
             span: The farthest value, in standard deviations of the prior.
             steps: Examples on the way.
+            inputs: Further inputs, B rows each.
 
         Returns:
             (B, steps, *shape).
@@ -409,10 +420,10 @@ class BetaVAE(Networks):
         """
         if not 0 <= dim < self.latent_dim:
             raise ValueError(f"dim={dim} is no latent; allowed: 0 to {self.latent_dim - 1}")
-        z = self.encode(x).mean[:, None].repeat_interleave(steps, 1)
+        z = self.encode(x, **inputs).mean[:, None].repeat_interleave(steps, 1)
         values = torch.linspace(-span, span, steps, dtype=z.dtype, device=z.device)
         z[:, :, dim] = values.view(-1, *(1,) * (z.ndim - 3))
-        return self._decode_paths(z)
+        return self._decode_paths(z, inputs)
 
     @torch.no_grad()
     def standardised(self, batches: Iterable[Any]) -> BetaVAE:
@@ -575,9 +586,13 @@ class BetaVAE(Networks):
     def _own(self, name: str) -> Callable[..., Any] | None:
         return getattr(self._modules.get("autoencoder"), name, None)
 
-    def _decode_paths(self, z: Tensor) -> Tensor:
+    def _decode_paths(self, z: Tensor, inputs: dict[str, Any]) -> Tensor:
         """Decode z (B, steps, …) into examples (B, steps, *shape)."""
-        return self.decode(z.flatten(0, 1)).mean.unflatten(0, z.shape[:2])
+        of_each = {
+            k: v.repeat_interleave(z.shape[1], 0) if isinstance(v, Tensor) and v.ndim else v
+            for k, v in inputs.items()
+        }
+        return self.decode(z.flatten(0, 1), **of_each).mean.unflatten(0, z.shape[:2])
 
     def extra_repr(self) -> str:
         """Show β."""

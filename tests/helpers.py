@@ -91,6 +91,30 @@ class OwnDecoder(torch.nn.Sequential):
         )
 
 
+class OwnConditionalEncoder(torch.nn.Module):
+    """An encoder that is told a label, a whole number below 10."""
+
+    def __init__(self, shape, latent_dim) -> None:
+        super().__init__()
+        self.net = OwnEncoder(shape, latent_dim, 16)
+        self.told = torch.nn.Embedding(10, 2 * latent_dim)
+
+    def forward(self, x, digit):
+        return self.net(x) + self.told(digit)
+
+
+class OwnConditionalDecoder(torch.nn.Module):
+    """Its decoder."""
+
+    def __init__(self, shape, latent_dim, outputs) -> None:
+        super().__init__()
+        self.net = OwnDecoder(shape, latent_dim, outputs)
+        self.told = torch.nn.Embedding(10, latent_dim)
+
+    def forward(self, z, digit):
+        return self.net(z + self.told(digit))
+
+
 def l1(x_hat, x):
     """A distortion as a user writes one."""
     return (x_hat - x).abs().flatten(1).sum(1)

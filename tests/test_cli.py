@@ -113,7 +113,7 @@ MISTAKES = {
     "--model.network.widht=3": "no such option: widht (did you mean width?)",
     "--data.bach_size=3": "no such option: bach_size (did you mean batch_size?)",
     "--model.network=mpl": "model.network=mpl is unknown (did you mean MLP?); allowed: Conv",
-    "--data=digitz": "data=digitz is unknown (did you mean Digits?); allowed: BinarizedMNIST",
+    "--data=digitz": "data=digitz is unknown (did you mean Digits?); allowed: Bina",
     "--model.conditioning=flim": "model.conditioning=flim is not allowed; allowed: film, gate",
     "--model.lr=fast": "model.lr=fast is not allowed; allowed: float",
     "--data.batch_size=5000": "data.batch_size=5000 is larger than the training set of 1258",

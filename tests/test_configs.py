@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from multibeta.cli import main
-from multibeta.objectives import table
+from multibeta.objectives import table as objectives_table
 from tests.helpers import newest
 from tests.test_data import character_sheet, write_mnist
 
@@ -57,6 +57,12 @@ def npz(root):
     return root / "mine.npz"
 
 
+def table(root):
+    path = root / "x.csv"
+    path.write_text("a,b,kind\n" + "".join(f"{i},{i % 7},x\n" for i in range(60)))
+    return path
+
+
 def cifar10(root, monkeypatch):
     class Reader:
         classes: ClassVar = ["airplane", "automobile", "bird"]
@@ -69,9 +75,8 @@ def cifar10(root, monkeypatch):
     (root / "there").touch()
 
 
-MAKE = {
-    f.__name__: f for f in (mnist, fashion_mnist, binarized_mnist, omniglot, celeba, folder, npz)
-}
+SETS = (mnist, fashion_mnist, binarized_mnist, omniglot, celeba, folder, npz, table)
+MAKE = {f.__name__: f for f in SETS}
 
 
 OBJECTIVES = sorted((Path(__file__).parent.parent / "configs" / "objectives").glob("*.yaml"))
@@ -106,7 +111,7 @@ def test_there_is_a_config_for_each_objective():
     chosen = {
         yaml.safe_load(c.read_text())["model"]["objective"]["class_path"] for c in OBJECTIVES
     }
-    rows = {line.split("`")[1] for line in table().splitlines() if "| `" in line[3:]}
+    rows = {line.split("`")[1] for line in objectives_table().splitlines() if "| `" in line[3:]}
     assert rows - {"model.objective"} == chosen | {"BetaELBO"}
 
 

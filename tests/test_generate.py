@@ -137,10 +137,10 @@ class Conditional(torch.nn.Module):
 def test_networks_that_take_more_are_refused_in_one_line():
     model = multibeta.wrap(Conditional(5, 6), Conditional(3, 5))
     model.place(torch.rand(4, 5), kind=torch.rand(4, 2))
-    with pytest.raises(ValueError, match="the decoder needs more than z") as caught:
+    with pytest.raises(ValueError, match="the networks take more than x and z") as caught:
         samples(model, 1, 4)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="the networks need more than x"):
+    with pytest.raises(ValueError, match="the networks take more than x and z"):
         reconstructions(model, 1, torch.rand(2, 5), ["a", "b"])
 
 

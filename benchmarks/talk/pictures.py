@@ -103,7 +103,7 @@ def draw(talk: Talk, root: str, jobs: int) -> None:
         shutil.copyfile(posteriors, talk.picture("alignment"))
     data, sides = vaes(talk, seed, root, jobs)
     one, dedicated = sides["one"], sides["dedicated"]
-    x = examples_of(one[1.0], data, "test", COLUMNS)
+    x = examples_of(one[1.0], data, "test", COLUMNS).x
     both = {(side, beta): sides[side][beta] for beta in reversed(THREE) for side in sides}
     labels = [f"{side}, β = {beta:g}" for side, beta in both]
     rows = [x, *(one[beta].reconstruct(x) for beta in reversed(talk.betas))]
@@ -119,7 +119,7 @@ def draw(talk: Talk, root: str, jobs: int) -> None:
     mixed = [mixture_samples(vae, data) for vae in both.values()]
     grid(mixed, labels, talk.picture("samples_gmm"))
     traversed, titles = [], []
-    face = examples_of(one[1.0], data, "test", 1)
+    face = examples_of(one[1.0], data, "test", 1).x
     busiest = busy(one[1.0], data)[:TRAVERSED]
     for beta, latent in itertools.product(reversed(THREE), busiest):
         traversed.append(one[beta].traverse(face, latent, steps=STEPS)[0])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multibeta.data.npz import NPZ
     from multibeta.data.omniglot import Omniglot
     from multibeta.data.sprites import Sprites
+    from multibeta.data.table import Table
 
 __all__ = [
     "CIFAR10",
@@ -36,6 +37,7 @@ __all__ = [
     "ImageData",
     "Omniglot",
     "Sprites",
+    "Table",
 ]
 
 _HOME = {

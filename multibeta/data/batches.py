@@ -104,6 +104,9 @@ class Batches:
         seed: The seed of permutations and flips, equal on all processes.
         read: What becomes of each batch.
 
+    Attributes:
+        labels: Name → (N,): what stands beside x in each batch, which then is a dict.
+
     Example:
         >>> batches = Batches(torch.arange(5).reshape(5, 1), batch_size=2)
         >>> [batch.flatten().tolist() for batch in batches]
@@ -124,6 +127,7 @@ class Batches:
         self.train = train
         self.flip = flip
         self.read = read
+        self.labels: dict[str, Tensor] = {}
         self.count = len(images)
         self._read = 0
         self.order = Order(len(images), batch_size, seed)
@@ -140,8 +144,8 @@ class Batches:
             return len(self.order)
         return len(range(rank * self.batch_size, len(self.images), world * self.batch_size))
 
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yields tensors (B, *shape)."""
+    def __iter__(self) -> Iterator[Any]:
+        """Yields tensors (B, *shape), with labels dicts of them."""
         batches = self._shuffled() if self.train else self._ordered()
         return batches if self.read is None else map(self.read, batches)
 
@@ -150,10 +154,11 @@ class Batches:
         rank, world = rank_and_world()
         return local_index * world + rank
 
-    def rows(self, numbers: Sequence[int]) -> Tensor:
+    def rows(self, numbers: Sequence[int]) -> Any:
         """Return one batch of the examples of these numbers."""
         rows = self.images[list(numbers)]
-        batch = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+        x = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+        batch = self._labelled(x, list(numbers))
         return batch if self.read is None else self.read(batch)
 
     def state_dict(self) -> dict[str, int]:
@@ -171,15 +176,23 @@ class Batches:
             let_go(self.images)
             self._read = 0
 
-    def _ordered(self) -> Iterator[Tensor]:
+    def _labelled(self, x: Tensor, rows: Any) -> Any:
+        """Return x, or a dict of it and the labels of these rows."""
+        if not self.labels:
+            return x
+        return {"x": x, **{name: of[rows].clone() for name, of in self.labels.items()}}
+
+    def _ordered(self) -> Iterator[Any]:
         for index in range(len(self)):
             start = self.global_index(index) * self.batch_size
-            rows = self.images[start : start + self.batch_size]
+            numbers = slice(start, start + self.batch_size)
+            rows = self.images[numbers]
             # a copy, so that a caller who works in place cannot change the data set
-            yield rows.clone() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+            x = rows.clone() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
+            yield self._labelled(x, numbers)
             self._let_go(rows.nbytes)
 
-    def _shuffled(self) -> Iterator[Tensor]:
+    def _shuffled(self) -> Iterator[Any]:
         for epoch, number, rows in self.order.upcoming():
             # The position moves before the batch is handed out: Lightning saves it while it
             # works on the batch, and never asks for the one after the last.
@@ -187,13 +200,14 @@ class Batches:
             if isinstance(self.images, Tensor):
                 batch = self.images[torch.from_numpy(rows)]
             else:  # a memory map is read fastest in ascending order, and a batch has no order
-                batch = torch.from_numpy(self.images[np.sort(rows)])
+                rows = np.sort(rows)
+                batch = torch.from_numpy(self.images[rows])
                 let_go(self.images)  # around each row, the system has mapped many times its size
             if self.flip:
                 coins = _rng(self.order.seed, epoch, 1 + number).random(len(rows))
                 heads = torch.from_numpy(coins < 0.5)
                 batch[heads] = batch[heads].flip(-1)
-            yield batch
+            yield self._labelled(batch, torch.from_numpy(rows))
 
 
 def shared(count: int, size: int) -> int:

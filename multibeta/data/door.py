@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from multibeta.data.arrays import Rows
+from multibeta.data.base import ImageData
 from multibeta.data.batches import Batches, shared
 from multibeta.data.examples import Layout, channels_first, found, read
 from multibeta.data.loaders import Loaded, Stream, collate
@@ -36,6 +37,16 @@ _STAGES = {"train": "fit", "val": "validate", "test": "test"}
 _TRANSFERS = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 _SAMPLED = 16
 _STREAMED = 64  # examples in a batch of a stream, of which the length is not known
+
+
+class Model(Protocol):
+    """What a door is told of a model."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def further_arguments(self) -> tuple[str, ...]:
+        """What encoder and decoder take by name beside x and z."""
 
 
 class Door(LightningDataModule):
@@ -84,6 +95,7 @@ class Door(LightningDataModule):
         self._batch_size = batch_size
         self._sets: dict[str, Any] | None = None
         self._shape: tuple[int, ...] | None = None
+        self._named: tuple[str, ...] = ()
         self._said: set[str] = set()
         self._train: Loader | None = None
         self._position: dict[str, Any] | None = None
@@ -114,16 +126,18 @@ class Door(LightningDataModule):
                 _check_kind(name if several else "data", of)
 
     @classmethod
-    def of(cls, data: Any, shape: tuple[int, ...] = (), first: int | None = None) -> Door:
+    def of(cls, data: Any, model: Model | None = None, first: int | None = None) -> Door:
         """Return the door to data, which may be one already.
 
         Args:
             data: The data.
-            shape: That of an example, which tells single examples from batches.
+            model: What it is for: the shape of an example tells single ones from batches, and
+                of our own data sets' labels batches have those that the networks take by name.
             first: How many examples of a stream to measure at most.
         """
         door = copy.copy(data) if isinstance(data, cls) else cls(data)
-        door._shape = tuple(shape) or door._shape
+        if model is not None:
+            door._shape, door._named = tuple(model.shape) or door._shape, model.further_arguments
         door.first = first if first is not None else door.first
         return door
 
@@ -211,7 +225,8 @@ class Door(LightningDataModule):
         if self.trainer is not None:
             seed = self.trainer.strategy.broadcast(seed)
         in_order = bool(getattr(self.trainer, "overfit_batches", 0))  # the same ones each epoch
-        self._train = loader = self._loader(found, train=not in_order, seed=seed)
+        loader = self._labelled(self._loader(found, train=not in_order, seed=seed), "train")
+        self._train = loader
         if not isinstance(loader, Stream) and not len(loader):
             raise ValueError(
                 f"batch_size={loader.batch_size} is larger than the training set of "
@@ -280,7 +295,8 @@ class Door(LightningDataModule):
             raise ValueError(f"split={split} is unknown; allowed: {', '.join(SPLITS)}")
         if self._sets is None:
             self.prepare_data()
-            self.setup(_STAGES[split])
+            if split not in self.splits:  # else it is there, and need not do for training
+                self.setup(_STAGES[split])
         there = [name for name in SPLITS if self.has(name)]
         if self._sets is not None and len(there) == 1:
             split = there[0]
@@ -289,9 +305,50 @@ class Door(LightningDataModule):
                 f"{self.label} has no {split} set; it has {', '.join(there) or 'none'}: choose "
                 "one of them"
             )
-        return self._loader(found, train=False)
+        return self._labelled(self._loader(found, train=False), split)
 
     ordered = batches
+
+    def labels(self, split: str) -> dict[str, np.ndarray]:
+        """Return what our own data sets know of each example: see their ``labels``."""
+        return self.source.labels(split) if isinstance(self.source, ImageData) else {}
+
+    def taken(self) -> dict[str, np.ndarray | None]:
+        """Return the labels that the model's networks take by name.
+
+        Returns:
+            Name → the words that stand for 0, 1, … in batches, of all sets; None for numbers.
+        """
+        if not self._named or not isinstance(self.source, ImageData):
+            return {}
+        of_sets = [self.labels(split) for split in SPLITS if self.has(split)]
+        names = [k for k in self._named if of_sets and all(k in of for of in of_sets)]
+        found: dict[str, np.ndarray | None] = {}
+        for name in names:
+            values = np.concatenate([of[name] for of in of_sets])
+            found[name] = None if values.dtype.kind in "biuf" else np.unique(values)
+        return found
+
+    def numbers(self, name: str, values: np.ndarray) -> Tensor:
+        """Return labels as a network takes them: of words their places, else the numbers.
+
+        Args:
+            name: The label.
+            values: Its values.
+
+        Raises:
+            ValueError: If a word is none of the data's.
+        """
+        words = self.taken().get(name)
+        if words is None:
+            return torch.from_numpy(np.array(values, np.float32 if values.dtype.kind == "f"
+                                             else np.int64))  # fmt: skip
+        places = np.searchsorted(words, values).clip(max=len(words) - 1)
+        if len(unknown := np.unique(values[words[places] != values])):
+            raise ValueError(
+                f"{name}={unknown[0]} is none of the data's; it has {', '.join(map(str, words))}"
+            )
+        return torch.from_numpy(places.astype(np.int64))
 
     def fingerprint(self) -> str | None:
         """Return a digest of the training examples: how many, their shape, and some of them.
@@ -322,6 +379,13 @@ class Door(LightningDataModule):
             return self._sets[split]
         array = self.splits.get(split)
         return getattr(self.source, f"{split}_dataloader")() if array is None else array
+
+    def _labelled(self, loader: Loader, split: str) -> Loader:
+        """Let batches have the labels that the model's networks take."""
+        if isinstance(loader, Batches) and (names := self.taken()):
+            labels = self.labels(split)
+            loader.labels = {name: self.numbers(name, labels[name]) for name in names}
+        return loader
 
     def _loader(self, of: Any, train: bool, seed: int = 0) -> Loader:
         """Return the batches of a set."""

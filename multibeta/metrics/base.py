@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,12 +17,15 @@ from multibeta.vae import BetaVAE, ELBOTerms
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    import multibeta.codes
+
 __all__ = [
     "Codes",
     "CurveMetric",
     "Evaluated",
     "Float64Metric",
     "Source",
+    "Spread",
     "in_order",
     "mean_and_se",
 ]
@@ -37,12 +40,17 @@ class Source:
         split: Which part of a datamodule.
         count: How many examples there are; None where it is not known.
         pictures: Gives this process's batches (B, *shape), in order, once more.
+        codes: Gives the codes and labels of a set's examples, of a model, a split and a number:
+            at most so many, spread over the set, the same on each process. None where there is no
+            such set, where it is the one that is measured under another name, or where it is a
+            stream and there are several processes.
     """
 
     data: Any
     split: str
     count: int | None
     pictures: Callable[[], Iterator[Tensor]]
+    codes: Callable[[BetaVAE, str, int], multibeta.codes.Codes | None] = lambda *_: None
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,9 @@ class Codes(CurveMetric):
         most: How many examples to keep, the first ones.
     """
 
+    keeps: ClassVar[tuple[str, ...]] = ("z", "mean", "std")
+    """What it needs of the codes: all of them are kept in memory."""
+
     z: Any
     mean: Any
     std: Any
@@ -216,7 +227,7 @@ class Codes(CurveMetric):
         self.most = most
         self._kept = 0
         self._batches = 0
-        for name in ("z", "mean", "std", "places"):
+        for name in (*self.keeps, "places"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, batch: Evaluated) -> None:
@@ -228,9 +239,9 @@ class Codes(CurveMetric):
         places = torch.full((len(z),), self._batches * world + rank)
         self._kept += len(z)
         self._batches += 1
-        kept = {"z": z, "mean": q.mean, "std": q.stddev}
-        for name, value in kept.items():
-            getattr(self, name).append(self.rows_of(value[rows]).to(self.device))
+        codes = {"z": z, "mean": q.mean, "std": q.stddev}
+        for name in self.keeps:
+            getattr(self, name).append(self.rows_of(codes[name][rows]).to(self.device))
         per = self.rows_of(z[:1]).shape[0]
         self.places.append(places[rows].repeat_interleave(per).to(self.device))
 
@@ -241,11 +252,95 @@ class Codes(CurveMetric):
 
     def codes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return z, mean and std of all examples kept, in the order of the data: (N, Z) each."""
-        z, mean, std = in_order(self.places, self.z, self.mean, self.std)
+        z, mean, std = self.kept()
+        return z, mean, std
+
+    def kept(self) -> list[Tensor]:
+        """Return what is kept of the codes, in the order of the data: (N, Z) each."""
+        found = in_order(self.places, *(getattr(self, name) for name in self.keeps))
         most = self.most * self.rows_of(torch.empty(1, *self.vae.latent_shape)).shape[0]
-        return z[:most], mean[:most], std[:most]
+        return [value[:most] for value in found]
 
     def gathered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same, of all processes, outside of ``compute``."""
         with self.sync_context():
             return self.codes()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The examples of a batch that are used.
+
+    Args:
+        batch: The number of the batch, over all processes.
+        places: Their numbers among all that are used: (B,).
+        x: (B, *shape).
+        mean: The posterior's means: (B, *latent shape).
+        std: Its standard deviations: the same.
+        neg_elbo: D + R, with one sample: (B,).
+        inputs: Further inputs of encoder and decoder, by name.
+        noise: Standard normal noise, a number K → (K, B, *latent shape).
+    """
+
+    batch: int
+    places: Tensor
+    x: Tensor
+    mean: Tensor
+    std: Tensor
+    neg_elbo: Tensor
+    inputs: dict[str, Any]
+    noise: Callable[[int], Tensor]
+
+
+class Spread(CurveMetric):
+    """A metric that decodes many samples of an example, and so uses some, spread over the set.
+
+    Args:
+        vae: The model at the β that is measured.
+        most: How many examples to use; the set may be sorted by class.
+        every: Each so many-th example is used; :meth:`prepare` finds it.
+
+    Raises:
+        ValueError: If there are to be none.
+    """
+
+    def __init__(self, vae: BetaVAE, most: int = 1_000, *, every: int = 1) -> None:
+        super().__init__(vae)
+        if most < 1:
+            raise ValueError(f"most={most} is too small; it is at least 1")
+        self.most, self.every = most, every
+        self.chosen: list[Chosen] = []
+        self._seen = self._batches = self._size = 0
+
+    @classmethod
+    def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
+        """Find out how far apart the examples are to be; of a stream the first are used."""
+        most = settings.get("most", inspect.signature(cls).parameters["most"].default)
+        return {**settings, "every": max(1, (source.count or 0) // max(1, most))}
+
+    def update(self, batch: Evaluated) -> None:
+        """Keep the examples of a batch that are used."""
+        # Batches go round the processes, all of one size but the last.
+        rank, world = rank_and_world()
+        self._size = self._size or len(batch.x)
+        number, n = self._batches * world + rank, len(batch.x)
+        first = self._seen if world == 1 else number * self._size
+        self._seen += n
+        self._batches += 1
+        places = first + torch.arange(n)
+        used = (places % self.every == 0) & (places < self.every * self.most)
+        if not used.any():
+            return
+        q, noise, rows = batch.terms.posterior, batch.noise, used.nonzero().flatten()
+        here = rows.to(batch.x.device)
+        inputs = {
+            k: v[here] if isinstance(v, Tensor) and v.ndim and len(v) == n else v
+            for k, v in batch.inputs.items()
+        }
+        neg_elbo = batch.terms.distortion + batch.terms.rate_nats
+        self.chosen.append(
+            Chosen(
+                number, places[rows] // self.every, batch.x[here], q.mean[here], q.stddev[here],
+                neg_elbo[here], inputs, lambda k: noise(k)[:, rows],
+            )
+        )  # fmt: skip

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +26,7 @@ from multibeta.metrics.features import (
     moments,
     neighbourhoods,
 )
+from multibeta.noise import seeded
 from multibeta.priors import fit_gmm
 from multibeta.vae import BetaVAE
 
@@ -159,7 +158,7 @@ class Frechet(Codes):
             return None
         return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
 
-    needs = "it takes minutes; ask for it by name"
+    needs = "it takes long; ask for it by name"
 
     @classmethod
     def in_all(cls, data: object) -> bool:
@@ -301,7 +300,7 @@ class Frechet(Codes):
             if self.decoder == "mean":
                 x = p.mean
             else:
-                with _seeded(_SEED + (_STREAMS.index(stream) + 1) * 2**28 + place, weight.device):
+                with seeded(_SEED + (_STREAMS.index(stream) + 1) * 2**28 + place, weight.device):
                     x = p.sample()
             found.update(_extracted(extractor, to_8_bits(x)), place)
         return found.compute()
@@ -431,11 +430,3 @@ def _write(path: Path, features: Tensor) -> None:
             torch.save(features.cpu(), temporary)
     except OSError as error:
         warnings.warn(f"features are not kept for the next time: {error}", stacklevel=2)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from a seed, and leave torch's own generators as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from multibeta.data.batches import rank_and_world
-from multibeta.metrics.base import CurveMetric, Evaluated, Source, mean_and_se
+from multibeta.metrics.base import Spread, mean_and_se
 from multibeta.vae import BetaVAE
 
 __all__ = ["NLL", "importance_weights", "log_mean_exp"]
@@ -18,7 +16,7 @@ __all__ = ["NLL", "importance_weights", "log_mean_exp"]
 _EXAMPLES = 250
 
 
-class NLL(CurveMetric):
+class NLL(Spread):
     r"""An upper bound of −log p(x) by K importance samples, and naive Monte Carlo beside it.
 
     .. math:: -\log \frac1K \sum_k w_k, \qquad w_k = \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}, \quad
@@ -48,17 +46,10 @@ class NLL(CurveMetric):
     def __init__(
         self, vae: BetaVAE, samples: int = 64, most: int = 1_000, *, every: int = 1
     ) -> None:
-        super().__init__(vae)
-        for name, value in {"samples": samples, "most": most}.items():
-            if value < 1:
-                raise ValueError(f"{name}={value} is too small; it is at least 1")
+        super().__init__(vae, most, every=every)
+        if samples < 1:
+            raise ValueError(f"samples={samples} is too small; it is at least 1")
         self.samples = samples
-        self.most = most
-        self.every = every
-        self._kept: list[tuple[Tensor, ...]] = []
-        self._inputs: list[dict[str, Any]] = []
-        self._noise: list[tuple[Callable[[int], Tensor], Tensor]] = []
-        self._seen = self._batches = self._size = 0
         self.add_sums(n=(), sums=(4,), squares=(4,))
 
     @classmethod
@@ -68,52 +59,25 @@ class NLL(CurveMetric):
             return None
         return f"it needs −log p(x|z), and D is {model.likelihood.name}: choose a likelihood"
 
-    @classmethod
-    def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
-        """Find out how far apart the examples are to be; of a stream the first are used."""
-        most = max(1, settings.get("most", 1_000))
-        return {**settings, "every": max(1, (source.count or 0) // most)}
-
-    def update(self, batch: Evaluated) -> None:
-        """Keep the examples of a batch that are used."""
-        # Batches go round the processes, all of one size but the last.
-        rank, world = rank_and_world()
-        self._size = self._size or len(batch.x)
-        first = self._seen if world == 1 else (self._batches * world + rank) * self._size
-        self._seen += len(batch.x)
-        self._batches += 1
-        places = first + torch.arange(len(batch.x))
-        used = (places % self.every == 0) & (places < self.every * self.most)
-        if used.any():
-            q, rows = batch.terms.posterior, used.nonzero().flatten()
-            here = rows.to(batch.x.device)
-            neg_elbo = batch.terms.distortion + batch.terms.rate_nats
-            self._kept.append((batch.x[here], q.mean[here], q.stddev[here], neg_elbo[here]))
-            self._noise.append((batch.noise, rows))
-            n = len(batch.x)
-            self._inputs.append(
-                {
-                    k: v[here] if isinstance(v, Tensor) and v.ndim and len(v) == n else v
-                    for k, v in batch.inputs.items()
-                }
-            )
-
     def finish(self) -> None:
         """Decode the samples, many examples at a time."""
-        if not self._kept:
+        if not self.chosen:
             return
-        kept = [torch.cat(parts) for parts in zip(*self._kept, strict=True)]
+        chosen, self.chosen = self.chosen, []
+        names = ("x", "mean", "std", "neg_elbo")
+        kept = [torch.cat([getattr(of, name) for of in chosen]) for name in names]
         # Drawn only now: it is larger than all else that is kept.
-        drawn = [noise(2 * self.samples)[:, rows] for noise, rows in self._noise]
+        drawn = [of.noise(2 * self.samples) for of in chosen]
         inputs = {
-            k: torch.cat([of[k] for of in self._inputs]) if isinstance(v, Tensor) and v.ndim else v
-            for k, v in self._inputs[0].items()
+            k: torch.cat([of.inputs[k] for of in chosen])
+            if isinstance(v, Tensor) and v.ndim
+            else v
+            for k, v in chosen[0].inputs.items()
         }
         parts = zip(
             *(v.split(_EXAMPLES) for v in kept), torch.cat(drawn, 1).split(_EXAMPLES, 1),
             strict=True,
         )  # fmt: skip
-        self._kept, self._noise, self._inputs = [], [], []
         for start, (x, mean, std, neg_elbo, noise) in enumerate(parts):
             some = slice(start * _EXAMPLES, start * _EXAMPLES + len(x))
             given = {

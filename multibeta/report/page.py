@@ -146,7 +146,7 @@ def _run(
     """Return what a page says of a run, and its curve."""
     path = find_checkpoint(run)
     model = load(path, allow=allow)
-    door = Door.of(load_data(path, data, allow), model.shape)
+    door = Door.of(load_data(path, data, allow), model)
     split = door.measured(split)
     wanted = ["active_units", *(metrics.split(",") if metrics else [])]
     if len(model.shape) == 3 and "psnr" not in wanted:
@@ -266,11 +266,17 @@ def _examples(of: _Subject) -> dict[str, Any] | None:
     again = torch.stack([model.at_beta(beta).reconstruct(x, **inputs) for beta in betas])
     chosen = of.order[:_MOVED].tolist()
     try:
-        drawn = samples(model, betas, _SHOWN)
-        moved = traversals(model, betas, chosen, steps=_STEPS)
+        drawn = samples(model, betas, len(x) if inputs else _SHOWN, inputs=inputs)
+        first = {name: value[:1] for name, value in inputs.items()}
+        moved = traversals(model, betas, chosen, steps=_STEPS, inputs=first)
     except ValueError as error:  # a decoder that takes more than z
         of.said.append(f"{of.where}: no pictures: {error}")
         return None
+    if inputs:
+        of.said.append(
+            f"{of.where}: samples have the {', '.join(inputs)} of the examples, traversals that "
+            "of the first"
+        )
     low, high = model.units.span if model.units else (0.0, 1.0)
     if not pictures:
         low, high = float(x.min()), float(x.max())
@@ -285,7 +291,7 @@ def _examples(of: _Subject) -> dict[str, Any] | None:
             "kind": "signals", "span": [low, high], "moved_latents": chosen, "note": note, **sets
         }  # fmt: skip
     parts = {"x": x[None], "again": again, "samples": drawn, "moved": moved.flatten(1, 2)}
-    columns = {"x": len(x), "again": len(x), "samples": _SHOWN, "moved": _STEPS}
+    columns = {"x": len(x), "again": len(x), "samples": drawn.shape[1], "moved": _STEPS}
     for form in ("PNG", "WEBP"):
         sheets = {
             k: [_sheet(of_beta, columns[k], (low, high), form) for of_beta in v]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 from typing import Any, Literal
 
+from multibeta.options import nearest
 from multibeta.verbs.opening import opened
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
@@ -20,6 +21,7 @@ def sample(
     prior: Literal["prior", "standardised", "mixture"] = "prior",
     seed: int = 0,
     at: str | None = None,
+    given: dict[str, Any] | None = None,
     out: str = "samples.png",
     device: str = "auto",
     data: dict[str, Any] | None = None,
@@ -38,6 +40,8 @@ def sample(
             Gaussians fitted to these.
         seed: That of the noise.
         at: Values of the other weights that are ranges, as for curve.
+        given: What the networks take beside x and z, such as labels: --given.digit 3, or a value
+            for each with commas: --given.digit 0,1,2; words as the data has them.
         out: A picture of all (.png, .pdf, .svg); .gif or .mp4, a frame for each β; .npz, the
             numbers; or a folder, with one picture a file.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
@@ -50,9 +54,11 @@ def sample(
     _, model, datamodule = opened(checkpoint, device, data, allow, at)
     grid = _few(model, betas)
     form = Output(out, model)
-    x = samples(model, grid, n, prior=prior, data=datamodule, seed=seed)
+    inputs = _inputs(given, model, datamodule)
+    x = samples(model, grid, n, prior=prior, data=datamodule, seed=seed, inputs=inputs)
     where = {"prior": "the prior", "standardised": "standardised latents", "mixture": "a mixture"}
-    form.write(grid, x, f"samples from {where[prior]}, the same noise at each β")
+    beside = "".join(f", {name} {text}" for name, text in (given or {}).items())
+    form.write(grid, x, f"samples from {where[prior]}{beside}, the same noise at each β")
     form.tell()
 
 
@@ -61,6 +67,7 @@ def reconstruct(
     files: list[str],
     betas: str | None = None,
     at: str | None = None,
+    given: dict[str, Any] | None = None,
     out: str = "reconstructions.png",
     device: str = "auto",
     json: bool = False,
@@ -75,6 +82,7 @@ def reconstruct(
         files: Images, folders of images, or arrays in .npy and .npz files.
         betas: As for sample.
         at: Values of the other weights that are ranges, as for curve.
+        given: As for sample.
         out: As for sample.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         json: Print the table as JSON.
@@ -90,7 +98,7 @@ def reconstruct(
     form = Output(out, model)
     raw, names = examples_of(files, model.shape, datamodule)
     x = model.read(raw, careful=True).x
-    found, rows = reconstructions(model, grid, x, names)
+    found, rows = reconstructions(model, grid, x, names, _inputs(given, model, datamodule))
     if json:
         print(json_.dumps(rows))
     else:
@@ -108,6 +116,7 @@ def traverse(
     span: float = 3.0,
     steps: int = 9,
     at: str | None = None,
+    given: dict[str, Any] | None = None,
     out: str = "traversals.png",
     device: str = "auto",
     data: dict[str, Any] | None = None,
@@ -127,6 +136,7 @@ def traverse(
         span: The farthest value of the latent, in standard deviations of the prior.
         steps: Examples on the way.
         at: Values of the other weights that are ranges, as for curve.
+        given: As for sample, one value each; by default what the --example has.
         out: As for sample.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         data: Settings of the data to change, such as --data.root FOLDER.
@@ -141,11 +151,14 @@ def traverse(
     form = Output(out, model)
     if latents is None:
         seen = examples_of(model, datamodule, "test", _SEEN)
-        chosen = busiest(model, seen, grid[len(grid) // 2], count)
+        chosen = busiest(model, seen.x, grid[len(grid) // 2], count, seen.inputs)
     else:
         chosen = [_whole("latents", word) for word in latents.split(",")]
-    x = None if example is None else _example(str(example), model, datamodule)
-    found = traversals(model, grid, chosen, x=x, span=span, steps=steps)
+    x, inputs = None, _inputs(given, model, datamodule)
+    if example is not None:
+        x, own = _example(str(example), model, datamodule)
+        inputs = {**own, **inputs}
+    found = traversals(model, grid, chosen, x=x, span=span, steps=steps, inputs=inputs)
     of = "the middle of the prior" if example is None else f"example {example}"
     rows = [f"latent {j}" for j in chosen]
     form.write(grid, found, f"one latent from −{span:g} to {span:g}, the others at {of}", rows)
@@ -159,6 +172,7 @@ def interpolate(
     betas: str | None = None,
     steps: int = 9,
     at: str | None = None,
+    given: dict[str, Any] | None = None,
     out: str = "interpolations.png",
     device: str = "auto",
     data: dict[str, Any] | None = None,
@@ -174,6 +188,7 @@ def interpolate(
         betas: As for sample.
         steps: Examples on the way, both ends included.
         at: Values of the other weights that are ranges, as for curve.
+        given: As for sample, one value each; by default what both examples have.
         out: As for sample.
         device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
         data: Settings of the data to change, such as --data.root FOLDER.
@@ -185,8 +200,16 @@ def interpolate(
     _, model, datamodule = opened(checkpoint, device, data, allow, at)
     grid = _few(model, betas)
     form = Output(out, model)
-    ends = (_example(given, model, datamodule) for given in (first, last))
-    found = interpolations(model, grid, *ends, steps=steps)
+    (x0, of_first), (x1, of_last) = (_example(of, model, datamodule) for of in (first, last))
+    inputs = _inputs(given, model, datamodule)
+    for name in set(of_first) & set(of_last) - set(inputs):
+        if (of_first[name] != of_last[name]).any():
+            raise ValueError(
+                f"{name} is {of_first[name].tolist()[0]} at one end and "
+                f"{of_last[name].tolist()[0]} at the other; choose one: --given.{name} VALUE"
+            )
+    inputs = {**of_first, **inputs}
+    found = interpolations(model, grid, x0, x1, steps=steps, inputs=inputs)
     form.write(grid, found, f"from {first} to {last}")
     form.tell()
 
@@ -207,8 +230,37 @@ def _whole(name: str, word: str) -> int:
         raise ValueError(f"--{name} has {word!r}; give whole numbers, with commas") from None
 
 
-def _example(given: str, model: Any, data: Any) -> Any:
-    """Return an example (*shape): of the test set by its number, or from a file."""
+def _inputs(given: dict[str, Any] | None, model: Any, data: Any) -> dict[str, Any]:
+    """Return what --given says: name → a row for each value.
+
+    Raises:
+        ValueError: If the networks take no such thing, or a value is none of the data's.
+    """
+    import numpy as np
+
+    from multibeta.data.door import Door
+
+    door, found = Door.of(data, model), {}
+    for name, text in (given or {}).items():
+        if name not in (known := model.further_arguments):
+            allowed = ", ".join(known) or "nothing beside x and z"
+            raise ValueError(
+                f"--given.{name}: the networks take no {name}{nearest(name, known)}; they take "
+                f"{allowed}"
+            )
+        values = np.array([word.strip() for word in str(text).split(",")])
+        if door.taken().get(name) is None:
+            try:
+                values = values.astype(float)
+            except ValueError:
+                raise ValueError(f"--given.{name} {text} is no number; give numbers") from None
+            values = values.astype(int) if (values == values.round()).all() else values
+        found[name] = door.numbers(name, values)
+    return found
+
+
+def _example(given: str, model: Any, data: Any) -> tuple[Any, dict[str, Any]]:
+    """Return an example (*shape) and its inputs: of the test set by its number, or from a file."""
     from multibeta.data.door import Door
     from multibeta.data.given import examples_of
 
@@ -216,12 +268,13 @@ def _example(given: str, model: Any, data: Any) -> Any:
         raw, _ = examples_of([given], model.shape, data)
         if len(raw) > 1:
             raise ValueError(f"{given} holds {len(raw)} examples; give a file with one")
-        return model.read(raw).x[0]
+        return model.read(raw).x[0], {}
     number, seen = int(given), 0
-    for batch in Door.of(data, model.shape).batches("test"):
-        x = model.read(batch).x
+    for batch in Door.of(data, model).batches("test"):
+        x, inputs = model.read(batch)
         if number < seen + len(x):
-            return x[number - seen]
+            here = number - seen
+            return x[here], {name: of[here : here + 1] for name, of in inputs.items()}
         seen += len(x)
     raise ValueError(f"example {given} does not exist; the test set has 0 to {seen - 1}")
 

@@ -45,9 +45,10 @@ def curve(
             each is in the middle of its logarithm's range. With gamma=1:30, or 1:30:N, γ is swept
             in the place of β, which then has one value.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            calibration, disentanglement, fid, frechet, information, log_spectral, ms_ssim, nll,
-            psnr, squared_error, ssim, class paths of torchmetrics or yours, some of them with
-            commas, or all that the data can serve; by default what the objective asks for.
+            calibration, clusters, disentanglement, fid, frechet, information, latents,
+            log_spectral, ms_ssim, nll, predictive, probe, psnr, squared_error, ssim, viv, class
+            paths of torchmetrics or yours, some of them with commas, or all that the data can
+            serve; by default what the objective asks for.
         settings: Settings of the metrics, such as --settings.nll.samples 256; those of a class
             path by the class's name.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
