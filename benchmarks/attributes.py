@@ -4,10 +4,11 @@ r"""A small network that knows CelebA's 40 attributes: for FID, where Inception 
 
 It is trained on the training faces at 64×64 and measured on the test faces: attributes.json has
 its accuracy beside that of always guessing the commoner value. Its features are a stand-in: they
-order models of faces, and its distances are no published FID. FID uses it by its class path::
+order models of faces, and its distances are no FID. The metric frechet takes it::
 
-    multibeta curve RUN --metrics fid --settings.fid.extractor benchmarks.attributes.Attributes \
-        --settings.fid.weights runs/benchmarks/attributes.pt
+    multibeta curve RUN --metrics frechet \
+        --settings.frechet.extractor benchmarks.attributes.Attributes \
+        --settings.frechet.weights runs/benchmarks/attributes.pt
 
 DATA_ROOT holds celeba/ with list_attr_celeba.txt.
 """

@@ -6,8 +6,8 @@ As a script it prints the accuracy of a file of weights on MNIST's test set::
 
 and FID uses it by its class path::
 
-    multibeta curve RUN --metrics fid --settings.fid.extractor benchmarks.lenet.LeNet \
-        --settings.fid.weights lenet_mnist_cnn.pt
+    multibeta curve RUN --metrics frechet --settings.frechet.extractor benchmarks.lenet.LeNet \
+        --settings.frechet.weights lenet_mnist_cnn.pt
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ def cell(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     shape = ".3g" if name in ("beta",) else ".0f" if name == "active_units" else ".3f"
-    if name.startswith("fid") or name in ("nll_ess", "w2"):
+    if name.startswith("fd_") or name in ("nll_ess", "w2"):
         shape = ".2f"
     elif name.endswith("_nats") and not name.startswith("auroc"):
         shape = ".2f"

@@ -67,7 +67,7 @@ def mnist(root: str, jobs: int) -> None:
         "active_units": {},
         "information": {},
         "nll": {"samples": 32, "most": 500},
-        "fid": {"extractor": lenet},
+        "frechet": {"extractor": lenet},
     }
     curve = multibeta.sweep(one, data, metrics=metrics)
     dedicated = [multibeta.sweep(other, data, metrics=metrics).rows[0] for other in others]

@@ -241,11 +241,11 @@ _RATE = {
 }
 _SAMPLES = {
     "beta": "β",
-    "fid_prior": "FID, prior",
-    "fid_gmm": "FID, mixture",
-    "fid_reconstruction": "FID, reconstructions",
-    "kid_prior": "KID, prior",
-    "kid_gmm": "KID, mixture",
+    "fd_prior": "FID, prior",
+    "fd_gmm": "FID, mixture",
+    "fd_reconstruction": "FID, reconstructions",
+    "kd_prior": "KID, prior",
+    "kd_gmm": "KID, mixture",
 }
 _PAIRED = {
     "correlation": "correlation",
@@ -298,9 +298,9 @@ def best_beta() -> str:
     rows = [{**row, **scores[row["beta"]]} for row in found["one"]]
     wanted: dict[str, tuple[str, Callable[..., Any]]] = {
         "nll_nats": ("likelihood: −log p ≤", min),
-        "fid_reconstruction": ("reconstructions: FID", min),
-        "fid_prior": ("samples from the prior: FID", min),
-        "fid_gmm": ("samples from the mixture: FID", min),
+        "fd_reconstruction": ("reconstructions: FID", min),
+        "fd_prior": ("samples from the prior: FID", min),
+        "fd_gmm": ("samples from the mixture: FID", min),
         "auroc_rate_nats": ("Omniglot told by R: AUROC", max),
         "auroc_neg_elbo_nats": ("Omniglot told by D + R: AUROC", max),
         "auroc_nll_nats": ("Omniglot told by −log p: AUROC", max),
@@ -423,7 +423,7 @@ _AXES = {
     "distortion_nats": "D",
     "information_nats": "I",
     "aggregated_kl_nats": "KL(q(z) ‖ p(z))",
-    "fid_prior": "FID of samples",
+    "fd_prior": "FID of samples",
 }
 
 

@@ -29,7 +29,7 @@ OBJECTIVES = {
     "β-TCVAE": ("--model.objective=BetaTCVAE",),
     "InfoVAE": ("--model.objective=InfoVAE", "--model.objective.lambd=1000"),
 }
-AXES = {"aggregated_kl_nats": "KL(q(z) ‖ p(z)) (nats)", "fid_prior": "FID of samples, LeNet"}
+AXES = {"aggregated_kl_nats": "KL(q(z) ‖ p(z)) (nats)", "fd_prior": "FID of samples, LeNet"}
 COLUMNS = ("distortion_nats", "information_nats", *AXES)
 
 
@@ -44,7 +44,7 @@ def run(name: str, root: str = "DATA_ROOT") -> Run:
         "class_path": "benchmarks.lenet.LeNet",
         "init_args": {"weights": f"{root}/lenet_mnist/lenet_mnist_cnn.pt"},
     }
-    metrics: Mapping[str, Any] = {"information": {}, "fid": {"extractor": lenet}}
+    metrics: Mapping[str, Any] = {"information": {}, "frechet": {"extractor": lenet}}
     stem = OBJECTIVES[name][0].partition("=")[2].lower()
     return Run(f"third_axis_{stem}", options, {"test": "0.01:10:13"}, metrics)
 

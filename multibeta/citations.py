@@ -78,27 +78,36 @@ LIKELIHOODS: dict[str, tuple[str, ...]] = {
 METRICS: dict[str, tuple[str, ...]] = {
     "active_units": ("burda2016iwae",),
     "alignment": ("kornblith2019similarity", "bonneel2015sliced"),
+    "calibration": ("guo2017calibration",),
     "clusters": ("hubert1985partitions", "rousseeuw1987silhouettes", "benhur2002stability"),
     "disentanglement": (
         "chen2018isolating", "eastwood2018framework", "kumar2018dip", "kim2018factor",
     ),
-    "fid": ("heusel2017fid", "binkowski2018kid", "ghosh2020rae"),
+    "fid": ("heusel2017fid", "binkowski2018kid", "chong2020effectively", "ghosh2020rae"),
+    "frechet": (
+        "heusel2017fid", "binkowski2018kid", "chong2020effectively", "kynkaanniemi2019improved",
+        "naeem2020reliable", "tan2019efficientnet", "ghosh2020rae",
+    ),
     "information": ("chen2018isolating",),
     "latents": (),
+    "log_spectral": ("gray1976distance",),
+    "ms_ssim": ("wang2003multiscale",),
     "nll": ("burda2016iwae",),
     "predictive": ("gelman1996predictive", "gayoso2022scvitools"),
     "probe": ("alain2016probes",),
     "psnr": (),
     "squared_error": ("rybkin2021sigma",),
+    "ssim": ("wang2004ssim",),
     "viv": ("zhong2026diffusing",),
 }  # fmt: skip
 """Metric → its papers."""
 
 _COLUMNS = {
-    "active_units": "active_units", "alignment": "prior_w1", "clusters": "cluster",
-    "disentanglement": "mig", "fid": "fid", "information": "information",
-    "latents": "live_latents", "nll": "nll", "predictive": "predictive", "probe": "probe",
-    "psnr": "psnr", "squared_error": "squared_error", "viv": "viv",
+    "active_units": "active_units", "alignment": "prior_w1", "calibration": "calibration",
+    "clusters": "cluster", "disentanglement": "mig", "fid": "fid", "frechet": "fd_",
+    "information": "information", "latents": "live_latents", "log_spectral": "lsd",
+    "ms_ssim": "ms_ssim", "nll": "nll", "predictive": "predictive", "probe": "probe",
+    "psnr": "psnr", "squared_error": "squared_error", "ssim": "ssim", "viv": "viv",
 }  # fmt: skip
 """Metric → how a column of its begins."""
 

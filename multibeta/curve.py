@@ -447,6 +447,8 @@ def _bounds(rows: Sequence[dict[str, float]]) -> list[str]:
     if any(name.startswith("nll") for name in marked):
         least = min(row["nll_ess"] for row in rows)
         known.append(f"as few as {least:.1f} of {rows[0]['nll_samples']:.0f} samples count")
+    if any(name.startswith(("fd_", "fid_")) for name in marked):
+        known.append("a Fréchet distance of few pictures is too high")
     if any(name.startswith(("viv", "effective_rank")) for name in marked):
         known.append("the examples are few for so many axes")
     said = "; ".join(known)
@@ -466,7 +468,10 @@ def _columns(
     titles = [_COLUMNS.get(name, name) for name in names]
     counts = {name for name in names if all(float(row[name]).is_integer() for row in rows)}
     digits = dict.fromkeys(counts, ".0f") | dict.fromkeys(weights, ".4g")
-    shape = {name: digits.get(name, ".5f" if name.startswith("kid") else ".3f") for name in names}
+    shape = {
+        name: digits.get(name, ".5f" if name.startswith(("kid_", "kd_")) else ".3f")
+        for name in names
+    }
     marks = {1.0: "≥", -1.0: "≤"}
     cells = [
         [

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import json
 import math
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,19 +31,30 @@ from multibeta.data.loaders import Stream
 from multibeta.data.units import Summary
 from multibeta.files import replacing
 from multibeta.likelihoods import Gaussian
-from multibeta.metrics import METRICS, Alignment, CurveMetric, Evaluated, RateDistortion, Source
+from multibeta.metrics import (
+    METRICS,
+    Alignment,
+    CurveMetric,
+    Evaluated,
+    Pairs,
+    RateDistortion,
+    Source,
+)
+from multibeta.metrics.pairs import name_of
 from multibeta.metrics.psnr import peak_of, psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
 from multibeta.progress import track
 from multibeta.schemas import UNFINISHED, check
+from multibeta.specs import imported
 from multibeta.vae import BetaVAE, Networks
 
 __all__ = ["Metrics", "Split", "draw_strip", "examples_of", "metrics_of", "sweep"]
 
 Split = Literal["train", "val", "test"]
-Metrics = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
+Metrics = Any
+"""Names, class paths, objects, or name → settings; see :func:`sweep`."""
 
 _GROUP = 8
 _STRIP_COLUMNS, _STRIP_ROWS = 12, 7
@@ -81,7 +92,11 @@ def sweep(
             are: it is then swept in the place of β, which has one value.
         metrics: Names from :data:`multibeta.metrics.METRICS`, such as
             ``["active_units", "nll"]`` or ``"active_units,nll"``, or ``"all"`` that the data can
-            serve; or name → settings, such as ``{"nll": {"samples": 256}}``.
+            serve; or name → settings, such as ``{"nll": {"samples": 256}}``. Also measures of
+            (x̂, x) that are not multibeta's (:class:`multibeta.metrics.Pairs`): a torchmetrics
+            metric, its class or its class path, a ``MetricCollection``, a function
+            f(x_hat, x) → (B,), or a class of :class:`multibeta.metrics.CurveMetric`; alone, in a
+            list, or as name → object.
         against: Dedicated models, with one β each, whose codes are compared with the model's: see
             :meth:`multibeta.metrics.Alignment.against`.
         split: Which part of a datamodule.
@@ -117,12 +132,16 @@ def sweep(
         data.source, split, batches.count, partial(_pictures, batches, model),
         partial(_codes, data, model, split),
     )  # fmt: skip
-    made = {name: METRICS[name].prepare(source, given) for name, given in settings.items()}
+    kinds = {name: _kind_of(name, given) for name, given in settings.items()}
+    made = {
+        name: partial(kind, **kind.prepare(source, _own(settings[name])))
+        for name, kind in kinds.items()
+    }
     points = [
         _Point.of(view.at_beta(beta, extrapolate=extrapolate), made, model.device)
         for view, beta in views
     ]
-    alignment = {name: given for name, given in made.items() if name == "alignment"}
+    alignment = {name: make for name, make in made.items() if name == "alignment"}
     beside = [
         _Point.of(other.at_beta(beta).to(model.device), alignment, model.device)
         for beta, other in sorted(others.items())
@@ -161,7 +180,7 @@ def sweep(
         latents.append(_put(found, row))
     for name in settings:
         of_all = [point.metrics[name] for point in points]
-        for row, columns in zip(rows, METRICS[name].across(of_all), strict=True):
+        for row, columns in zip(rows, kinds[name].across(of_all), strict=True):
             row.update(columns)
         if said := of_all[0].about():
             about[name] = said
@@ -215,9 +234,14 @@ class _Point:
     metrics: dict[str, CurveMetric]
 
     @classmethod
-    def of(cls, vae: BetaVAE, made: Mapping[str, dict[str, Any]], device: torch.device) -> _Point:
-        """Return one with metrics of these names and arguments."""
-        metrics = {name: METRICS[name](vae, **of).beside(device) for name, of in made.items()}
+    def of(
+        cls,
+        vae: BetaVAE,
+        made: Mapping[str, Callable[[BetaVAE], CurveMetric]],
+        device: torch.device,
+    ) -> _Point:
+        """Return one with the metrics of these names."""
+        metrics = {name: make(vae).beside(device) for name, make in made.items()}
         curve = RateDistortion(vae.beta, vae.likelihood.unit)
         return cls(vae, curve.beside(device), metrics)
 
@@ -233,9 +257,16 @@ class _Point:
     def finished(self) -> dict[str, Any]:
         """Return the columns of the metrics."""
         found: dict[str, Any] = {}
-        for metric in self.metrics.values():
+        for name, metric in self.metrics.items():
             metric.finish()
-            found.update(metric.compute())
+            columns = metric.compute()
+            numbers = {name for name, of in columns.items() if not isinstance(of, list)}
+            if twice := numbers & found.keys():
+                raise ValueError(
+                    f"metric {name} has a column {min(twice)}, and so has another; give it "
+                    'another name, as in metrics={"name": metric}'
+                )
+            found.update(columns)
         return found
 
 
@@ -319,7 +350,7 @@ class _Kept:
         self._found: dict[str, dict[str, Any]] = {}
         if self._path is None:
             return
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode())
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=_fresh).encode())
         for weights in model.state_dict().values():
             # As bytes: numpy has no bfloat16.
             digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -367,6 +398,50 @@ def _only_beta(other: MultiBetaVAE, model: MultiBetaVAE) -> float:
     return low
 
 
+def _fresh(value: Any) -> str:
+    """Return text for what is no plain value: an object's is like no other's."""
+    return str(value) if isinstance(value, type) else uuid.uuid4().hex
+
+
+def _kind_of(name: str, settings: Mapping[str, Any]) -> type[CurveMetric]:
+    """Return the metric of a name, of the object that is its setting ``measure``, or of a path."""
+    given = settings.get("measure")
+    if given is None and name in METRICS:
+        return METRICS[name]
+    if given is None and "." not in name:
+        raise ValueError(
+            f"metric {name} is unknown{nearest(name, METRICS)}; allowed: {', '.join(METRICS)}, "
+            "all, or a class path"
+        )
+    found = imported(name) if given is None else given
+    if isinstance(found, type) and issubclass(found, CurveMetric):
+        return found
+    return Pairs.of(name.rpartition(".")[2], name if given is None else given)
+
+
+def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "measure"}
+
+
+def _asked(given: Metrics) -> dict[str, dict[str, Any]]:
+    """Return name → settings; those of an object have it as ``measure``."""
+    if isinstance(given, str):
+        given = given.split(",")
+    elif isinstance(given, type | torch.nn.Module) or not isinstance(given, Iterable):
+        given = [given]
+    if not isinstance(given, Mapping):
+        pairs = [(of, None) if isinstance(of, str) else (name_of(of), of) for of in given]
+        names = [name for name, of in pairs if of is not None]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f'two metrics are {twice}; give names, as in {{"name": metric}}')
+        given = dict(pairs)
+    return {
+        name.strip(): dict(of or {}) if of is None or isinstance(of, Mapping) else {"measure": of}
+        for name, of in given.items()
+        if name.strip()
+    }
+
+
 def metrics_of(
     given: Metrics, data: object = None, model: MultiBetaVAE | None = None
 ) -> dict[str, dict[str, Any]]:
@@ -382,10 +457,7 @@ def metrics_of(
             what a metric needs.
     """
     data = data.source if isinstance(data, Door) else data
-    if isinstance(given, str):
-        given = given.split(",")
-    settings = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
-    found = {name.strip(): dict(of or {}) for name, of in settings.items() if name.strip()}
+    found = _asked(given)
     if list(found) == ["all"]:
         able: dict[str, dict[str, Any]] = {
             name: {}
@@ -402,22 +474,17 @@ def metrics_of(
                 print(f"metrics left out: {'; '.join(left)}", file=sys.stderr)
         return able
     for name, of in found.items():
-        if name not in METRICS:
-            raise ValueError(
-                f"metric {name} is unknown{nearest(name, METRICS)}; allowed: "
-                f"{', '.join(METRICS)}, or all"
-            )
-        parameters = inspect.signature(METRICS[name]).parameters.values()
-        known = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
-        for setting in of:
+        kind = _kind_of(name, of)
+        known = kind.takes()
+        for setting in _own(of):
             if setting not in known:
                 raise ValueError(
                     f"metric {name} has no setting {setting}{nearest(setting, known)}; it has "
                     f"{', '.join(known) or 'none'}"
                 )
-        if model is not None and (why := METRICS[name].refuses(model)):
+        if model is not None and (why := kind.refuses(model)):
             raise ValueError(f"metric {name} cannot be measured: {why}")
-        if data is not None and (lacks := METRICS[name].lacks(data)):
+        if data is not None and (lacks := kind.lacks(data)):
             raise ValueError(f"metric {name} cannot be measured: {lacks}")
     return found
 

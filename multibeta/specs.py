@@ -13,7 +13,16 @@ import numpy as np
 
 from multibeta.options import nearest
 
-__all__ = ["build", "check_trusted", "class_of", "describe", "paths_in", "plain", "untrusted"]
+__all__ = [
+    "build",
+    "check_trusted",
+    "class_of",
+    "describe",
+    "imported",
+    "paths_in",
+    "plain",
+    "untrusted",
+]
 
 T = TypeVar("T")
 
@@ -82,20 +91,29 @@ def build(spec: str | dict[str, Any], base: type[T], **given: object) -> T:
     return cls(**init_args, **given)
 
 
+def imported(path: str) -> Any:
+    """Return what a class path stands for: a class or a function.
+
+    Raises:
+        ValueError: If it cannot be found.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"class path {path} cannot be imported ({error}); write package.module.Class of "
+            "something installed or in the current folder"
+        ) from None
+
+
 def class_of(path: str, base: type[T]) -> type[T]:
     """Return the class that a class path stands for.
 
     Raises:
         ValueError: If it cannot be found or is not a ``base``.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"class path {path} cannot be imported ({error}); write package.module.Class of "
-            "something installed or in the current folder"
-        ) from None
+    cls = imported(path)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ValueError(f"class path {path} is not a {base.__name__}")
     return cls

@@ -282,7 +282,7 @@ def test_one_model_of_faces_is_as_good_as_dedicated_ones(beta):
     assert objectives_at(TALKS["celeba"], beta)["per_cent"]["mean"] <= 0.5
 
 
-@pytest.mark.parametrize("kind", ["fid_prior", "fid_gmm", "fid_reconstruction"])
+@pytest.mark.parametrize("kind", ["fd_prior", "fd_gmm", "fd_reconstruction"])
 @pytest.mark.parametrize("beta", THREE)
 def test_faces_of_one_model_are_as_near_to_real_ones(beta, kind):
     found = distances_at(TALKS["celeba"], beta, kind)

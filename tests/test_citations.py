@@ -95,7 +95,11 @@ def test_metrics_are_known_by_their_columns_and_the_report_cites():
     wanted = ["active_units", "alignment", "information", "nll", "psnr", "squared_error"]
     curve = multibeta.sweep(model, load_data("digits"), "0.1,1", metrics=wanted)
     assert citations.measured(curve.rows[0]) == wanted
-    assert citations.measured(["mig", "fid_prior"]) == ["disentanglement", "fid"]
+    assert citations.measured(["mig", "fid_prior", "fd_gmm"]) == [
+        "disentanglement",
+        "fid",
+        "frechet",
+    ]
     record = read_checkpoint(Path(multibeta.__file__).parent / "models/digits.ckpt")["multibeta"]
     cite = dict(_about(record, curve, model))["cite"]
     assert {"multibeta", "bae2023multirate", "kornblith2019similarity"} <= parsed(cite).keys()

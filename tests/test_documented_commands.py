@@ -37,6 +37,7 @@ NOT_HERE = {
     "pip install -e '.[test,docs]'": "an installation",
     "pip install 'multibeta[export]'": "an installation",
     "pip install 'multibeta[hub]'": "an installation",
+    "pip install 'multibeta[features]'": "an installation",
     "pip install imageio-ffmpeg": "an installation",
     "hf auth login": "asks for a token; tests/test_hub.py pushes to a stub",
     "pytest": "this is it",
@@ -56,8 +57,8 @@ SLOW = {
     "multibeta export run --beta 0.1": "tests/test_export.py",
     "multibeta score run Digits": "tests/test_scores.py",
     "multibeta curve run --against one other": "tests/test_evaluation.py",
-    "multibeta curve run --metrics fid --settings.fid.extractor package.module.Pixels":
-        "tests/test_metrics_fid.py",
+    "multibeta curve run --metrics frechet --settings.frechet.extractor package.module.Pixels":
+        "tests/test_metrics_frechet.py",
     "multibeta fit --config mnist.yaml --model.network Conv --model.network.depth 3":
         "tests/test_configs.py",
     "multibeta fit --config npz.yaml --data.root FILE.npz --model.network Conv "

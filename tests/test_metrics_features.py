@@ -4,11 +4,22 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.kid import poly_mmd
 
-from multibeta.metrics.features import Features, frechet_distance, kernel_distance, moments
+from multibeta.metrics.features import (
+    Features,
+    feature_distance,
+    frechet,
+    frechet_at_infinity,
+    frechet_distance,
+    kernel_distance,
+    moments,
+    neighbourhoods,
+)
 
 KERNEL = {"verbose": False, "kid_subsets": 1}
 
@@ -136,3 +147,84 @@ def test_features_come_in_the_order_of_the_batches():
     found.update(rows[:2], 0)
     found.update(rows[2:3], 1)
     assert torch.equal(found.compute(), rows)
+
+
+# Errors and bias
+
+
+@pytest.mark.parametrize("n", [200, 5])
+def test_with_an_error_it_is_the_same_distance(n):
+    x, y = features(n), features(n + 10, seed=1, scale=1.3, shift=0.2)
+    assert frechet(x, y)[0] == pytest.approx(distance(x, y), rel=1e-6)
+    assert frechet(x, y, of_others=moments(y)) == frechet(x, y)
+    assert frechet(x, x, paired=True) == pytest.approx((0, 0), abs=1e-6)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_error_of_frechets_distance_is_its_spread(paired):
+    def draw(seed):
+        x = torch.randn(300, 4, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(300, 4, generator=torch.Generator().manual_seed(10_000 + seed))
+        return x, 1.2 * (0.9 * x + 0.44 * noise if paired else noise) + 0.3
+
+    found = torch.tensor([frechet(*draw(seed), paired=paired) for seed in range(400)])
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std().item(), rel=0.12)
+
+
+def test_frechets_distance_at_infinity_has_less_bias():
+    """Of two samples of one Gaussian the distance is 0, and never below it for a finite number."""
+    found = []
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        x, y = torch.randn(2, 150, 12, generator=generator)
+        whole, se = frechet(x, y)
+        found.append((whole, frechet_at_infinity(x, y, whole), se))
+    whole, infinite, se = torch.tensor(found).mean(0)
+    assert whole > 3 * se
+    assert infinite.abs() < 0.15 * whole
+
+
+# Neighbourhoods
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_precision_and_recall_are_those_of_torch_fidelity(k):
+    x, y = features(150), features(170, seed=1, scale=0.7, shift=0.3)
+    theirs = prc_features_to_metric(x, y, prc_neighborhood=k, verbose=False)
+    ours = neighbourhoods(x, y, k)
+    assert 0.1 < theirs["precision"] < 1
+    for name in ("precision", "recall"):
+        assert ours[name].mean() == pytest.approx(theirs[name], abs=1e-6)
+
+
+def test_density_and_coverage_are_those_of_a_search_for_neighbours():
+    x, y, k = features(90), features(1_100, seed=1, scale=0.8), 5
+    radii = NearestNeighbors(n_neighbors=k + 1).fit(y).kneighbors(y)[0][:, -1]
+    apart = np.linalg.norm(y.numpy()[:, None] - x.numpy()[None], axis=-1)
+    inside = apart <= radii[:, None]
+    found = neighbourhoods(x, y, k)
+    assert found["density"].numpy() == pytest.approx(inside.sum(0) / k)
+    assert found["coverage"].numpy() == pytest.approx(inside.any(1).astype(float))
+    assert 0 < found["coverage"].mean() < 0.9
+
+
+def test_density_and_coverage_of_samples_of_the_same_distribution():
+    """Density is 1, coverage 1 − (M−1)…(M−k) / ((2M−1)…(2M−k)) (Naeem et al. 2020)."""
+    m, k = 150, 5
+    found = [neighbourhoods(*torch.randn(2, m, 3), k) for _ in range(60)]
+    means = {name: torch.stack([of[name] for of in found]).mean() for name in found[0]}
+    outside = math.prod((m - i) / (2 * m - i) for i in range(1, k + 1))
+    assert means["coverage"] == pytest.approx(1 - outside, abs=0.005)
+    assert means["density"] == pytest.approx(1, abs=0.02)
+
+
+def test_a_set_without_a_neighbour():
+    assert all(v.isnan().all() for v in neighbourhoods(features(5), features(9), 5).values())
+
+
+def test_the_feature_distance_is_that_of_unit_vectors():
+    x, y = features(20), features(20, seed=1)
+    cosine = torch.nn.functional.cosine_similarity(x.double(), y.double())
+    assert torch.allclose(feature_distance(x, 3 * y), 2 - 2 * cosine)
+    with pytest.raises(ValueError, match="cannot be compared; give as many features of as many"):
+        feature_distance(x, y[:3])

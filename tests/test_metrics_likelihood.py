@@ -68,6 +68,26 @@ def test_both_estimates_of_a_linear_vae_reach_the_exact_likelihood(linear):
     assert 1 < found["nll_ess"] < 512
 
 
+def test_the_elbo_gap_of_a_linear_vae_is_that_of_its_posterior(linear):
+    """For K large it is KL(q(z|x) ‖ p(z|x)), here of two Gaussians."""
+    vae, exact = linear
+    x = exact.sample((2000,))
+    found = measured(vae, x.view(-1, 1, 1, PIXELS), 256)
+    with torch.no_grad():
+        q = vae.encode(x.view(-1, 1, 1, PIXELS))
+        w, bias = vae.decoder[0].weight, vae.decoder[0].bias
+        precision = torch.eye(LATENTS) + w.T @ w / SIGMA**2
+        mean = torch.linalg.solve(precision, w.T @ (x - bias).T / SIGMA**2).T
+        true = MultivariateNormal(mean, precision_matrix=precision)
+        mine = MultivariateNormal(q.mean, torch.diag_embed(q.variance))
+        expected = torch.distributions.kl_divergence(mine, true).mean().item()
+    assert expected > 4 * found["elbo_gap_se"]
+    assert found["elbo_gap_nats"] == pytest.approx(expected, abs=3 * found["elbo_gap_se"])
+    assert found["elbo_gap_nats_bound"] == 0
+    far = measured(vae, (10 * x).view(-1, 1, 1, PIXELS), 64)  # few samples count
+    assert (far["nll_nats_bound"], far["elbo_gap_nats_bound"]) == (-1, 1)
+
+
 def test_more_samples_tighten_the_bound_and_one_is_the_elbo(linear):
     vae, exact = linear
     x = exact.sample((1000,)).view(-1, 1, 1, PIXELS)

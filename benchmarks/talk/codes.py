@@ -14,7 +14,7 @@ from multibeta.data import ImageData
 from multibeta.data.examples import read
 from multibeta.metrics.extractors import Extractor, extractor_of
 from multibeta.metrics.features import frechet_distance, moments
-from multibeta.metrics.fid import to_8_bits
+from multibeta.metrics.frechet import to_8_bits
 from multibeta.vae import BetaVAE
 
 __all__ = ["standardised"]
@@ -28,7 +28,7 @@ def standardised(talk: Talk, seed: int, root: str, jobs: int) -> None:
     arguments are those of :func:`benchmarks.talk.runs.align`.
     """
     data, sides = vaes(talk, seed, root, jobs)
-    extractor = extractor_of(talk.extractor(root), None)
+    extractor = extractor_of(talk.extractor(root))
     real = moments(_features(extractor, (read(batch).x for batch in data.ordered("test"))))
     rows = []
     for side, beta in [(side, beta) for beta in THREE for side in sides]:
@@ -41,7 +41,7 @@ def standardised(talk: Talk, seed: int, root: str, jobs: int) -> None:
             z = torch.randn(talk.samples, vae.latent_dim, generator=noise)
             drawn = (vae.decode(of_batch).mean for of_batch in z.split(100))
             distance = frechet_distance(*moments(_features(extractor, drawn)), *real)
-            row[name] = {"rate_nats": _rate(vae, data), "fid_prior": distance}
+            row[name] = {"rate_nats": _rate(vae, data), "fd_prior": distance}
         rows.append(row)
     save(talk.result("standardised", seed), COMMAND, {"rows": rows}, talk.results)
 

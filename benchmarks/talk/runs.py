@@ -90,12 +90,17 @@ class Talk:
         on_train = [] if self.quick else [b for b in betas if b in THREE]
         curves = {"test": betas, **({"train": on_train} if on_train else {})}
         name = self.result(what, seed)
-        fid = {"extractor": self.extractor(root), "samples": self.samples, "kid": False}
+        frechet = {
+            "extractor": self.extractor(root),
+            "samples": self.samples,
+            "kernel": False,
+            "neighbours": 0,
+        }
         return Run(
             f"{name}_quick" if self.quick else name,
             (*self.options, *on_gpu, *of_side, f"--seed_everything={seed}"),
             {split: ",".join(map(str, of_split)) for split, of_split in curves.items()},
-            {"active_units": {}, "fid": fid},
+            {"active_units": {}, "frechet": frechet},
             self.fine if beta is None else None,
         )
 
@@ -103,13 +108,13 @@ class Talk:
         """Return the runs of a seed, the one model's first."""
         return [self.run(beta, seed, root) for beta in (None, *THREE)]
 
-    def extractor(self, root: str) -> dict[str, Any] | None:
-        """Return what FID's features are from; None for Inception."""
+    def extractor(self, root: str) -> dict[str, Any]:
+        """Return what the features are from."""
         if self.name == "mnist":
             weights = Path(root) / "lenet_mnist" / "lenet_mnist_cnn.pt"
             return {"class_path": "benchmarks.lenet.LeNet", "init_args": {"weights": str(weights)}}
         if Inception.file().is_file():
-            return None
+            return {"class_path": "multibeta.metrics.Inception"}
         kind, weights = "benchmarks.attributes.Attributes", str(self.attributes)
         return {"class_path": kind, "init_args": {"weights": weights}}
 

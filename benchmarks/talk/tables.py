@@ -19,9 +19,9 @@ __all__ = ["aligned_steps", "blocks", "curves", "distances_at", "objectives_at",
 
 TITLES = {"celeba": "CelebA", "mnist": "MNIST"}
 KINDS = {
-    "fid_prior": "samples from N(0, I)",
-    "fid_gmm": "samples from the mixture",
-    "fid_reconstruction": "reconstructions",
+    "fd_prior": "samples from N(0, I)",
+    "fd_gmm": "samples from the mixture",
+    "fd_reconstruction": "reconstructions",
 }
 WORDS = ("holds", "does not", "cannot be told")
 
@@ -89,7 +89,7 @@ def distances_at(talk: Talk, beta: float, kind: str, split: str = "test") -> dic
     Args:
         talk: The data set.
         beta: One of the dedicated models' β's.
-        kind: "fid_prior", "fid_gmm" or "fid_reconstruction".
+        kind: "fd_prior", "fd_gmm" or "fd_reconstruction".
         split: Of the pictures that are compared with.
     """
     one = spread(_at(curve, beta)[kind] for curve in curves(talk, None, split))
@@ -179,7 +179,7 @@ def _claims(talk: Talk) -> list[tuple[str, str, str]]:
         title: {beta: distances_at(talk, beta, kind)["apart"] for beta in THREE}
         for kind, title in KINDS.items()
     }
-    after = {beta: _standardised(talk, beta, "fid_prior") for beta in THREE}
+    after = {beta: _standardised(talk, beta, "fd_prior") for beta in THREE}
     apart_of["samples from N(0, I), the latents of all models standardised,"] = {
         beta: difference(of["one"], of["dedicated"]) for beta, of in after.items()
     }
@@ -255,7 +255,7 @@ def _extractor(talk: Talk) -> str:
     """
     runs = [run.name for seed in talk.seeds for run in talk.runs(seed)]
     names = [name for name in runs if is_there(name, talk.results)]
-    about = [curve_of(name, folder=talk.results).about["fid"] for name in names]
+    about = [curve_of(name, folder=talk.results).about["frechet"] for name in names]
     if len({of["extractor_sha256"] for of in about}) > 1:
         raise ValueError(f"the runs on {talk.name} were measured by different networks; remove "
                          "their results and run benchmarks.talk again")  # fmt: skip
@@ -280,7 +280,7 @@ def standardised(talks: Sequence[Talk]) -> str:
     """Return rate and FID of samples from N(0, I), before and after standardising the latents."""
     lines = []
     for talk, beta in itertools.product(talks, THREE):
-        rate, fid = (_standardised(talk, beta, name) for name in ("rate_nats", "fid_prior"))
+        rate, fid = (_standardised(talk, beta, name) for name in ("rate_nats", "fd_prior"))
         if rate["one"] is None:
             continue
         apart = difference(fid["one"], fid["dedicated"])
@@ -383,10 +383,11 @@ def measured(talks: Sequence[Talk]) -> str:
             continue
         about = found[0].about
         sigma = f", σ = {about['sigma']:g}" if about["sigma"] else ""
+        fd = about["frechet"]
         said.append(
             f"{TITLES[talk.name]}: {about['likelihood']}{sigma}, d = {about['d']:,}; "
-            f"{about['fid']['samples']:,} samples against {about['fid']['examples']:,} pictures "
-            f"of the {about['fid']['split']} set; features of {about['fid']['extractor']}."
+            f"{fd['samples']:,} samples against {fd['examples']:,} pictures of the {fd['split']} "
+            f"set; features of {fd['extractor']}."
         )
     if is_there("attributes", talks[0].results):
         of = result_of("attributes", talks[0].results)

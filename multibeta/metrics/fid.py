@@ -1,124 +1,80 @@
-"""How near samples and reconstructions are to the real pictures: FID, and KID beside it."""
+"""FID and KID: Fréchet's and the kernel distance by the Inception network."""
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from multibeta.data.batches import gathered, rank_and_world
-from multibeta.data.roots import cache_dir
-from multibeta.files import replacing
-from multibeta.metrics.base import Codes, Source
-from multibeta.metrics.extractors import Extractor, Inception, extractor_of
-from multibeta.metrics.features import Features, frechet_distance, kernel_distance, moments
-from multibeta.noise import seeded
-from multibeta.priors import fit_gmm
+from multibeta.metrics.extractors import Extractor, Inception
+from multibeta.metrics.frechet import Frechet, Real
 from multibeta.vae import BetaVAE
 
-__all__ = ["FID", "Real", "to_8_bits"]
-
-_BATCH = 100
-# Far from the seeds of the posterior's noise, which are numbers of batches and these plus 2**30,
-# and within the 32 bits that a generator on the CPU reads.
-_SEED = 2**31
-_STREAMS = ("prior", "gmm", "reconstruction")
+__all__ = ["FID"]
 
 
-@dataclass(frozen=True)
-class Real:
-    """The real pictures, as every β is compared with them.
-
-    Args:
-        features: (N, F).
-        mean: Their mean, float64: (F,).
-        covariance: Their covariance, float64: (F, F).
-        about: Which pictures, and features of what kind.
-    """
-
-    features: Tensor
-    mean: Tensor
-    covariance: Tensor
-    about: dict[str, Any]
-
-
-class FID(Codes):
+class FID(Frechet):
     """The Fréchet and the kernel Inception distance to the real pictures, of three sets.
 
-    - *prior*: p(x|z) for z from N(0, I);
-    - *gmm*: p(x|z) for z from a mixture of Gaussians, fitted to samples of q(z|x) for the
-      examples measured (:func:`~multibeta.priors.fit_gmm`);
-    - *reconstruction*: p(x|z) for z the mean of q(z|x), for the examples measured.
-
-    Of p(x|z) the mean is taken, as is usual, or a sample. Pictures are clamped to [0, 1] and
-    rounded to 8 bits, never stretched. Every β has the same noise. The features of the real
-    pictures are computed once for all β's, and kept in the cache folder.
+    They are those of :class:`~multibeta.metrics.frechet.Frechet`; the network is the one that FID
+    is defined by.
 
     Args:
         vae: The model at the β that is measured.
-        extractor: The class path of an :class:`~multibeta.metrics.extractors.Extractor`, or
-            ``{"class_path": …, "init_args": {…}}``; Inception by default.
-        weights: A file of weights for it; for Inception by default torch-fidelity's own.
-        samples: How many pictures of the first two kinds; by default as many as real ones.
+        extractor: :class:`~multibeta.metrics.extractors.Inception`, for other layers; no other.
+        weights: A file of weights for it; by default torch-fidelity's own.
+        samples: How many pictures from the prior and the mixture; by default as many as real
+            ones.
         most: How many examples to use, the first ones.
         components: The number of components of the mixture.
         decoder: "mean" or "sample" of p(x|z).
         kid: Whether to measure the kernel distance too, which compares all pairs of pictures.
+        infinity: Whether to extrapolate to infinitely many pictures.
         real: What :meth:`prepare` found.
 
     Raises:
-        ValueError: If a setting is out of range.
+        ValueError: If a setting is out of range, or the extractor is another.
 
     References:
-        Heusel et al. 2017, arXiv 1706.08500; Bińkowski et al. 2018, arXiv 1801.01401; for the
-        mixture Ghosh et al. 2020, arXiv 1903.12436.
+        Heusel et al. 2017, arXiv 1706.08500; Bińkowski et al. 2018, arXiv 1801.01401.
     """
+
+    network = Inception
+    names = ("fid", "kid")
 
     def __init__(
         self,
         vae: BetaVAE,
-        extractor: Extractor | str | dict[str, Any] | None = None,
+        extractor: Extractor | type[Extractor] | str | dict[str, Any] | None = None,
         weights: str | None = None,
         samples: int | None = None,
         most: int = 10_000,
         components: int = 10,
         decoder: str = "mean",
         kid: bool = True,
+        infinity: bool = True,
         *,
         real: Real | None = None,
     ) -> None:
-        super().__init__(vae, most)
-        _check(samples, most, components, decoder)
-        # In a tuple, so that it is no part of the metric's own state.
-        self._extractor = (extractor_of(extractor, weights),)
-        self.samples = samples
-        self.components = components
-        self.decoder = decoder
-        self.kid = kid
-        self.real = real
-        self._row: dict[str, float] = {}
+        super().__init__(
+            vae, extractor, weights, samples, most, components, decoder, kid, 0, infinity,
+            real=real,
+        )  # fmt: skip
 
     @classmethod
-    def lacks(cls, data: object) -> str | None:
-        """Return that the data has values that no picture has, if so."""
-        if (value_range := getattr(data, "value_range", None)) is not None:
-            low, high = value_range
-            if low < 0 or high > 1:
-                return f"it takes pictures in [0, 1]; these have values in [{low:g}, {high:g}]"
-        return None
+    def extractor_of(
+        cls, spec: Extractor | type[Extractor] | str | dict[str, Any] | None, weights: str | None
+    ) -> Extractor:
+        """Return the extractor that a setting names: Inception.
 
-    @classmethod
-    def refuses(cls, model: Any) -> str | None:
-        """Refuse what is no picture."""
-        if len(model.shape) == 3:
-            return None
-        return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
+        Raises:
+            ValueError: If it is another.
+        """
+        found = super().extractor_of(spec, weights)
+        if not isinstance(found, Inception):
+            raise ValueError(
+                f"fid is by Inception, and extractor is {type(found).__name__}; measure frechet, "
+                "which takes any extractor"
+            )
+        return found
 
     needs = "Inception's weights are not here"
 
@@ -126,238 +82,3 @@ class FID(Codes):
     def in_all(cls, data: object) -> bool:
         """Return whether the data serves, and Inception's weights are there already."""
         return Inception.file().is_file() and not cls.lacks(data)
-
-    @classmethod
-    def prepare(cls, source: Source, settings: dict[str, Any]) -> dict[str, Any]:
-        """Make the extractor, and the real pictures' features, or find these in the cache.
-
-        Warns if there are fewer pictures than features.
-
-        Args:
-            source: What will be measured on.
-            settings: Arguments of the metric.
-
-        Raises:
-            ValueError: If a setting is out of range, the weights are missing, or the data has
-                no pictures, or not in [0, 1].
-        """
-        given = dict(settings)
-        checked = {name: given.get(name, value) for name, value in _DEFAULTS.items()}
-        _check(**checked)
-        extractor = extractor_of(given.pop("extractor", None), given.pop("weights", None))
-        found = _real_features(extractor, source, checked["most"])
-        n, f = min(len(found), checked["samples"] or len(found)), extractor.features
-        if n < f and rank_and_world()[0] == 0:
-            warnings.warn(
-                f"FID of {n:,} pictures by {f:,} features: with fewer pictures than features it "
-                f"is far too high; measure {f:,} or more, or look at KID, which has no bias",
-                stacklevel=2,
-            )
-        about = {
-            "extractor": extractor.describe(),
-            "extractor_sha256": extractor.digest(),
-            "split": source.split,
-            "crop": getattr(source.data, "crop", None),
-            "examples": len(found),
-        }
-        return {**given, "extractor": extractor, "real": Real(found, *moments(found), about)}
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Make the pictures, this process's share of them, and compare their features.
-
-        Raises:
-            ValueError: If there is nothing to compare with, or codes or pictures are not finite.
-        """
-        if self.real is None:
-            raise ValueError(
-                "FID has no real pictures to compare with; measure it by multibeta.sweep, or "
-                "make it with what FID.prepare returns"
-            )
-        z, mean, _ = self.codes() if self._is_synced else self.gathered()
-        n = self.samples or len(z)
-        noise = [torch.Generator().manual_seed(_SEED + i) for i in range(2)]
-        real = self.real
-        try:
-            mixture = fit_gmm(z, self.components)
-            codes = {
-                "prior": torch.randn(n, z.shape[1], generator=noise[0]),
-                "gmm": mixture.sample((n,), generator=noise[1]),
-                "reconstruction": mean,
-            }
-            features = {name: self._features(name, of) for name, of in codes.items()}
-        except ValueError as error:
-            raise ValueError(f"fid at β = {self.vae.beta:g}: {error}") from None
-        distances: dict[str, float] = {}
-        kernels: dict[str, float] = {}
-        for name, of in features.items():
-            paired = name == "reconstruction"
-            distances[f"fid_{name}"] = frechet_distance(*moments(of), real.mean, real.covariance)
-            if self.kid:
-                value, se = kernel_distance(of, real.features, paired=paired)
-                kernels |= {f"kid_{name}": value, f"kid_{name}_se": se}
-        self._row = {
-            **distances,
-            **kernels,
-            "fid_examples": float(len(z)),
-            "fid_features": float(real.features.shape[1]),
-        }
-
-    def compute(self) -> dict[str, float]:
-        """Return the distances.
-
-        Returns:
-            ``fid_prior, fid_gmm, fid_reconstruction``; with ``kid`` also ``kid_prior, kid_gmm,
-            kid_reconstruction``, each with ``…_se``; ``fid_examples`` and ``fid_features``. All
-            distances are nan for one example.
-        """
-        if not self._row:
-            self.finish()
-        return self._row
-
-    def about(self) -> dict[str, Any]:
-        """Return extractor, resizing, examples, split, crop, decoder and mixture."""
-        real = self.real.about if self.real else {}
-        return {
-            **real,
-            "samples": self.samples or real.get("examples"),
-            "decoder": self.decoder,
-            "pictures": "clamped to [0, 1], rounded to 8 bits",
-            "gmm": f"{self.components} components with full covariances, fitted to posterior "
-            "samples of the examples",
-            "reconstruction": "from the posterior mean",
-        }
-
-    def _features(self, stream: str, codes: Tensor) -> Tensor:
-        """Return the features of the pictures that codes (n, Z) stand for: (n, F)."""
-        (extractor,) = self._extractor
-        weight = next(self.vae.parameters())
-        rank, world = rank_and_world()
-        found = _collector(extractor, self.device)
-        for place, z in enumerate(codes.split(_BATCH)):
-            if place % world != rank:
-                continue
-            p = self.vae.decode(z.to(weight).reshape(-1, *self.vae.latent_shape))
-            if self.decoder == "mean":
-                x = p.mean
-            else:
-                with seeded(_SEED + (_STREAMS.index(stream) + 1) * 2**28 + place, weight.device):
-                    x = p.sample()
-            found.update(_extracted(extractor, to_8_bits(x)), place)
-        return found.compute()
-
-
-_DEFAULTS: dict[str, Any] = {"samples": None, "most": 10_000, "components": 10, "decoder": "mean"}
-
-
-def to_8_bits(x: Tensor) -> Tensor:
-    """Return pictures (B, C, H, W) as uint8: clamped to [0, 1], times 255, rounded.
-
-    Raises:
-        ValueError: If a value is not finite.
-    """
-    if x.dtype == torch.uint8:
-        return x
-    if not x.isfinite().all():
-        raise ValueError(
-            "pictures have NaN or infinite values; the model has diverged, so measure an earlier "
-            "checkpoint"
-        )
-    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _check(samples: int | None, most: int, components: int, decoder: str) -> None:
-    for name, value in {"samples": samples, "most": most, "components": components}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is too small; it is at least 1")
-    if decoder not in ("mean", "sample"):
-        raise ValueError(f"decoder={decoder} is unknown; allowed: mean, sample")
-
-
-def _real_features(extractor: Extractor, source: Source, most: int) -> Tensor:
-    """Return the features of the first real pictures, (N, F), from the cache where they are."""
-    rank, world = rank_and_world()
-    of_mine: dict[int, list[bytes]] = {}
-    seen, device = 0, torch.device("cpu")
-    for index, x in enumerate(source.pictures()):
-        device = x.device
-        pictures = _real_8_bits(x).cpu().numpy()
-        form = str(pictures.shape[1:]).encode()
-        of_mine[index * world + rank] = [
-            hashlib.blake2b(form + picture.tobytes(), digest_size=16).digest()
-            for picture in pictures
-        ]
-        seen += len(x)
-        if seen >= most and world == 1:  # the first process may hand out what all read
-            break
-    digests = {place: of for part in gathered(of_mine) for place, of in part.items()}
-    wanted: dict[int, int] = {}
-    key, left = hashlib.sha256(extractor.digest().encode()), most
-    for place in sorted(digests):
-        wanted[place] = min(left, len(digests[place]))
-        left -= wanted[place]
-        key.update(b"".join(digests[place][: wanted[place]]))
-    if most == left:
-        raise ValueError(f"the {source.split} set is empty; choose another split")
-    path = cache_dir() / "fid" / f"{key.hexdigest()}.pt"
-    where = torch.device("cpu") if device.type == "mps" else device
-    cached = _read(path, (most - left, extractor.features))
-    if all(gathered(cached is not None)) and cached is not None:
-        extractor.to(device)
-        return cached.to(where)
-    extractor.to(device)
-    found = _collector(extractor, where)
-    for index, x in enumerate(source.pictures()):
-        place = index * world + rank
-        if not wanted.get(place):
-            break
-        found.update(_extracted(extractor, _real_8_bits(x)[: wanted[place]]), place)
-    features = found.compute()
-    if rank == 0:
-        _write(path, features)
-    return features
-
-
-def _real_8_bits(x: Tensor) -> Tensor:
-    low, high = x.min().item(), x.max().item()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"fid takes pictures in [0, 1]; these have values in [{low:g}, {high:g}]: rescale them"
-        )
-    return to_8_bits(x)
-
-
-@torch.no_grad()
-def _extracted(extractor: Extractor, pictures: Tensor) -> Tensor:
-    """Return the features (B, F) of 8-bit pictures, a few at a time."""
-    found = torch.cat([extractor(part) for part in pictures.split(_BATCH)]).float()
-    if found.shape != (len(pictures), extractor.features):
-        raise ValueError(
-            f"{type(extractor).__name__} gives features of shape {tuple(found.shape)} for "
-            f"{len(pictures)} pictures; it must give {(len(pictures), extractor.features)}"
-        )
-    return found
-
-
-def _collector(extractor: Extractor, device: torch.device) -> Features:
-    """Return a metric that a process without a share of the pictures can compute too."""
-    found = Features().beside(device)
-    found.update(torch.zeros(0, extractor.features), 0)
-    return found
-
-
-def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
-    """Return features from the cache; None if they are not there or not whole."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        return None
-    return found if isinstance(found, Tensor) and found.shape == shape else None
-
-
-def _write(path: Path, features: Tensor) -> None:
-    try:
-        with replacing(path) as temporary:
-            torch.save(features.cpu(), temporary)
-    except OSError as error:
-        warnings.warn(f"features are not kept for the next time: {error}", stacklevel=2)

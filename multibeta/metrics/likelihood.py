@@ -24,7 +24,9 @@ class NLL(Spread):
 
     The bound falls with K towards −log p(x). How many of the K samples carry the weight is the
     effective sample size, (Σ w)² / Σ w²; where it is near 1, the bound is loose. The naive
-    estimate takes the z_k from the prior instead and is of use only where the rate is small.
+    estimate takes the z_k from the prior instead and is of use only where the rate is small. The
+    ELBO gap is D + R less the bound, on the same examples: how much the posterior and a single
+    sample cost, KL(q(z|x) ‖ p(z|x)) once the bound is tight.
 
     Args:
         vae: The model at the β that is measured.
@@ -48,7 +50,7 @@ class NLL(Spread):
         if samples < 1:
             raise ValueError(f"samples={samples} is too small; it is at least 1")
         self.samples = samples
-        self.add_sums(n=(), sums=(3,), squares=(3,))
+        self.add_sums(n=(), sums=(4,), squares=(4,))
 
     @classmethod
     def refuses(cls, model: Any) -> str | None:
@@ -62,7 +64,8 @@ class NLL(Spread):
         if not self.chosen:
             return
         chosen, self.chosen = self.chosen, []
-        kept = [torch.cat([getattr(of, name) for of in chosen]) for name in ("x", "mean", "std")]
+        names = ("x", "mean", "std", "neg_elbo")
+        kept = [torch.cat([getattr(of, name) for of in chosen]) for name in names]
         # Drawn only now: it is larger than all else that is kept.
         drawn = [of.noise(2 * self.samples) for of in chosen]
         inputs = {
@@ -75,7 +78,7 @@ class NLL(Spread):
             *(v.split(_EXAMPLES) for v in kept), torch.cat(drawn, 1).split(_EXAMPLES, 1),
             strict=True,
         )  # fmt: skip
-        for start, (x, mean, std, noise) in enumerate(parts):
+        for start, (x, mean, std, neg_elbo, noise) in enumerate(parts):
             some = slice(start * _EXAMPLES, start * _EXAMPLES + len(x))
             given = {
                 k: v[some] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()
@@ -83,11 +86,13 @@ class NLL(Spread):
             of_posterior, of_prior = noise.to(mean).split(self.samples)
             log_w = importance_weights(self.vae, x, mean, std, of_posterior, given)
             from_prior = torch.stack([self.vae.decode(z, **given).log_prob(x) for z in of_prior])
+            bound = -log_mean_exp(log_w)
             values = torch.stack(
                 [
-                    -log_mean_exp(log_w),
+                    bound,
                     (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
                     -log_mean_exp(from_prior.double()),
+                    neg_elbo.double() - bound,
                 ]
             ).to(self.sums.device)
             self.n += values.shape[1]
@@ -99,9 +104,10 @@ class NLL(Spread):
 
         Returns:
             ``nll_nats, nll_se, nll_ess`` (the mean effective sample size, 1 to K),
-            ``nll_prior_nats, nll_prior_se, nll_samples`` (K), ``nll_examples``. And
-            ``nll_nats_bound``, ``nll_prior_nats_bound``: −1 where the true value is lower by more
-            than the standard error, 0 where it is an estimate. The bias of log w̄ is about
+            ``nll_prior_nats, nll_prior_se, elbo_gap_nats, elbo_gap_se, nll_samples`` (K),
+            ``nll_examples``. And ``nll_nats_bound``, ``nll_prior_nats_bound``: −1 where the true
+            value is lower by more than the standard error, 0 where it is an estimate;
+            ``elbo_gap_nats_bound``: 1 where ``nll_nats_bound`` is −1. The bias of log w̄ is about
             ½(1/ESS − 1/K), and more where the effective sample size is below K/4.
         """
         mean, se = mean_and_se(self.n, self.sums, self.squares)
@@ -114,10 +120,13 @@ class NLL(Spread):
             "nll_ess": mean[1].item(),
             "nll_prior_nats": mean[2].item(),
             "nll_prior_se": se[2].item(),
+            "elbo_gap_nats": mean[3].item(),
+            "elbo_gap_se": se[3].item(),
             "nll_samples": float(self.samples),
             "nll_examples": self.n.item(),
             "nll_nats_bound": -float(loose),
             "nll_prior_nats_bound": -float(far),
+            "elbo_gap_nats_bound": float(loose),
         }
 
 

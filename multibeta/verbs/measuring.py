@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,10 +46,12 @@ def curve(
             each is in the middle of its logarithm's range. With gamma=1:30, or 1:30:N, γ is swept
             in the place of β, which then has one value.
         metrics: What to measure beside rate and distortion: active_units, alignment,
-            clusters, disentanglement, fid, information, latents, nll, predictive, probe, psnr,
-            squared_error, viv, some of them with commas, or all that the data can serve; by
-            default what the objective asks for.
-        settings: Settings of the metrics, such as --settings.nll.samples 256.
+            calibration, clusters, disentanglement, fid, frechet, information, latents,
+            log_spectral, ms_ssim, nll, predictive, probe, psnr, squared_error, ssim, viv, class
+            paths of torchmetrics or yours, some of them with commas, or all that the data can
+            serve; by default what the objective asks for.
+        settings: Settings of the metrics, such as --settings.nll.samples 256; those of a class
+            path by the class's name.
         against: Checkpoints of dedicated models, of one β each, whose codes are compared with
             the model's.
         split: Which part of the data.
@@ -77,7 +80,7 @@ def curve(
     try:
         measured = sweep(
             model, datamodule, betas, at=weights_at(at),
-            metrics=_with_settings(metrics, settings, datamodule),
+            metrics=_with_settings(metrics, settings, datamodule, model),
             against=[load(other, allow=allow or ()) for other in against or ()], split=split,
             extrapolate=extrapolate, progress=place() != "elsewhere", keep=kept, first=first,
         )  # fmt: skip
@@ -259,8 +262,15 @@ def data_set(name: str, settings: dict[str, Any] | None) -> Any:
     return build(spec, LightningDataModule)  # type: ignore[type-abstract]
 
 
-def settings_of(given: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Return metric → settings, from ``{"nll.samples": "256"}`` and the like."""
+def settings_of(
+    given: dict[str, Any] | None, names: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Return metric → settings, from ``{"nll.samples": "256"}`` and the like.
+
+    Args:
+        given: What follows ``--settings``.
+        names: The metrics; a class path is also named by its class alone.
+    """
     flat = {
         key: value
         for name, of in (given or {}).items()
@@ -273,21 +283,25 @@ def settings_of(given: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for key, value in plain_values(flat).items():
         name, _, setting = key.partition(".")
+        for path in names:
+            for whole in (path, path.rpartition(".")[2]):
+                if key.startswith(f"{whole}."):
+                    name, setting = path, key.removeprefix(f"{whole}.")
         found.setdefault(name, {})[setting] = value
     return found
 
 
 def _with_settings(
-    metrics: str | None, settings: dict[str, Any] | None, data: Any
+    metrics: str | None, settings: dict[str, Any] | None, data: Any, model: Any
 ) -> dict[str, dict[str, Any]]:
     """Return name → settings of the metrics."""
     from multibeta.evaluation import metrics_of
 
-    found = metrics_of(metrics or (), data)
-    for name, of in settings_of(settings).items():
+    found = metrics_of(metrics or (), data, model)
+    for name, of in settings_of(settings, found).items():
         if name not in found:
             raise ValueError(
                 f"--settings.{name}.{next(iter(of))} is given, but not --metrics {name}; give both"
             )
         found[name].update(of)
-    return metrics_of(found, data)
+    return metrics_of(found, data, model)

