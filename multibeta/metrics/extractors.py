@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multibeta.files import check_readable
 from multibeta.specs import build
 
-__all__ = ["WEIGHTS_URL", "EfficientNetLite0", "Extractor", "Inception", "extractor_of"]
+__all__ = ["WEIGHTS_URL", "EfficientNetLite0", "Extractor", "Inception", "Values", "extractor_of"]
 
 WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
@@ -33,6 +33,9 @@ class Extractor(nn.Module):
 
     features: int
     """The number F of features of a picture."""
+
+    values = False
+    """Whether it takes x as it is, in the place of 8-bit pictures."""
 
     def describe(self) -> str:
         """Return what it is, with the size that it resizes pictures to: text for result files."""
@@ -55,6 +58,35 @@ class Extractor(nn.Module):
             # As bytes: numpy has no bfloat16.
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return found.hexdigest()
+
+
+class Values(Extractor):
+    """The values of x themselves, for what is no picture: d of them.
+
+    Args:
+        features: The number d.
+
+    Raises:
+        ValueError: If there are more than 4,096.
+    """
+
+    values = True
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        if features > 4096:
+            raise ValueError(
+                f"x has {features:,} values, too many to be features; give an extractor of yours"
+            )
+        self.features = features
+
+    def describe(self) -> str:
+        """Return that it is x."""
+        return f"the {self.features:,} values of x"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, *shape) as rows: (B, d)."""
+        return x.float().flatten(1)
 
 
 class EfficientNetLite0(Extractor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from multibeta.metrics.base import Source
 from multibeta.metrics.extractors import Extractor, Inception
 from multibeta.metrics.frechet import Frechet, Real
 from multibeta.vae import BetaVAE
@@ -25,10 +26,11 @@ class FID(Frechet):
             ones.
         most: How many examples to use, the first ones.
         components: The number of components of the mixture.
-        decoder: "mean" or "sample" of p(x|z).
+        decoder: "mean", which is the default, or "sample" of p(x|z).
         kid: Whether to measure the kernel distance too, which compares all pairs of pictures.
         infinity: Whether to extrapolate to infinitely many pictures.
         real: What :meth:`prepare` found.
+        source: What is measured on.
 
     Raises:
         ValueError: If a setting is out of range, or the extractor is another.
@@ -48,15 +50,16 @@ class FID(Frechet):
         samples: int | None = None,
         most: int = 10_000,
         components: int = 10,
-        decoder: str = "mean",
+        decoder: str | None = None,
         kid: bool = True,
         infinity: bool = True,
         *,
         real: Real | None = None,
+        source: Source | None = None,
     ) -> None:
         super().__init__(
             vae, extractor, weights, samples, most, components, decoder, kid, 0, infinity,
-            real=real,
+            real=real, source=source,
         )  # fmt: skip
 
     @classmethod
@@ -75,6 +78,13 @@ class FID(Frechet):
                 "which takes any extractor"
             )
         return found
+
+    @classmethod
+    def refuses(cls, model: Any) -> str | None:
+        """Refuse what is no picture."""
+        if len(model.shape) == 3:
+            return None
+        return f"it is for pictures (C, H, W), and x is {tuple(model.shape)}"
 
     needs = "Inception's weights are not here"
 
