@@ -22,11 +22,14 @@ from benchmarks.runs import curve_of, falls, result_of, self_regret
 from benchmarks.talk import pictures, tables
 from benchmarks.talk.runs import TALKS
 from multibeta import plots
+from multibeta.choose import PURPOSES
 from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
-_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "trust", "which-beta", "wrap")
+_DOCS = (
+    "objectives", "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
+)  # fmt: skip
 PAGES = (
     TOP / "README.md",
     *(TOP / "docs" / f"{name}.md" for name in _DOCS),
@@ -264,6 +267,28 @@ _SCORES = {
     "sap": "SAP",
     "factor_vae": "FactorVAE score",
 }
+
+
+def choices() -> str:
+    """Return the β of each purpose on each data set, with those that are as good."""
+    rows = result_of("choices")["rows"]
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    lines = []
+    for purpose in PURPOSES:
+        cells = [f"`{purpose}`"]
+        for name in sets:
+            found = [row for row in rows if (row["set"], row["purpose"]) == (name, purpose)]
+            cells.append(_choice(found[0]) if found else "")
+        if any(cells[1:]):
+            lines.append(cells)
+    return table(["`--for`", *sets], lines)
+
+
+def _choice(row: Mapping[str, Any]) -> str:
+    low, high = row["near"][0], row["near"][-1]
+    end = "*" if row["beta"] in row["ends"] else ""
+    near = "" if low == high else f" ({low:.2g} to {high:.2g})"
+    return f"{row['beta']:.2g}{end}{near}"
 
 
 def best_beta() -> str:
@@ -614,6 +639,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         curve_cost,
         fit_cost,
         best_beta,
+        choices,
         where_the_rate_goes,
         samples,
         alignment,

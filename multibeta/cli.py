@@ -142,7 +142,7 @@ def _status(stop: BaseException | None) -> int:
 _VERBS: dict[str, Callable[..., None]] = {
     name: getattr(verbs, name)
     for name in (
-        "curve", "rate", "beta", "compare", "report", "encode", "sample", "reconstruct",
+        "curve", "choose", "rate", "beta", "compare", "report", "encode", "sample", "reconstruct",
         "traverse", "interpolate", "export", "push", "cite", "score",
     )
 }  # fmt: skip

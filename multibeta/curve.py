@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from multibeta.choose import Choice
+
 __all__ = ["Curve"]
 
 _TOLERANCE = 0.01
@@ -166,6 +168,33 @@ class Curve:
             )
         ((name, value),) = wanted.items()
         return _bisect(self, self.measure, name, value)
+
+    def choose(
+        self,
+        purpose: str,
+        *,
+        bits: float | None = None,
+        psnr: float | None = None,
+        distortion: float | None = None,
+    ) -> Choice:
+        """Return the β for a purpose, by what this curve has: see :func:`multibeta.choose.choose`.
+
+        Args:
+            purpose: samples, diffusion, probe, clusters, compression, latents, disentanglement or
+                likelihood; the curve has to have its metrics.
+            bits: For *compression*, the most bits an example.
+            psnr: The least PSNR, decibels.
+            distortion: The highest D, in its units.
+
+        Raises:
+            ValueError: If the purpose is unknown, or was not measured.
+        """
+        from multibeta.choose import choose_on
+
+        beta = None
+        if purpose == "compression":
+            beta = self.beta_for(rate_bits=bits, psnr_db=psnr, distortion_nats=distortion)
+        return choose_on(purpose, self.rows, self.about, beta)
 
     def table(self) -> str:
         """Return the curve as text, a line a β, under a line that says what it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -31,7 +33,7 @@ from multibeta.progress import track
 from multibeta.tables import columns, lines
 from multibeta.vae import BetaVAE
 
-__all__ = ["SCORES", "Scores", "auroc", "score", "scores_of"]
+__all__ = ["SCORES", "Scores", "auroc", "auroc_se", "score", "scores_of"]
 
 SCORES = ("distortion_nats", "rate_nats", "neg_elbo_nats", "nll_nats")
 """What each picture is scored by: higher is less likely."""
@@ -161,7 +163,9 @@ def score(
         for of in found.values()
     )
     rows = tuple(
-        {"beta": beta} | {f"auroc_{name}": auroc(own[name][k], others[name][k]) for name in SCORES}
+        {"beta": beta}
+        | {f"auroc_{name}": auroc(own[name][k], others[name][k]) for name in SCORES}
+        | {f"auroc_{name}_se": auroc_se(own[name][k], others[name][k]) for name in SCORES}
         for k, beta in enumerate(grid)
     )
     about = {
@@ -223,6 +227,33 @@ def auroc(own: np.ndarray, other: np.ndarray) -> float:
             "anew"
         )
     return float(roc_auc_score(np.repeat([0, 1], [len(own), len(other)]), values))
+
+
+def auroc_se(own: np.ndarray, other: np.ndarray) -> float:
+    r"""Return the standard error of an AUROC, over both sets.
+
+    .. math:: \mathrm{s.e.}^2 = \frac{\mathrm{Var}_i V_i}{N} + \frac{\mathrm{Var}_j W_j}{M}
+
+    V of a score of the own set is the share of the other set above it, W of one of the other set
+    the share of the own set below it; ties count one half.
+
+    Args:
+        own: (N,).
+        other: (M,).
+
+    Returns:
+        It; nan where a set has one score.
+
+    References:
+        DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44.
+    """
+    n, m = len(own), len(other)
+    if min(n, m) < 2:
+        return math.nan
+    together = rankdata(np.concatenate([own, other]))
+    below = (together[n:] - rankdata(other)) / n
+    above = 1 - (together[:n] - rankdata(own)) / m
+    return math.sqrt(above.var(ddof=1) / n + below.var(ddof=1) / m)
 
 
 def _name(data: object) -> str:

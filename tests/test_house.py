@@ -44,6 +44,7 @@ ORDER = [
     {"codes"},
     {"evaluation"},
     {"compare", "scores", "generate"},
+    {"choose"},
     {"runs"},
     {"outputs"},
     {"costs"},
@@ -74,6 +75,7 @@ def part(path):
 
 # Methods of a model that stand for functions above it, such as vae.sweep and vae.fit.
 SHORTCUTS = {
+    ("curve", "choose"),
     ("multibeta_vae", "checkpoints"), ("multibeta_vae", "evaluation"),
     ("multibeta_vae", "fitting"), ("multibeta_vae", "pretrained"),
     ("vae", "pretrained"), ("vae", "saved"),

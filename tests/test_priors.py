@@ -5,7 +5,7 @@ from sklearn.mixture import GaussianMixture
 from torch import nn
 
 from multibeta.likelihoods import Bernoulli
-from multibeta.priors import GMMPrior, fit_gmm
+from multibeta.priors import GMMPrior, fit_flow, fit_gmm
 from multibeta.vae import BetaVAE
 
 
@@ -110,3 +110,45 @@ def test_what_cannot_be_fitted():
         fit_gmm(torch.zeros(0, 3))
     with pytest.raises(ValueError, match="components=0 is too small; it is at least 1"):
         fit_gmm(torch.randn(10, 3), 0)
+
+
+def two_modes(n):
+    return (
+        3
+        + 2 * (torch.randint(0, 2, (n, 1), generator=seeded()) * 2 - 1)
+        + 0.3 * torch.randn(n, 1, generator=seeded(1))
+    )
+
+
+def irreducible(mean, std, n=400_000):
+    """The least error of a velocity, for z = ±mean with noise std, by Monte Carlo."""
+    t, e = torch.rand(n, generator=seeded(2)), torch.randn(n, generator=seeded(3))
+    z = two_modes(n).flatten() / 2 - 1.5
+    z = z * mean
+    x = (1 - t) * z + t * e
+    variance = (1 - t) ** 2 * std**2 + t**2
+    modes = torch.tensor([[mean], [-mean]])
+    away = x - (1 - t) * modes
+    weight = torch.softmax(-away.square() / (2 * variance), 0)
+    velocity = (t - (1 - t) * std**2) / variance * away - modes
+    return (e - z - (weight * velocity).sum(0)).square().mean().item()
+
+
+def test_a_flow_finds_two_modes_and_its_error_is_the_least_there_is():
+    z = two_modes(3000)
+    flow = fit_flow(z, steps=2000, width=48)
+    found = flow.sample((3000,), seeded())
+    assert ((found > 3).float().mean() - 0.5).abs() < 0.04
+    assert ((found - 3).abs() < 1).float().mean() < 0.06  # the gap between them
+    assert ((found - 3).abs() - 2).abs().median() < 0.3
+    std = z.std().item()
+    assert flow.loss == pytest.approx(irreducible(2 / std, 0.3 / std), abs=0.08)
+    one, again = (fit_flow(z, steps=9).sample((5,), seeded()) for _ in range(2))
+    assert torch.equal(one, again)
+
+
+def test_what_no_flow_can_be_fitted_to():
+    with pytest.raises(ValueError, match="too few for a flow"):
+        fit_flow(torch.zeros(19, 2))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        fit_flow(torch.full((40, 2), torch.nan))

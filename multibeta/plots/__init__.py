@@ -7,7 +7,15 @@ several takes ``figure=``, a Figure or SubFigure of yours. Then ``path`` writes 
 The colour of β is the same in all pictures: see :func:`multibeta.plots.drawing.beta_colours`.
 """
 
-from multibeta.plots.curves import history, measured, plane, rate_distortion, scores, several
+from multibeta.plots.curves import (
+    choice,
+    history,
+    measured,
+    plane,
+    rate_distortion,
+    scores,
+    several,
+)
 from multibeta.plots.drawing import number, symbol
 from multibeta.plots.examples import (
     CHANNELS,
@@ -23,6 +31,7 @@ from multibeta.plots.posteriors import alignment, codes, latents
 __all__ = [
     "CHANNELS",
     "alignment",
+    "choice",
     "codes",
     "ffmpeg",
     "frames",

@@ -26,7 +26,7 @@ from multibeta.plots.drawing import (
     with_grid,
 )
 
-__all__ = ["history", "measured", "plane", "rate_distortion", "scores", "several"]
+__all__ = ["choice", "history", "measured", "plane", "rate_distortion", "scores", "several"]
 
 
 def measured(row: Mapping[str, Any], name: str, unit: str = "nats") -> tuple[str, str]:
@@ -282,6 +282,59 @@ def scores(
         axes.set_ylabel(label)
         axes.legend(frameon=False, **STYLE)
     for axes in (left, *right):
+        axes.set_xlabel("β")
+        with_grid(axes)
+    return finished(figure_of(part), path)
+
+
+def choice(
+    rows: Sequence[Mapping[str, float]],
+    ways: Sequence[str],
+    beside: Sequence[str],
+    beta: float,
+    near: tuple[float, float],
+    labels: Mapping[str, str],
+    errors: Mapping[str, str],
+    path: str | os.PathLike[str] | None = None,
+    title: str = "Which β",
+    *,
+    figure: Figure | SubFigure | None = None,
+) -> Figure:
+    """Draw what a choice of β goes by, with the β that was chosen and those that are as good.
+
+    Args:
+        rows: One a β, rising.
+        ways: The columns that decide, in one panel.
+        beside: Other columns, a panel each.
+        beta: The β that was chosen.
+        near: The least and the greatest β that is as good.
+        labels: Column → its name.
+        errors: Column → the column of its standard error; "" where there is none.
+        path: The picture to write.
+        title: Text above the axes.
+        figure: A Figure or SubFigure to draw into.
+    """
+    betas = [row["beta"] for row in rows]
+    panes = [list(ways), *([name] for name in beside)]
+    part = panels(figure, (4.8 * len(panes), 3.4), title)
+    for axes, names in zip(np.atleast_1d(part.subplots(1, len(panes))), panes, strict=True):
+        axes.axvspan(*near, color="0.5", alpha=0.15, linewidth=0)
+        axes.axvline(beta, color="0.3", linewidth=0.8)
+        for name, marker in zip(names, "osD^v<>"):  # noqa: B905
+            values = np.array([row.get(name, np.nan) for row in rows])
+            (line,) = axes.semilogx(
+                betas, values, f"{marker}-", markersize=3.5, label=labels[name]
+            )
+            if error := errors[name]:
+                width = np.array([row.get(error, np.nan) for row in rows])
+                axes.fill_between(
+                    betas, values - width, values + width, color=line.get_color(), alpha=0.2,
+                    linewidth=0,
+                )  # fmt: skip
+        if len(names) > 1:
+            axes.legend(frameon=False, **STYLE)
+        else:
+            axes.set_ylabel(labels[names[0]])
         axes.set_xlabel("β")
         with_grid(axes)
     return finished(figure_of(part), path)

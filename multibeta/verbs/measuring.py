@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -222,26 +223,14 @@ def score(
         other_data: Settings of the other data, such as --other_data.root FOLDER.
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
-    from lightning.pytorch import LightningDataModule
-
-    from multibeta import data as own_sets
     from multibeta.files import check_writable
     from multibeta.runs import shown
     from multibeta.scores import score as scored
-    from multibeta.specs import build
 
     path, model, datamodule = opened(checkpoint, device, data, allow, at, extrapolate)
     folder = Path(out) if out else folder_of(path, split) / (at or "")
     check_writable(folder)
-    sets = [name for name in own_sets.__all__ if name not in ("Batches", "Door", "ImageData")]
-    if "." not in other and other not in sets:
-        raise ValueError(f"no data set {other}{nearest(other, sets)}; {', '.join(sets)}, or a "
-                         "class path")  # fmt: skip
-    class_path = other if "." in other else f"multibeta.data.{other}"
-    others: Any = build(
-        {"class_path": class_path, "init_args": plain_values(other_data or {})},
-        LightningDataModule,  # type: ignore[type-abstract]
-    )
+    others = data_set(other, other_data)
     found = scored(
         model, datamodule, others, betas, samples=samples, examples=examples, split=split,
         extrapolate=extrapolate, progress=place() != "elsewhere",
@@ -251,29 +240,68 @@ def score(
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
 
 
-def _with_settings(
-    metrics: str | None, settings: dict[str, Any] | None, data: Any, model: Any
-) -> dict[str, dict[str, Any]]:
-    """Return name → settings of the metrics, from ``{"nll.samples": "256"}`` and the like."""
-    from multibeta.evaluation import metrics_of
+def data_set(name: str, settings: dict[str, Any] | None) -> Any:
+    """Return a data set by the name of its class, or its class path.
 
-    found = metrics_of(metrics or (), data, model)
+    Raises:
+        ValueError: If there is none.
+    """
+    from lightning.pytorch import LightningDataModule
+
+    from multibeta import data as own_sets
+    from multibeta.specs import build
+
+    sets = [of for of in own_sets.__all__ if of not in ("Batches", "Door", "ImageData")]
+    if "." not in name and name not in sets:
+        raise ValueError(f"no data set {name}{nearest(name, sets)}; {', '.join(sets)}, or a "
+                         "class path")  # fmt: skip
+    spec = {
+        "class_path": name if "." in name else f"multibeta.data.{name}",
+        "init_args": plain_values(settings or {}),
+    }
+    return build(spec, LightningDataModule)  # type: ignore[type-abstract]
+
+
+def settings_of(
+    given: dict[str, Any] | None, names: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Return metric → settings, from ``{"nll.samples": "256"}`` and the like.
+
+    Args:
+        given: What follows ``--settings``.
+        names: The metrics; a class path is also named by its class alone.
+    """
     flat = {
         key: value
-        for name, of in (settings or {}).items()
+        for name, of in (given or {}).items()
         for key, value in (
             {f"{name}.{inner}": v for inner, v in of.items()}
             if isinstance(of, dict)
             else {name: of}
         ).items()
     }
+    found: dict[str, dict[str, Any]] = {}
     for key, value in plain_values(flat).items():
         name, _, setting = key.partition(".")
-        for path in found:
+        for path in names:
             for whole in (path, path.rpartition(".")[2]):
                 if key.startswith(f"{whole}."):
                     name, setting = path, key.removeprefix(f"{whole}.")
+        found.setdefault(name, {})[setting] = value
+    return found
+
+
+def _with_settings(
+    metrics: str | None, settings: dict[str, Any] | None, data: Any, model: Any
+) -> dict[str, dict[str, Any]]:
+    """Return name → settings of the metrics."""
+    from multibeta.evaluation import metrics_of
+
+    found = metrics_of(metrics or (), data, model)
+    for name, of in settings_of(settings, found).items():
         if name not in found:
-            raise ValueError(f"--settings.{key} is given, but not --metrics {name}; give both")
-        found[name][setting] = value
+            raise ValueError(
+                f"--settings.{name}.{next(iter(of))} is given, but not --metrics {name}; give both"
+            )
+        found[name].update(of)
     return metrics_of(found, data, model)
