@@ -89,9 +89,10 @@ def compare(curves: Mapping[str, Curve]) -> dict[str, Any]:
     Returns:
         ``{"first": name, "others": {name: …}}`` with, for each other curve, ``at_beta``: a row for
         each β that both have, with both objectives D + βR, their difference and its standard
-        error, and the difference of D at the first curve's rate; and, over the span that both
-        reach, ``bd_rate_percent`` and ``bd_distortion_nats``. A difference is the other's value
-        minus the first's; None where the two do not overlap.
+        error, as if the examples were not the same (``sweep(…, against=…)`` has that of the
+        differences), and the difference of D at the first curve's rate; and, over the span that
+        both reach, ``bd_rate_percent`` and ``bd_distortion_nats``. A difference is the other's
+        value minus the first's; None where the two do not overlap.
 
     Raises:
         ValueError: If there are fewer than two curves, or they cannot be compared.

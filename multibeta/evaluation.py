@@ -42,6 +42,7 @@ from multibeta.metrics import (
 )
 from multibeta.metrics.pairs import name_of
 from multibeta.metrics.psnr import peak_of, psnr
+from multibeta.metrics.rate_distortion import Difference
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
 from multibeta.options import nearest
@@ -98,7 +99,8 @@ def sweep(
             f(x_hat, x) → (B,), or a class of :class:`multibeta.metrics.CurveMetric`; alone, in a
             list, or as name → object.
         against: Dedicated models, with one β each, whose codes are compared with the model's: see
-            :meth:`multibeta.metrics.Alignment.against`.
+            :meth:`multibeta.metrics.Alignment.against`; and their D + βR at equal β, less the
+            model's, on the same examples with the same noise: ``against_difference_nats``.
         split: Which part of a datamodule.
         extrapolate: Allow β outside the trained range.
         progress: Show a progress bar on stderr.
@@ -152,7 +154,8 @@ def sweep(
 
     stream = shown(batches, f"{len(grid)} β's on the {split} set")
     factors = getattr(data, "factors", {}).get(split)
-    seen = _pass([*points, *beside], model, batches, stream, factors)
+    pairs = _pairs(model, points, beside)
+    seen = _pass([*points, *beside], model, batches, stream, factors, pairs)
     if not seen.n:
         raise ValueError(f"the {split} set is empty; choose another split")
     if model.units is not None and (doubts := model.units.doubts(seen.units())):
@@ -192,6 +195,12 @@ def sweep(
         compared = Alignment.against(mine, theirs)
         for row, of_latents, columns in zip(rows, latents, compared, strict=True):
             of_latents.update(_put(columns, row))
+    if pairs:
+        differences = {first: of.compute() for (first, _), of in pairs.items()}
+        for k, row in enumerate(rows):
+            value, se = differences.get(k, (math.nan, math.nan))
+            row |= {f"against_difference{points[k].curve.suffix}": value}
+            row |= {"against_difference_se": se}
     kept.remove()
     measure = partial(sweep, model, data, at=at, split=split, extrapolate=extrapolate)
     return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
@@ -247,12 +256,13 @@ class _Point:
 
     def update(
         self, x: Tensor, noise: Any, of_z: Tensor, factors: Tensor | None, inputs: dict[str, Any]
-    ) -> None:
-        """Add a batch."""
+    ) -> Tensor:
+        """Add a batch; return its objectives D + βR: (B,)."""
         terms = self.vae.elbo_terms(x, of_z, **inputs)
         self.curve.update(terms.distortion, terms.rate_nats)
         for metric in self.metrics.values():
             metric.update(Evaluated(x, terms, noise, factors, inputs))
+        return terms.distortion.double() + self.vae.beta * terms.rate_nats.double()
 
     def finished(self) -> dict[str, Any]:
         """Return the columns of the metrics."""
@@ -276,6 +286,7 @@ def _pass(
     batches: Loader,
     stream: Iterable[Any],
     factors: Tensor | None,
+    pairs: Mapping[tuple[int, int], Difference],
 ) -> Summary:
     """Pass the data through the model at each β; return what it was.
 
@@ -285,6 +296,7 @@ def _pass(
         batches: Where the data comes from.
         stream: The same, shown while it passes.
         factors: Those of all examples.
+        pairs: Numbers of two points, whose objectives are compared example by example.
     """
     numbered, summary = enumerate(stream), Summary()
     # A β's weights stay in the processor's cache for several batches.
@@ -299,9 +311,9 @@ def _pass(
                 first = batches.global_index(index) * batches.batch_size
                 of_batch = factors[first : first + len(x)]
             seen.append((x, noise, noise().to(model.device), of_batch, inputs))
-        for point in points:
-            for each in seen:
-                point.update(*each)
+        objectives = [torch.cat([point.update(*each) for each in seen]) for point in points]
+        for (first, other), difference in pairs.items():
+            difference.update(objectives[first], objectives[other])
     return summary.joined(gathered)
 
 
@@ -379,6 +391,29 @@ class _Kept:
         """Remove the file."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+
+def _pairs(
+    model: MultiBetaVAE, points: Sequence[_Point], beside: Sequence[_Point]
+) -> dict[tuple[int, int], Difference]:
+    """Return what compares the objectives at equal β, by the numbers of the two points.
+
+    Nothing, and a line on stderr, where another model has another likelihood: D is then not the
+    same. A learned σ may differ: it is a part of the model.
+    """
+    own = model.likelihood
+    for point in beside:
+        other = point.vae.likelihood
+        if type(own) is not type(other) or (str(own) != str(other) and not [*own.parameters()]):
+            if rank_and_world()[0] == 0:
+                print(f"no against_difference: {other} and not {own}", file=sys.stderr)
+            return {}
+    return {
+        (i, len(points) + k): Difference().beside(model.device)
+        for i, point in enumerate(points)
+        for k, other_point in enumerate(beside)
+        if math.isclose(point.vae.beta, other_point.vae.beta, rel_tol=1e-6)
+    }
 
 
 def _only_beta(other: MultiBetaVAE, model: MultiBetaVAE) -> float:

@@ -282,6 +282,32 @@ def test_against_dedicated_models(tmp_path):
     assert math.isnan(wider["against_w2"][1]) and wider["against_w2"][0] == low["against_w2"]
 
 
+def test_differences_to_dedicated_models_are_paired(capsys):
+    vae, other, data = model(), dedicated(1), Digits(batch_size=100)
+    curve = sweep(vae, data, "0.1,1", against=[other])
+    data.setup()
+    x = data.splits["test"].float() / 255
+    noise = torch.cat(
+        [
+            torch.randn(len(part), 3, generator=torch.Generator().manual_seed(i))
+            for i, part in enumerate(x.split(100))
+        ]
+    )
+    with torch.no_grad():
+        terms = [of.at_beta(1.0).elbo_terms(x, noise) for of in (vae, other)]
+    mine, theirs = (of.distortion + of.rate_nats for of in terms)
+    difference, se = curve["against_difference_nats"], curve["against_difference_se"]
+    assert math.isnan(difference[0]) and math.isnan(se[0])
+    assert difference[1] == pytest.approx((theirs - mine).mean().item(), rel=1e-4)
+    assert se[1] == pytest.approx((theirs - mine).std().item() / math.sqrt(len(x)), rel=1e-4)
+    sharper = dedicated(1, likelihood=GaussianLikelihood(0.1))
+    curve = sweep(model(likelihood=GaussianLikelihood(0.3)), data, "1", against=[sharper])
+    assert "against_difference_nats" not in curve.columns
+    assert (
+        "no against_difference: Gaussian(sigma=0.1) and not Gaussian(" in capsys.readouterr().err
+    )
+
+
 def test_models_that_cannot_be_put_beside():
     vae, data = model(), Digits()
     for others, said in {

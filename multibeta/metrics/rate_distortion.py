@@ -7,7 +7,39 @@ from torch import Tensor
 
 from multibeta.metrics.base import Float64Metric, mean_and_se
 
-__all__ = ["RateDistortion"]
+__all__ = ["Difference", "RateDistortion"]
+
+
+class Difference(Float64Metric):
+    """Mean difference of two values of the same examples, and its standard error.
+
+    What the examples have in common drops out, so that it is smaller than that of two means.
+    """
+
+    n: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_sums(n=(), total=(), squares=())
+
+    def update(self, first: Tensor, other: Tensor) -> None:
+        """Add examples.
+
+        Args:
+            first: (B,).
+            other: The same of the other: (B,).
+        """
+        of_each = (other - first).to(self.total.device).double()
+        self.n += len(of_each)
+        self.total += of_each.sum()
+        self.squares += of_each.square().sum()
+
+    def compute(self) -> tuple[float, float]:
+        """Return the mean of other − first and its standard error; nan for one example."""
+        mean, se = mean_and_se(self.n, self.total, self.squares)
+        return mean.item(), se.item()
 
 
 class RateDistortion(Float64Metric):
