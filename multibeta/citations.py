@@ -49,6 +49,7 @@ DATA: dict[str, tuple[str, ...]] = {
     "NPZ": (),
     "Omniglot": ("lake2015omniglot",),
     "Sprites": ("matthey2017dsprites",),
+    "Table": (),
 }
 """Data set → its papers; none of pictures and arrays of the user's."""
 

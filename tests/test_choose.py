@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from multibeta.checkpoints import load_data
 from multibeta.choose import PURPOSES, choose, decide, knee
 from multibeta.cli import main
 from multibeta.curve import Curve
-from multibeta.data import NPZ, Digits, Gaussian
+from multibeta.data import NPZ, Digits, Gaussian, Sprites
 from multibeta.data.gaussian import water_filling
 from multibeta.evaluation import sweep
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
 from multibeta.networks import Linear
+from multibeta.priors import fit_flow
 from multibeta.scores import auroc, auroc_se
 from tests.test_evaluation import set_to_optimum
 
@@ -207,10 +209,27 @@ def test_anomaly_by_a_label_and_by_another_set(digits):
     assert told.reported[told.column] > 0.99
 
 
-def test_disentanglement():
-    pytest.importorskip("multibeta.data")
-    from multibeta.data import Sprites
+def test_samples_and_diffusion(digits, monkeypatch):
+    """The least distance of any prior; of what a flow makes, VIV and D beside it."""
+    monkeypatch.setattr("multibeta.metrics.frechet.fit_flow", partial(fit_flow, steps=40))
+    model, data = digits
+    settings = {"frechet": {"extractor": "tests.extractors.Corners"}}
+    for purpose, ways in (("samples", ("fd_prior", "fd_standardised", "fd_gmm")),
+                          ("diffusion", ("fd_flow",))):  # fmt: skip
+        found = choose(model, data, purpose, GRID, settings=settings)
+        metrics = {
+            name: {**of, **settings.get(name, {})}
+            for name, of in PURPOSES[purpose].metrics.items()
+        }
+        direct = sweep(model, data, GRID, metrics=metrics, split="val")
+        values = np.array([direct[name] for name in ways])
+        way, k = np.unravel_index(values.argmin(), values.shape)
+        assert (found.column, found.beta) == (ways[way], GRID[k])
+        assert found.reported[found.column] > 0
+    assert {"viv", "viv_scaled", "flow_loss", "fd_reconstruction"} < set(found.shown)
 
+
+def test_disentanglement():
     model = MultiBetaVAE.of((1, 64, 64), latent_dim=3)
     data = Sprites(size=400)
     found = choose(model, data, "disentanglement", (0.1, 10.0))

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from multibeta.data import Digits, Gaussian
 from multibeta.evaluation import metrics_of, sweep
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
 from multibeta.metrics import METRICS, EfficientNetLite0, Frechet, Inception, Source
-from multibeta.metrics.extractors import WEIGHTS_URL, extractor_of
+from multibeta.metrics.extractors import WEIGHTS_URL, Values, extractor_of
 from multibeta.metrics.features import (
     feature_distance,
     frechet,
@@ -31,8 +32,9 @@ from multibeta.metrics.features import (
 from multibeta.metrics.frechet import to_8_bits
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
-from multibeta.priors import fit_gmm
+from multibeta.priors import fit_flow, fit_gmm
 from tests.extractors import Corners
+from tests.helpers import OwnConditionalDecoder, OwnConditionalEncoder
 
 CORNERS = "tests.extractors.Corners"
 
@@ -553,3 +555,65 @@ def test_all_has_it_where_its_weights_are(weights, tmp_path):
     there.symlink_to(weights)
     assert "fid" in metrics_of("all", Digits())
     assert "fid" not in metrics_of("all", Gaussian())
+
+
+# Other kinds of samples -------------------------------------------------------------------------
+
+
+def test_samples_of_standardised_latents_and_of_a_flow(monkeypatch):
+    """Both by direct computation; a flow is fitted to codes of the training set."""
+    short = partial(fit_flow, steps=40)
+    monkeypatch.setattr("multibeta.metrics.frechet.fit_flow", short)
+    data, vae = Digits(), model()
+    data.setup()
+    streams = "standardised,flow"
+    (row,) = measured(vae, data, streams=streams, kernel=False, infinity=False).rows
+    x = data.splits["test"].float() / 255
+    at_beta = vae.at_beta(row["beta"])
+    network, noise = extractor_of(CORNERS), torch.Generator().manual_seed(2**31)
+    real = network(to_8_bits(x)).float()
+    with torch.no_grad():
+        q = at_beta.encode(x)
+        scale = (q.mean.var(0, correction=0) + q.variance.mean(0)).sqrt()
+        z = q.mean.mean(0) + scale * torch.randn(359, 3, generator=noise)
+        direct, _ = frechet(network(to_8_bits(at_beta.decode(z).mean)).float(), real)
+        trained = at_beta.encode(data.splits["train"].float() / 255)
+        start = torch.Generator().manual_seed(2**31 + 2)
+        codes = trained.mean + trained.stddev * torch.randn(1258, 3, generator=start)
+    flow = short(codes)
+    drawn = flow.sample((359,), torch.Generator().manual_seed(2**31))
+    with torch.no_grad():
+        of_flow, _ = frechet(network(to_8_bits(at_beta.decode(drawn).mean)).float(), real)
+    assert row["fd_standardised"] == pytest.approx(direct, rel=1e-3)
+    assert row["fd_flow"] == pytest.approx(of_flow, rel=1e-2)
+    assert row["flow_loss"] == pytest.approx(flow.loss, rel=1e-2)
+    assert not {name for name in row if "prior" in name or "gmm" in name}
+    assert {"precision_flow", "coverage_standardised"} < set(row)
+
+
+def test_values_are_the_features_of_what_is_no_picture():
+    """Fréchet's distance of a code that says nothing, in closed form: tr C + |m|² of the data."""
+    x = torch.randn(400, 5, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    vae = MultiBetaVAE.of((5,), likelihood=GaussianLikelihood(0.1), network=MLP(8), latent_dim=2)
+    with torch.no_grad():
+        for parameter in vae.decoder.parameters():
+            parameter.zero_()
+    (row,) = vae.eval().sweep(
+        x, "1", metrics={"frechet": {"decoder": "mean", "streams": "prior", "kernel": False}}
+    ).rows  # fmt: skip
+    exact = x.double().T.cov().trace() + x.double().mean(0).square().sum()
+    assert row["fd_prior"] == pytest.approx(exact.item(), 1e-4)
+    assert row["fd_features"] == 5
+
+
+def test_kinds_that_are_unknown_and_networks_that_take_more():
+    with pytest.raises(ValueError, match="streams=flaw is unknown; allowed: prior, gmm"):
+        measured(model(), Digits(), streams="flaw")
+    with pytest.raises(ValueError, match="too many to be features"):
+        Values(5000)
+    told = MultiBetaVAE(
+        OwnConditionalEncoder((1, 8, 8), 3), OwnConditionalDecoder((1, 8, 8), 3, 1), "0.1:1",
+        example=torch.rand(3, 1, 8, 8), inputs={"digit": torch.arange(3)},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="fd cannot be measured: the networks take digit beside"):
+        measured(told, Digits())

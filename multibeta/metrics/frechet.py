@@ -305,11 +305,11 @@ class Frechet(Codes):
         Returns:
             ``fd_prior, fd_gmm, fd_reconstruction``, and so on for each of the streams, with
             ``…_se``; of a flow ``flow_loss`` (:func:`~multibeta.priors.fit_flow`); with
-            ``infinity`` ``fd_inf_…`` and ``fd_…_bound``: −1 where ``fd_…`` is above it by more than the
-            standard error, so that the true value is lower; with ``kernel`` ``kd_prior, kd_gmm,
-            kd_reconstruction``, with ``…_se``; with ``neighbours`` ``precision_…, recall_…,
-            density_…, coverage_…`` of samples, and ``feature_distance``, with ``…_se`` over
-            the samples or the real pictures, the others held fast; ``fd_examples`` and
+            ``infinity`` ``fd_inf_…`` and ``fd_…_bound``: −1 where ``fd_…`` is above it by more
+            than the standard error, so that the true value is lower; with ``kernel`` ``kd_prior,
+            kd_gmm, kd_reconstruction``, with ``…_se``; with ``neighbours`` ``precision_…,
+            recall_…, density_…, coverage_…`` of samples, and ``feature_distance``, with ``…_se``
+            over the samples or the real pictures, the others held fast; ``fd_examples`` and
             ``fd_features``. All distances are nan for one example.
         """
         if not self._row:
