@@ -197,6 +197,8 @@ def every_model() -> str:
     """Return self-regret, and whether R falls, of each model for a range of β."""
     groups: dict[str, list[Curve]] = {}
     for path in sorted(RESULTS.glob("*.json")):
+        if path.stem.startswith("choices"):  # of models that are there already
+            continue
         found = result_of(path.stem)
         of = found.get("curves", {}).get("test", found)
         if of.get("about", {}).get("objective") == "BetaELBO" and len(of.get("rows", ())) > 1:

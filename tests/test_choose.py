@@ -110,9 +110,9 @@ def test_a_curve_that_lacks_what_a_purpose_needs_says_which_metric_measures_it()
 
 def test_delong_is_the_spread_of_auroc_over_draws():
     draws = np.random.default_rng(0)
-    found = [(draws.normal(size=80), draws.normal(1, 2, size=60)) for _ in range(800)]
+    found = [(draws.normal(size=80), draws.normal(1, 2, size=60)) for _ in range(400)]
     spread = np.std([auroc(*of) for of in found])
-    assert np.mean([auroc_se(*of) for of in found]) == pytest.approx(spread, rel=0.06)
+    assert np.mean([auroc_se(*of) for of in found]) == pytest.approx(spread, rel=0.1)
     assert math.isnan(auroc_se(np.zeros(1), np.ones(3)))
 
 

@@ -88,7 +88,7 @@ def test_the_loader_beside_the_files_needs_no_multibeta(tmp_path):
     assert "β = 0.1" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["resnet"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_beta_is_an_input_where_all_are_kept(tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime")
     model = made(name)

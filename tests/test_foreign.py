@@ -314,6 +314,7 @@ def test_every_sigma_fits_it(name, likelihood):
     torch.testing.assert_close(together.distortion[0], plain.distortion[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:fd of")  # there are few examples
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", OURS)
 def test_every_metric_measures_it_or_says_why_not(name, metric):

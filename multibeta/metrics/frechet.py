@@ -226,7 +226,7 @@ class Frechet(Codes):
         """
         if batch.inputs:
             raise ValueError(
-                f"{self.names[0]} cannot be measured: the networks take "
+                f"metric {type(self).__name__.lower()} cannot be measured: the networks take "
                 f"{', '.join(batch.inputs)} beside x and z, which samples have not"
             )
         super().update(batch)
