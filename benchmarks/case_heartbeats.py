@@ -1,0 +1,183 @@
+"""Heartbeats: one β-VAE for all β's in place of a grid, and three dedicated ones in its time.
+
+    python -m benchmarks.case_heartbeats DATA_ROOT
+
+Windows of two leads around a beat, MIT-BIH, split by patient, and beats of one lead, ECG5000
+(DATA_ROOT holds mitbih2/ and ecg5000/): a 1-D convolutional VAE with a Gaussian likelihood,
+wrapped. Rate, distortion, live latents, probes for the class, and how well D, R and D + R of a
+beat tell normal ones from others. A result file a run; finished ones are skipped. The summary is
+case_heartbeats.json; pictures of it and of traversals are beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks import cases
+from benchmarks.cases import Best, Case, Rows
+from benchmarks.runs import arguments
+from multibeta.likelihoods import Gaussian
+from multibeta.scores import auroc, scores_of
+
+COMMAND = "python -m benchmarks.case_heartbeats DATA_ROOT"
+SIGMA = 0.1
+"""In mV, of ECG5000 in units of a beat's standard deviation."""
+COLUMNS = (
+    "rate_nats", "distortion_nats", "objective_nats", "live_latents", "axes_95",
+    "probe_accuracy", "knn_accuracy", "auroc_distortion_nats", "auroc_rate_nats",
+    "auroc_neg_elbo_nats",
+)  # fmt: skip
+METRICS = {"latents": {}, "probe": {"most": 4_000, "few": [100], "draws": 3}}
+
+
+def conv(inputs: int, outputs: int, stride: int = 2) -> nn.Module:
+    """Return a convolution over time and its activation."""
+    return nn.Sequential(nn.Conv1d(inputs, outputs, 5, stride, 2), nn.LeakyReLU())
+
+
+class Encoder(nn.Module):
+    """Strided convolutions over time, then mean and log-variance of the code.
+
+    Args:
+        leads: Channels of x.
+        length: Samples.
+        latents: Z.
+    """
+
+    def __init__(self, leads: int, length: int, latents: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(leads, 32), conv(32, 64), conv(64, 64), nn.Flatten())
+        size = 64 * lengths(length)[-1]
+        self.mean, self.log_variance = nn.Linear(size, latents), nn.Linear(size, latents)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, Z) each for x (B, leads, length)."""
+        h = self.body(x)
+        return self.mean(h), self.log_variance(h)
+
+
+class Decoder(nn.Module):
+    """The way back, by transposed convolutions.
+
+    Args:
+        leads: Channels of x.
+        length: Samples.
+        latents: Z.
+    """
+
+    def __init__(self, leads: int, length: int, latents: int) -> None:
+        super().__init__()
+        *before, short = lengths(length)
+        layers: list[nn.Module] = [
+            nn.Linear(latents, 64 * short), nn.LeakyReLU(), nn.Unflatten(1, (64, short)),
+        ]  # fmt: skip
+        channels = 64
+        for outputs, to in zip((64, 32, leads), reversed(before), strict=True):
+            odd = 1 - to % 2
+            layers += [nn.ConvTranspose1d(channels, outputs, 5, 2, 2, odd), nn.LeakyReLU()]
+            channels = outputs
+        self.body = nn.Sequential(*layers[:-1])
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return means (B, leads, length)."""
+        return self.body(z)
+
+
+def lengths(length: int) -> list[int]:
+    """Return the samples before and after each of three strides of two."""
+    found = [length]
+    for _ in range(3):
+        found.append((found[-1] + 1) // 2)
+    return found
+
+
+def networks(leads: int, length: int, latents: int) -> tuple[nn.Module, nn.Module]:
+    """Return encoder and decoder."""
+    return Encoder(leads, length, latents), Decoder(leads, length, latents)
+
+
+def sets(root: str, file: str, normal: int, normal_only: bool = False) -> dict[str, Rows]:
+    """Return the sets of a file; the label is 0 for normal beats.
+
+    Args:
+        root: DATA_ROOT.
+        file: Under it.
+        normal: The class of normal beats.
+        normal_only: Whether the model sees normal beats alone.
+    """
+    found = {}
+    with np.load(Path(root) / file) as arrays:
+        for name in ("train", "val", "test"):
+            x, y = torch.from_numpy(arrays[name]), torch.from_numpy(arrays[f"{name}_labels"])
+            y = (y - normal).long()
+            if normal_only and name == "train":
+                x, y = x[y == 0], y[y == 0]
+            found[name] = Rows(x, y)
+    return found
+
+
+@torch.no_grad()
+def anomalies(vae: Any, rows: Rows) -> dict[str, float]:
+    """Return the AUROC of each score, normal beats of the test set against the others."""
+    scores = scores_of(vae, rows.x, samples=1)
+    normal = (rows.label == 0).numpy()
+    return {
+        f"auroc_{name}": auroc(of.numpy()[normal], of.numpy()[~normal])
+        for name, of in scores.items()
+        if name != "nll_nats"
+    }
+
+
+def _case(
+    name: str, label: str, steps: int, made: Callable[[], Any], of: Any, **more: Any
+) -> Case:
+    return Case(
+        f"case_heartbeats_{name}", label, "0.1:100", "0.1:100:13", (0.316, 3.16, 31.6), steps,
+        of, made, partial(Gaussian, SIGMA), more=anomalies, **more,
+    )  # fmt: skip
+
+
+PROBES = Best("probe_accuracy", "linear probe"), Best("knn_accuracy", "nearest neighbours")
+MITBIH = "mitbih2/mitbih2.npz"
+CASES = (
+    _case(
+        "mitbih2", "MIT-BIH, two leads", 2_000, partial(networks, 2, 128, 32),
+        partial(sets, file=MITBIH, normal=0), metrics=METRICS, purposes=PROBES,
+    ),
+    _case(
+        "normal", "MIT-BIH, trained on normal beats", 1_200, partial(networks, 2, 128, 32),
+        partial(sets, file=MITBIH, normal=0, normal_only=True), metrics={"latents": {}},
+        purposes=(), seeds=1, rates=(3e-3,),
+    ),
+    _case(
+        "ecg5000", "ECG5000, trained on normal beats", 1_000, partial(networks, 1, 140, 32),
+        partial(sets, file="ecg5000/ecg5000.npz", normal=1, normal_only=True),
+        metrics={"latents": {}}, purposes=(), seeds=1, rates=(3e-3,),
+    ),
+)  # fmt: skip
+EIGHT = replace(
+    CASES[0], name="case_heartbeats_eight", networks=partial(networks, 2, 128, 8), dedicated=()
+)
+"""One model with a code of 8 latents, as in the corner of the grid."""
+
+
+def main() -> None:
+    """Make what is missing, and the summary."""
+    parser = arguments(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="at most")
+    given = parser.parse_args()
+    for case in CASES:
+        cases.make(case, COMMAND, given.root, given.seeds)
+    cases.run(EIGHT, EIGHT.sets(given.root), COMMAND, None, 3e-3, 0)
+
+
+if __name__ == "__main__":
+    main()
