@@ -140,8 +140,8 @@ def _case(
     name: str, label: str, steps: int, made: Callable[[], Any], of: Any, **more: Any
 ) -> Case:
     return Case(
-        f"case_heartbeats_{name}", label, "0.1:100", "0.1:100:13", (0.316, 3.16, 31.6), steps,
-        of, made, partial(Gaussian, SIGMA), more=anomalies, **more,
+        f"case_heartbeats_{name}", label, "0.1:100", "0.1:100:13",
+        (10**-0.5, 10**0.5, 10**1.5), steps, of, made, partial(Gaussian, SIGMA), more=anomalies, **more,
     )  # fmt: skip
 
 

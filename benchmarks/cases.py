@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 import multibeta
 from benchmarks.gap import spread
 from benchmarks.record import is_done, save
-from benchmarks.runs import FOLDERS, curve_of, is_there, objective_at, result_of
+from benchmarks.runs import FOLDERS, curve_of, is_there, result_of
 from benchmarks.speed import interleaved
 from multibeta.curve import Curve
 from multibeta.data.door import Door
@@ -48,9 +48,11 @@ class Rows(Dataset[dict[str, Any]]):
         self.x, self.label, self.inputs = x, label, inputs
 
     def __len__(self) -> int:
+        """Return N."""
         return len(self.x)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
+        """Return an example with what stands beside it."""
         beside = {name: values[i] for name, values in self.inputs.items()}
         return {"x": self.x[i], "label": self.label[i], **beside}
 
@@ -112,8 +114,7 @@ class Case:
 
     def result(self, beta: float | None, lr: float, seed: int) -> str:
         """Return the name of a result file; of the one model without β."""
-        side = "one" if beta is None else f"{beta:.3g}"
-        return f"{self.name}_{side}_lr{lr:g}_seed{seed}"
+        return f"{self.name}_{side(beta)}_lr{lr:g}_seed{seed}"
 
     def model(self, sets: Mapping[str, Rows], beta: float | None, seed: int) -> MultiBetaVAE:
         """Return a wrapped model before its training."""
@@ -131,6 +132,11 @@ class Case:
             return self.steps
         ratio = result_of(f"{self.name}_step")["ratio"]
         return round(self.steps * ratio / len(self.dedicated))
+
+
+def side(beta: float | None) -> str:
+    """Return what a model is called: the one, or its β."""
+    return "one" if beta is None else f"{beta:.3g}"
 
 
 def train(vae: MultiBetaVAE, rows: Rows, steps: int, lr: float, seed: int) -> float:
@@ -242,15 +248,30 @@ def run(
     save(name, command, result)
 
 
+def measure_rates(case: Case, sets: Mapping[str, Rows], command: str) -> None:
+    """Train each side with each learning rate, with the first seed; keep J on the validation set.
+
+    J is D + βR, of the one model the mean over the dedicated models' β's.
+    """
+    if len(case.rates) == 1 or is_done(f"{case.name}_rates"):
+        return
+    found: dict[str, dict[str, float]] = {}
+    for beta in (None, *case.dedicated):
+        betas = case.dedicated if beta is None else (beta,)
+        found[side(beta)] = {}
+        for lr in case.rates:
+            vae, _ = trained(case, sets, beta, lr, 0)
+            rows = multibeta.sweep(vae, Door(dict(sets)), betas, split="val").rows
+            found[side(beta)][f"{lr:g}"] = fmean(row["objective_nats"] for row in rows)
+    save(f"{case.name}_rates", command, {"objective_nats": found})
+
+
 def best_rate(case: Case, beta: float | None) -> float:
-    """Return the rate with the lowest D + βR on the validation set, with the first seed."""
-    betas = case.dedicated if beta is None else (beta,)
-
-    def loss(lr: float) -> float:
-        curve = curve_of(case.result(beta, lr, 0), "val")
-        return fmean(objective_at(curve, b) for b in betas)
-
-    return min((lr for lr in case.rates if is_there(case.result(beta, lr, 0))), key=loss)
+    """Return the learning rate with the lowest J on the validation set, with the first seed."""
+    if len(case.rates) == 1:
+        return case.rates[0]
+    found = result_of(f"{case.name}_rates")["objective_nats"][side(beta)]
+    return float(min(found, key=found.__getitem__))
 
 
 def make(case: Case, command: str, root: str, seeds: int) -> None:
@@ -265,11 +286,10 @@ def make(case: Case, command: str, root: str, seeds: int) -> None:
     torch.set_num_threads(1)
     sets = case.sets(root)
     measure_step(case, sets, command)
-    sides = None, *case.dedicated
+    measure_rates(case, sets, command)
     for seed in range(min(seeds, case.seeds)):
-        for beta in sides:
-            for lr in case.rates if seed == 0 else (best_rate(case, beta),):
-                run(case, sets, command, beta, lr, seed)
+        for beta in (None, *case.dedicated):
+            run(case, sets, command, beta, best_rate(case, beta), seed)
 
 
 def at(curve: Curve, beta: float) -> dict[str, float]:
@@ -305,7 +325,7 @@ def summary(case: Case, columns: Sequence[str]) -> dict[str, Any]:
                 for beta in case.dedicated
             ),
         },
-        "lr": {"one": rates[None], **{f"{beta:.3g}": rates[beta] for beta in case.dedicated}},
+        "lr": {side(beta): lr for beta, lr in rates.items()},
         "rows": [
             {"beta": row["beta"], **_spreads((at(one, row["beta"]) for one in ones), columns)}
             for row in ones[0].rows
@@ -333,7 +353,7 @@ def _spreads(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> dic
 
 
 def _choice(case: Case, names: Sequence[str], best: Best) -> dict[str, Any]:
-    """Return the β that is best on the validation set, what it has on the test set, how flat it is.
+    """Return the best β of the validation set, what it has on the test set, and how flat it is.
 
     Flat are the β's whose mean over seeds is within one standard error, over examples, of the best
     on the validation set.
