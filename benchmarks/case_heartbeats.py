@@ -141,7 +141,8 @@ def _case(
 ) -> Case:
     return Case(
         f"case_heartbeats_{name}", label, "0.1:100", "0.1:100:13",
-        (10**-0.5, 10**0.5, 10**1.5), steps, of, made, partial(Gaussian, SIGMA), more=anomalies, **more,
+        (10**-0.5, 10**0.5, 10**1.5), steps, of, made,
+        partial(Gaussian, SIGMA), more=anomalies, **more,
     )  # fmt: skip
 
 
