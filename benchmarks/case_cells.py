@@ -33,8 +33,8 @@ METRICS = {
     "latents": {},
     "clusters": {"label": "label"},
     "probe": {"label": "label", "few": []},
-    "nll": {"samples": 16, "most": 200},
-    "predictive": {"most": 200},
+    "nll": {"samples": 16, "most": 150},
+    "predictive": {"most": 150},
 }
 LATENTS, HIDDEN, DROPOUT = 10, 128, 0.1
 
@@ -104,9 +104,9 @@ def _case(name: str, label: str, genes: int, steps: int) -> Case:
 
 
 CASES = (
-    _case("worm", "worm neurons", 1200, 1_200),
-    _case("bladder", "mouse bladder", 1200, 1_000),
-    _case("pbmc200", "blood", 200, 1_800),
+    _case("worm", "worm neurons", 1200, 1_000),
+    _case("bladder", "mouse bladder", 1200, 800),
+    _case("pbmc200", "blood", 200, 1_500),
 )
 
 

@@ -89,7 +89,7 @@ def networks() -> tuple[nn.Module, nn.Module]:
 
 CASE = replace(
     next(case for case in CASES if case.name == "case_cells_pbmc200"), name=NAME,
-    networks=networks, rates=(3e-3,),
+    networks=networks,
 )  # fmt: skip
 
 
@@ -126,11 +126,11 @@ def main() -> None:
     given = arguments(__doc__).parse_args()
     torch.set_num_threads(1)
     sets = CASE.sets(given.root)
-    cases.run(CASE, sets, COMMAND, None, CASE.rates[0], 0)
+    cases.run(CASE, sets, COMMAND, None, 0)
     if is_done(NAME):
         return
-    vae, _ = cases.trained(CASE, sets, None, CASE.rates[0], 0)
-    curve = curve_of(CASE.result(None, CASE.rates[0], 0))
+    vae, _ = cases.trained(CASE, sets, None, 0)
+    curve = curve_of(CASE.result(None, 0))
     save(NAME, COMMAND, {"scvi_tools": scvi.__version__, "curve": list(curve.rows),
                          "read_again": read_again(vae, sets["test"])})  # fmt: skip
 

@@ -150,18 +150,18 @@ PROBES = Best("probe_accuracy", "linear probe"), Best("knn_accuracy", "nearest n
 MITBIH = "mitbih2/mitbih2.npz"
 CASES = (
     _case(
-        "mitbih2", "MIT-BIH, two leads", 2_000, partial(networks, 2, 128, 32),
+        "mitbih2", "MIT-BIH, two leads", 1_600, partial(networks, 2, 128, 32),
         partial(sets, file=MITBIH, normal=0), metrics=METRICS, purposes=PROBES,
     ),
     _case(
-        "normal", "MIT-BIH, trained on normal beats", 1_200, partial(networks, 2, 128, 32),
+        "normal", "MIT-BIH, trained on normal beats", 1_000, partial(networks, 2, 128, 32),
         partial(sets, file=MITBIH, normal=0, normal_only=True), metrics={"latents": {}},
-        purposes=(), seeds=1, rates=(3e-3,),
+        purposes=(), seeds=1,
     ),
     _case(
         "ecg5000", "ECG5000, trained on normal beats", 1_000, partial(networks, 1, 140, 32),
         partial(sets, file="ecg5000/ecg5000.npz", normal=1, normal_only=True),
-        metrics={"latents": {}}, purposes=(), seeds=1, rates=(3e-3,),
+        metrics={"latents": {}}, purposes=(), seeds=1,
     ),
 )  # fmt: skip
 EIGHT = replace(
@@ -177,7 +177,7 @@ def main() -> None:
     given = parser.parse_args()
     for case in CASES:
         cases.make(case, COMMAND, given.root, given.seeds)
-    cases.run(EIGHT, EIGHT.sets(given.root), COMMAND, None, 3e-3, 0)
+    cases.run(EIGHT, EIGHT.sets(given.root), COMMAND, None, 0)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 A user's networks, in plain PyTorch, are wrapped once for the whole range and once for each of
 three β's (``conditioning="none"``). The three share the processor time of the one run, a third
-each, with a schedule of that length. Each side takes the learning rate that is best on the
-validation set with the first seed (a dedicated model at its β, the one model over the three).
+each, with a schedule of that length and the same learning rate.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from multibeta.multibeta_vae import MultiBetaVAE
 
 __all__ = ["Best", "Case", "Rows", "at", "make", "summary", "trained"]
 
-BATCH, WARMUP, CLIP, ROUNDS = 128, 0.05, 1.0, 30
+BATCH, LR, WARMUP, CLIP, ROUNDS = 128, 3e-3, 0.05, 1.0, 30
 
 
 class Rows(Dataset[dict[str, Any]]):
@@ -94,7 +93,6 @@ class Case:
         purposes: What a β is chosen for, on the validation set.
         more: Further columns at a β: of the model there and the test set.
         seeds: How many.
-        rates: Learning rates that each side may choose from.
     """
 
     name: str
@@ -110,11 +108,10 @@ class Case:
     purposes: tuple[Best, ...]
     more: Callable[[Any, Rows], dict[str, float]] = field(default=lambda vae, rows: {})
     seeds: int = 3
-    rates: tuple[float, ...] = (1e-3, 3e-3)
 
-    def result(self, beta: float | None, lr: float, seed: int) -> str:
+    def result(self, beta: float | None, seed: int) -> str:
         """Return the name of a result file; of the one model without β."""
-        return f"{self.name}_{side(beta)}_lr{lr:g}_seed{seed}"
+        return f"{self.name}_{side(beta)}_seed{seed}"
 
     def model(self, sets: Mapping[str, Rows], beta: float | None, seed: int) -> MultiBetaVAE:
         """Return a wrapped model before its training."""
@@ -139,21 +136,20 @@ def side(beta: float | None) -> str:
     return "one" if beta is None else f"{beta:.3g}"
 
 
-def train(vae: MultiBetaVAE, rows: Rows, steps: int, lr: float, seed: int) -> float:
+def train(vae: MultiBetaVAE, rows: Rows, steps: int, seed: int) -> float:
     """Train a model by Adam, its rate rising and then falling as a cosine; return the seconds.
 
     Args:
         vae: The model.
         rows: The training set.
         steps: How many.
-        lr: The highest rate.
         seed: Of the order of the examples, β's and noise.
 
     Returns:
         Processor time.
     """
     torch.manual_seed(seed)
-    optimizer = torch.optim.Adam(vae.train().parameters(), lr=lr)
+    optimizer = torch.optim.Adam(vae.train().parameters(), lr=LR)
     start, order = time.process_time(), torch.empty(0, dtype=torch.long)
     for step in range(steps):
         if len(order) < BATCH:
@@ -162,7 +158,7 @@ def train(vae: MultiBetaVAE, rows: Rows, steps: int, lr: float, seed: int) -> fl
         x, inputs = rows.batch(some)
         of_lr = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, (step + 1) / (WARMUP * steps)) * of_lr
+            group["lr"] = LR * min(1.0, (step + 1) / (WARMUP * steps)) * of_lr
         vae.loss(x, progress=step / steps, **inputs).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), CLIP)
         optimizer.step()
@@ -172,16 +168,16 @@ def train(vae: MultiBetaVAE, rows: Rows, steps: int, lr: float, seed: int) -> fl
 
 
 def trained(
-    case: Case, sets: Mapping[str, Rows], beta: float | None, lr: float, seed: int
+    case: Case, sets: Mapping[str, Rows], beta: float | None, seed: int
 ) -> tuple[MultiBetaVAE, float]:
     """Return a trained model and its seconds; its state is kept on this machine."""
-    path = FOLDERS / f"{case.result(beta, lr, seed)}.pt"
+    path = FOLDERS / f"{case.result(beta, seed)}.pt"
     vae = case.model(sets, beta, seed)
     kept = torch.load(path, weights_only=True) if path.is_file() else {}
     if kept.get("steps") == case.steps_of(beta):
         vae.load_state_dict(kept["state"])
         return vae.eval(), kept["seconds"]
-    seconds = train(vae, sets["train"], case.steps_of(beta), lr, seed)
+    seconds = train(vae, sets["train"], case.steps_of(beta), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         state = {"steps": case.steps_of(beta), "seconds": seconds, "state": vae.state_dict()}
@@ -216,14 +212,12 @@ def measure_step(case: Case, sets: Mapping[str, Rows], command: str) -> None:
     save(f"{case.name}_step", command, result)
 
 
-def run(
-    case: Case, sets: Mapping[str, Rows], command: str, beta: float | None, lr: float, seed: int
-) -> None:
+def run(case: Case, sets: Mapping[str, Rows], command: str, beta: float | None, seed: int) -> None:
     """Train one model and measure it on the validation and the test set."""
-    name = case.result(beta, lr, seed)
+    name = case.result(beta, seed)
     if is_done(name):
         return
-    vae, seconds = trained(case, sets, beta, lr, seed)
+    vae, seconds = trained(case, sets, beta, seed)
     data = Door(dict(sets))
     start = time.process_time()
     curves = {
@@ -239,39 +233,12 @@ def run(
     result = {
         "steps": case.steps_of(beta),
         "epochs": round(case.steps_of(beta) * BATCH / len(sets["train"]), 1),
-        "lr": lr,
         "parameters": sum(p.numel() for p in vae.parameters()),
         "training_seconds": round(seconds, 1),
         "measuring_seconds": round(time.process_time() - start, 1),
         "curves": {split: curve.as_dict() for split, curve in curves.items()},
     }
     save(name, command, result)
-
-
-def measure_rates(case: Case, sets: Mapping[str, Rows], command: str) -> None:
-    """Train each side with each learning rate, with the first seed; keep J on the validation set.
-
-    J is D + βR, of the one model the mean over the dedicated models' β's.
-    """
-    if len(case.rates) == 1 or is_done(f"{case.name}_rates"):
-        return
-    found: dict[str, dict[str, float]] = {}
-    for beta in (None, *case.dedicated):
-        betas = case.dedicated if beta is None else (beta,)
-        found[side(beta)] = {}
-        for lr in case.rates:
-            vae, _ = trained(case, sets, beta, lr, 0)
-            rows = multibeta.sweep(vae, Door(dict(sets)), betas, split="val").rows
-            found[side(beta)][f"{lr:g}"] = fmean(row["objective_nats"] for row in rows)
-    save(f"{case.name}_rates", command, {"objective_nats": found})
-
-
-def best_rate(case: Case, beta: float | None) -> float:
-    """Return the learning rate with the lowest J on the validation set, with the first seed."""
-    if len(case.rates) == 1:
-        return case.rates[0]
-    found = result_of(f"{case.name}_rates")["objective_nats"][side(beta)]
-    return float(min(found, key=found.__getitem__))
 
 
 def make(case: Case, command: str, root: str, seeds: int) -> None:
@@ -286,10 +253,9 @@ def make(case: Case, command: str, root: str, seeds: int) -> None:
     torch.set_num_threads(1)
     sets = case.sets(root)
     measure_step(case, sets, command)
-    measure_rates(case, sets, command)
     for seed in range(min(seeds, case.seeds)):
         for beta in (None, *case.dedicated):
-            run(case, sets, command, beta, best_rate(case, beta), seed)
+            run(case, sets, command, beta, seed)
 
 
 def at(curve: Curve, beta: float) -> dict[str, float]:
@@ -304,12 +270,12 @@ def summary(case: Case, columns: Sequence[str]) -> dict[str, Any]:
         case: The case.
         columns: What of the test set's curves is summed up.
     """
-    rates = {beta: best_rate(case, beta) for beta in (None, *case.dedicated)}
+    sides = None, *case.dedicated
     seeds = [
         seed for seed in range(case.seeds)
-        if all(is_there(case.result(beta, lr, seed)) for beta, lr in rates.items())
+        if all(is_there(case.result(beta, seed)) for beta in sides)
     ]  # fmt: skip
-    names = {beta: [case.result(beta, lr, s) for s in seeds] for beta, lr in rates.items()}
+    names = {beta: [case.result(beta, seed) for seed in seeds] for beta in sides}
     ones = [curve_of(name) for name in names[None]]
     step = result_of(f"{case.name}_step")
     first = {beta: result_of(of[0]) for beta, of in names.items()}
@@ -325,7 +291,7 @@ def summary(case: Case, columns: Sequence[str]) -> dict[str, Any]:
                 for beta in case.dedicated
             ),
         },
-        "lr": {side(beta): lr for beta, lr in rates.items()},
+        "lr": LR,
         "rows": [
             {"beta": row["beta"], **_spreads((at(one, row["beta"]) for one in ones), columns)}
             for row in ones[0].rows
