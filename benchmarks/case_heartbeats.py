@@ -11,6 +11,7 @@ case_heartbeats.json; pictures of it and of traversals are beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -126,14 +127,20 @@ def sets(root: str, file: str, normal: int, normal_only: bool = False) -> dict[s
 
 @torch.no_grad()
 def anomalies(vae: Any, rows: Rows) -> dict[str, float]:
-    """Return the AUROC of each score, normal beats of the test set against the others."""
-    scores = scores_of(vae, rows.x, samples=1)
+    """Return the AUROC of each score, normal beats against the others, and its standard error.
+
+    Errors are those of Hanley & McNeil 1982.
+    """
     normal = (rows.label == 0).numpy()
-    return {
-        f"auroc_{name}": auroc(of.numpy()[normal], of.numpy()[~normal])
-        for name, of in scores.items()
-        if name != "nll_nats"
-    }
+    n, m = normal.sum(), (~normal).sum()
+    found = {}
+    for name, of in scores_of(vae, rows.x, samples=1).items():
+        if name != "nll_nats":
+            a = auroc(of.numpy()[normal], of.numpy()[~normal])
+            q, p = a / (2 - a), 2 * a * a / (1 + a)
+            variance = a * (1 - a) + (m - 1) * (q - a * a) + (n - 1) * (p - a * a)
+            found |= {f"auroc_{name}": a, f"auroc_{name}_se": math.sqrt(variance / (n * m))}
+    return found
 
 
 def _case(
@@ -147,21 +154,26 @@ def _case(
 
 
 PROBES = Best("probe_accuracy", "linear probe"), Best("knn_accuracy", "nearest neighbours")
+SCORES = (
+    Best("auroc_distortion_nats", "normal or not, by D"),
+    Best("auroc_rate_nats", "normal or not, by R"),
+    Best("auroc_neg_elbo_nats", "normal or not, by D + R"),
+)
 MITBIH = "mitbih2/mitbih2.npz"
 CASES = (
     _case(
         "mitbih2", "MIT-BIH, two leads", 1_600, partial(networks, 2, 128, 32),
-        partial(sets, file=MITBIH, normal=0), metrics=METRICS, purposes=PROBES,
+        partial(sets, file=MITBIH, normal=0), metrics=METRICS, purposes=PROBES + SCORES,
     ),
     _case(
         "normal", "MIT-BIH, trained on normal beats", 1_000, partial(networks, 2, 128, 32),
         partial(sets, file=MITBIH, normal=0, normal_only=True), metrics={"latents": {}},
-        purposes=(), seeds=1,
+        purposes=SCORES, seeds=1,
     ),
     _case(
         "ecg5000", "ECG5000, trained on normal beats", 1_000, partial(networks, 1, 140, 32),
         partial(sets, file="ecg5000/ecg5000.npz", normal=1, normal_only=True),
-        metrics={"latents": {}}, purposes=(), seeds=1,
+        metrics={"latents": {}}, purposes=SCORES, seeds=1,
     ),
 )  # fmt: skip
 EIGHT = replace(

@@ -91,7 +91,7 @@ class Case:
         likelihood: Makes p(x|z).
         metrics: What is measured beside rate and distortion, with settings.
         purposes: What a β is chosen for, on the validation set.
-        more: Further columns at a β: of the model there and the test set.
+        more: Further columns at a β: of the model there and the set.
         seeds: How many.
     """
 
@@ -226,10 +226,9 @@ def run(case: Case, sets: Mapping[str, Rows], command: str, beta: float | None, 
         )
         for split in ("val", "test")
     }
-    rows = [
-        {**row, **case.more(vae.at_beta(row["beta"]), sets["test"])} for row in curves["test"].rows
-    ]
-    curves["test"] = Curve(tuple(rows), curves["test"].about)
+    for split, curve in curves.items():
+        rows = [{**row, **case.more(vae.at_beta(row["beta"]), sets[split])} for row in curve.rows]
+        curves[split] = Curve(tuple(rows), curve.about)
     result = {
         "steps": case.steps_of(beta),
         "epochs": round(case.steps_of(beta) * BATCH / len(sets["train"]), 1),
