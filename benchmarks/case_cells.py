@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks import cases
 from benchmarks.cases import Best, Case, Rows
+from benchmarks.record import RESULTS, save
 from benchmarks.runs import arguments
+from multibeta.files import replacing
 from multibeta.likelihoods import NegativeBinomial
 
 COMMAND = "python -m benchmarks.case_cells DATA_ROOT"
@@ -110,6 +114,39 @@ CASES = (
 )
 
 
+def draw(found: dict[str, Any]) -> None:
+    """Draw what is measured over β, a column a set.
+
+    Args:
+        found: Name → summary of a case.
+    """
+    figure = Figure(figsize=(10.4, 7.6), layout="constrained")
+    grid = figure.subplots(3, len(found))
+    clusters = {"cluster_ari": "ARI", "cluster_nmi": "NMI", "knn_accuracy": "nearest neighbours"}
+    nats = {"nll_nats": "−log p(x) ≤, 16 samples", "neg_elbo_nats": "D + R"}
+    checks = {"predictive_zeros_error": "zeros", "predictive_calibration_error": "calibration"}
+    for of, (top, middle, bottom) in zip(found.values(), grid.T, strict=True):
+        cases.panel(top, of, clusters, of["label"], "agreement with the labels")
+        cases.panel(middle, of, nats, "", "nats a cell")
+        cases.panel(bottom, of, checks, "", "error of the drawn data")
+    with replacing(RESULTS / "case_cells.png") as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def references(root: str) -> dict[str, Any]:
+    """Return what principal components tell, of log(1 + counts per median library)."""
+    found = {}
+    for case in CASES:
+        of = case.sets(root)
+        median = of["train"].inputs["library"].median()
+        train, test = (
+            Rows((rows.x / rows.inputs["library"][:, None] * median).log1p(), rows.label)
+            for rows in (of["train"], of["test"])
+        )
+        found[case.name] = cases.reference(train, test, LATENTS)
+    return found
+
+
 def main() -> None:
     """Make what is missing, and the summary."""
     parser = arguments(__doc__)
@@ -117,6 +154,9 @@ def main() -> None:
     given = parser.parse_args()
     for case in CASES:
         cases.make(case, COMMAND, given.root, given.seeds)
+    found = {case.name: cases.summary(case, COLUMNS) for case in CASES}
+    save("case_cells", COMMAND, {"sets": found, "components": references(given.root)})
+    draw(found)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks import cases
 from benchmarks.cases import Best, Case, Rows
-from benchmarks.runs import arguments
+from benchmarks.record import RESULTS, save
+from benchmarks.runs import arguments, curve_of
+from multibeta.files import replacing
+from multibeta.generate import busiest, traversals
 from multibeta.likelihoods import Gaussian
 from multibeta.scores import auroc, scores_of
 
 COMMAND = "python -m benchmarks.case_heartbeats DATA_ROOT"
+TRAVERSED = "#2166ac", "#92c5de", "#878787", "#f4a582", "#b2182b"
 SIGMA = 0.1
 """In mV, of ECG5000 in units of a beat's standard deviation."""
 COLUMNS = (
@@ -182,6 +187,69 @@ EIGHT = replace(
 """One model with a code of 8 latents, as in the corner of the grid."""
 
 
+def draw(found: dict[str, Any]) -> None:
+    """Draw what is measured over β.
+
+    Args:
+        found: Name → summary of a case.
+    """
+    both, normal, small = (found[case.name] for case in CASES)
+    figure = Figure(figsize=(10.4, 5.6), layout="constrained")
+    panels = figure.subplots(2, 3).flatten()
+    scores = {
+        "auroc_distortion_nats": "D", "auroc_rate_nats": "R", "auroc_neg_elbo_nats": "D + R",
+    }  # fmt: skip
+    codes = {"live_latents": "latents above 0.2 nats", "axes_95": "axes with 95 % of the variance"}
+    probes = {"probe_accuracy": "linear probe", "knn_accuracy": "nearest neighbours"}
+    nats = {"rate_nats": "rate R", "distortion_nats": "distortion D"}
+    of = both["label"]
+    cases.panel(panels[0], both, nats, of, "nats")
+    cases.panel(panels[1], both, codes, of, "number")
+    cases.panel(panels[2], both, probes, f"{of}: the class", "accuracy")
+    for axes, each in zip(panels[3:], (both, normal, small), strict=True):
+        said = each["label"].replace(", two leads", ", trained on all beats")
+        cases.panel(axes, each, scores, said, "AUROC, normal or not")
+    with replacing(RESULTS / "case_heartbeats.png") as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def draw_traversals(root: str) -> None:
+    """Draw beats with one latent moved, for the busiest latents and three β's.
+
+    Args:
+        root: DATA_ROOT.
+    """
+    case = CASES[0]
+    rows = case.sets(root)
+    vae, _ = cases.trained(case, rows, None, 0)
+    betas = case.dedicated
+    latents = busiest(vae, rows["val"].x, betas[-1], 5)
+    made = traversals(vae, betas, latents, span=2.0, steps=5)
+    figure = Figure(figsize=(10.4, 5.4), layout="constrained")
+    grid = figure.subplots(len(betas), len(latents), sharex=True, sharey=True)
+    milliseconds = (np.arange(made.shape[-1]) - 44) / 0.18
+    for axes_row, beta, of_beta in zip(grid, betas, made, strict=True):
+        for axes, j, beats in zip(axes_row, latents, of_beta, strict=True):
+            for beat, colour in zip(beats.numpy(), TRAVERSED, strict=True):
+                axes.plot(milliseconds, beat[0], color=colour, linewidth=1)
+                axes.plot(milliseconds, beat[1] - 2, color=colour, linewidth=1)
+            axes.set_yticks([0, -2], ["MLII", "V1"])
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+            if beta == betas[0]:
+                axes.set_title(f"latent {j}", fontsize=9)
+        axes_row[0].set_ylabel(f"β = {beta:.3g}", fontsize=9)
+    figure.supxlabel("milliseconds after the R peak; latent from −2 (blue) to 2 (red)", fontsize=9)
+    with replacing(RESULTS / "case_heartbeats_traversals.png") as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def references(root: str) -> dict[str, Any]:
+    """Return what principal components of the beats themselves tell of the class."""
+    of = CASES[0].sets(root)
+    return cases.reference(of["train"], of["test"], 32)
+
+
 def main() -> None:
     """Make what is missing, and the summary."""
     parser = arguments(__doc__)
@@ -190,6 +258,14 @@ def main() -> None:
     for case in CASES:
         cases.make(case, COMMAND, given.root, given.seeds)
     cases.run(EIGHT, EIGHT.sets(given.root), COMMAND, None, 0)
+    found = {case.name: cases.summary(case, COLUMNS) for case in CASES}
+    eight = {row["beta"]: row for row in curve_of(EIGHT.result(None, 0)).rows}
+    save("case_heartbeats", COMMAND, {
+        "sigma": SIGMA, "sets": found, "eight": list(eight.values()),
+        "components": references(given.root),
+    })  # fmt: skip
+    draw(found)
+    draw_traversals(given.root)
 
 
 if __name__ == "__main__":

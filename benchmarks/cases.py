@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import multibeta
 from benchmarks.gap import spread
+from benchmarks.markdown import number, table
 from benchmarks.record import is_done, save
 from benchmarks.runs import FOLDERS, curve_of, is_there, result_of
 from benchmarks.speed import interleaved
@@ -27,10 +35,25 @@ from multibeta.curve import Curve
 from multibeta.data.door import Door
 from multibeta.files import replacing
 from multibeta.likelihoods import Likelihood
+from multibeta.metrics.clusters import kmeans
 from multibeta.multibeta_vae import MultiBetaVAE
 
-__all__ = ["Best", "Case", "Rows", "at", "make", "summary", "trained"]
+__all__ = [
+    "Best",
+    "Case",
+    "Rows",
+    "at",
+    "make",
+    "panel",
+    "run",
+    "summary",
+    "table_of_choices",
+    "table_of_curve",
+    "table_of_sides",
+    "trained",
+]
 
+COLOURS = "#0072b2", "#d55e00", "#009e73"
 BATCH, LR, WARMUP, CLIP, ROUNDS = 128, 3e-3, 0.05, 1.0, 30
 
 
@@ -301,7 +324,7 @@ def summary(case: Case, columns: Sequence[str]) -> dict[str, Any]:
     for beta in case.dedicated:
         theirs = [curve_of(name).rows[0] for name in names[beta]]
         pairs = [
-            {name: at(one, beta)[name] - other[name] for name in columns}
+            {name: at(one, beta)[name] - other[name] for name in columns if name in other}
             for one, other in zip(ones, theirs, strict=True)
         ]
         result["dedicated"].append({
@@ -312,9 +335,124 @@ def summary(case: Case, columns: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def reference(train: Rows, test: Rows, components: int) -> dict[str, float]:
+    """Return what principal components of x tell of the label, measured as codes are.
+
+    Args:
+        train: To fit on.
+        test: To test on.
+        components: How many.
+    """
+    pca = PCA(components, random_state=0).fit(train.x.flatten(1).numpy())
+    z, of_test = (pca.transform(rows.x.flatten(1).numpy()) for rows in (train, test))
+    y, of_y = train.label.numpy(), test.label.numpy()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000)).fit(z, y)
+    found = kmeans(of_test, len(np.unique(of_y)), starts=5)
+    return {
+        "components": components,
+        "probe_accuracy": float(probe.score(of_test, of_y)),
+        "knn_accuracy": float(KNeighborsClassifier(5).fit(z, y).score(of_test, of_y)),
+        "cluster_ari": float(adjusted_rand_score(of_y, found)),
+        "cluster_nmi": float(normalized_mutual_info_score(of_y, found)),
+    }
+
+
+def table_of_sides(of: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """Return the one model minus the dedicated ones, in J and other columns, at their β's.
+
+    Args:
+        of: Name → summary of a case.
+        columns: Column → title; of each, what the dedicated model has and the difference.
+    """
+    lines = []
+    for case in of.values():
+        for row in case["dedicated"]:
+            cells = [case["label"], f"{row['beta']:.3g}", str(case["seeds"])]
+            for name in columns:
+                digits = 3 if shares(name) else 2
+                theirs = number(row["dedicated"].get(name), digits=digits)
+                cells.append(
+                    f"{theirs}; {number(row['one_minus_dedicated'].get(name), True, digits)}"
+                )
+            lines.append(cells)
+    return table(["set", "β", "seeds", *columns.values()], lines)
+
+
+def table_of_curve(of: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """Return columns of the one model over β, the mean over the seeds and its standard error.
+
+    Args:
+        of: The summary of a case.
+        columns: Column → title.
+    """
+    lines = [
+        [f"{row['beta']:.3g}", *(number(row[name], digits=3 if shares(name) else 1)
+                                 for name in columns)]
+        for row in of["rows"]
+    ]  # fmt: skip
+    return table(["β", *columns.values()], lines)
+
+
+def table_of_choices(of: Mapping[str, Any]) -> str:
+    """Return the β for each purpose, chosen on the validation set, and its test figure.
+
+    Args:
+        of: Name → summary of a case.
+    """
+    lines = []
+    for case in of.values():
+        for choice in case["choices"]:
+            digits = 3 if shares(choice["column"]) else 1
+            low, high = choice["flat"]
+            lines.append([
+                case["label"], choice["label"],
+                f"{choice['beta']:.3g}{' (end of the range)' if choice['end'] else ''}",
+                f"{low:.3g} to {high:.3g}" if low < high else "–",
+                f"{choice['test']:.{digits}f}",
+                f"{choice['best_test']:.{digits}f} at {choice['best_on_test']:.3g}",
+            ])  # fmt: skip
+    titles = ["set", "for", "β by validation", "flat over", "test there", "best on test"]
+    return table(titles, lines)
+
+
+def shares(column: str) -> bool:
+    """Return whether a column is a share or a correlation, not a number of nats or latents."""
+    return column.startswith(("probe", "knn", "auroc", "cluster", "predictive"))
+
+
+def panel(
+    axes: Any, of: Mapping[str, Any], columns: Mapping[str, str], title: str, label: str
+) -> None:
+    """Draw columns over β: lines of the one model, diamonds of the dedicated ones.
+
+    Args:
+        axes: Where.
+        of: The summary of a case.
+        columns: Column → its name in the legend.
+        title: Above.
+        label: Beside.
+    """
+    for (name, said), colour in zip(columns.items(), COLOURS, strict=False):
+        for rows, style in (
+            (of["rows"], {"marker": "o", "markersize": 3, "linewidth": 1.2, "label": said}),
+            ([{"beta": row["beta"], **row["dedicated"]} for row in of["dedicated"]],
+             {"marker": "D", "markersize": 6, "linestyle": "none", "markeredgecolor": "black"}),
+        ):  # fmt: skip
+            axes.errorbar(
+                [row["beta"] for row in rows], [row[name]["mean"] for row in rows],
+                [row[name]["se"] or 0 for row in rows], color=colour, capsize=2, **style,
+            )  # fmt: skip
+    axes.set(xscale="log", xlabel="β", ylabel=label)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+
+
 def _spreads(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> dict[str, Any]:
     found = list(rows)
-    return {name: spread(row[name] for row in found) for name in columns}
+    there = [name for name in columns if name in found[0]]
+    return {name: spread(row[name] for row in found) for name in there}
 
 
 def _choice(case: Case, names: Sequence[str], best: Best) -> dict[str, Any]:
