@@ -50,6 +50,7 @@ __all__ = [
     "table_of_choices",
     "table_of_curve",
     "table_of_sides",
+    "table_of_time",
     "trained",
 ]
 
@@ -412,6 +413,28 @@ def table_of_choices(of: Mapping[str, Any]) -> str:
                 f"{choice['best_test']:.{digits}f} at {choice['best_on_test']:.3g}",
             ])  # fmt: skip
     titles = ["set", "for", "β by validation", "flat over", "test there", "best on test"]
+    return table(titles, lines)
+
+
+def table_of_time(of: Mapping[str, Any]) -> str:
+    """Return the steps and the processor time of both sides.
+
+    Args:
+        of: Name → summary of a case.
+    """
+    lines = [
+        [
+            case["label"], str(case["steps"]["one"]), str(case["steps"]["dedicated"]),
+            f"{case['epochs']['one']:.0f}", f"{case['epochs']['dedicated']:.0f}",
+            f"{case['step_ratio']:.2f}", f"{case['seconds']['one']:.0f}",
+            f"{case['seconds']['dedicated']:.0f}", str(case["seeds"]),
+        ]
+        for case in of.values()
+    ]  # fmt: skip
+    titles = [
+        "set", "steps, one", "each dedicated", "epochs, one", "each dedicated",
+        "a step, in dedicated ones", "seconds, one", "three dedicated", "seeds",
+    ]  # fmt: skip
     return table(titles, lines)
 
 

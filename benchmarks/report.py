@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from benchmarks import gap
+from benchmarks import case_cells, case_heartbeats, cases, gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.price import BUDGETS
 from benchmarks.price import draw as draw_price
@@ -26,7 +26,10 @@ from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
-_DOCS = ("objectives", "one-or-ten", "sigma", "talk", "trust", "which-beta", "wrap")
+_DOCS = (
+    "case-cells", "case-heartbeats", "objectives", "one-or-ten", "sigma", "talk", "trust",
+    "which-beta", "wrap",
+)  # fmt: skip
 PAGES = (
     TOP / "README.md",
     *(TOP / "docs" / f"{name}.md" for name in _DOCS),
@@ -562,6 +565,118 @@ def batchnorm() -> str:
     return table(["D + βR on the test set", *(f"β = {beta}" for beta in first)], lines)
 
 
+def heartbeats() -> str:
+    """Return the one model of heartbeats minus dedicated ones in its time."""
+    return cases.table_of_sides(result_of("case_heartbeats")["sets"], {
+        "objective_nats": "J", "live_latents": "live latents", "probe_accuracy": "linear probe",
+        "knn_accuracy": "neighbours", "auroc_distortion_nats": "AUROC, D",
+        "auroc_rate_nats": "R", "auroc_neg_elbo_nats": "D + R",
+    })  # fmt: skip
+
+
+def heartbeats_curve() -> str:
+    """Return the one model of heartbeats over β."""
+    return cases.table_of_curve(result_of("case_heartbeats")["sets"]["case_heartbeats_mitbih2"], {
+        "rate_nats": "R", "distortion_nats": "D", "live_latents": "live latents",
+        "axes_95": "axes, 95 %", "probe_accuracy": "linear probe", "knn_accuracy": "neighbours",
+        "auroc_distortion_nats": "AUROC, D", "auroc_rate_nats": "R",
+        "auroc_neg_elbo_nats": "D + R",
+    })  # fmt: skip
+
+
+def heartbeats_choices() -> str:
+    """Return the β's for purposes, of heartbeats."""
+    return cases.table_of_choices(result_of("case_heartbeats")["sets"])
+
+
+def heartbeats_latents() -> str:
+    """Return R and D of one model with 32 latents and of one with 8."""
+    found = result_of("case_heartbeats")
+    (large, *_), eight = found["sets"].values(), found["eight"]
+    lines = [
+        [
+            f"{row['beta']:.3g}", f"{row['live_latents']['values'][0]:.0f}",
+            f"{few['live_latents']:.0f}",
+            *(f"{of:.1f}" for name in ("rate_nats", "distortion_nats", "objective_nats")
+              for of in (row[name]["values"][0], few[name])),
+        ]
+        for row, few in zip(large["rows"], eight, strict=True)
+    ]  # fmt: skip
+    titles = [f"{name}, Z = {z}" for name in ("live", "R", "D", "J") for z in (32, 8)]
+    return table(["β", *titles], lines)
+
+
+def cells() -> str:
+    """Return the one model of cells minus dedicated ones in its time."""
+    return cases.table_of_sides(result_of("case_cells")["sets"], {
+        "objective_nats": "J", "nll_nats": "−log p ≤", "cluster_ari": "ARI",
+        "cluster_nmi": "NMI", "knn_accuracy": "neighbours",
+        "predictive_calibration_error": "calibration error",
+    })  # fmt: skip
+
+
+def cells_curve() -> str:
+    """Return the one models of cells over β."""
+    columns = {
+        "rate_nats": "R", "distortion_nats": "D", "live_latents": "live", "nll_nats": "−log p ≤",
+        "cluster_ari": "ARI", "cluster_nmi": "NMI", "cluster_silhouette": "silhouette",
+        "probe_accuracy": "probe", "knn_accuracy": "neighbours",
+        "predictive_zeros_error": "zeros error", "predictive_calibration_error": "calibration",
+    }  # fmt: skip
+    return "\n\n".join(
+        f"{of['label'].capitalize()}:\n\n{cases.table_of_curve(of, columns)}"
+        for of in result_of("case_cells")["sets"].values()
+    )
+
+
+def cells_choices() -> str:
+    """Return the β's for purposes, of cells."""
+    return cases.table_of_choices(result_of("case_cells")["sets"])
+
+
+def cells_scvi() -> str:
+    """Return R and D at one β, by scvi-tools' own loss and by ours."""
+    found = result_of("case_cells_scvi")["read_again"]
+    lines = [
+        [by, *(f"{found[name][by]:.4f}" for name in ("rate_nats", "distortion_nats"))]
+        for by in ("multibeta", "scvi")
+    ]
+    return table(["loss of", "R", "D"], lines)
+
+
+def heartbeats_time() -> str:
+    """Return what the sides of the heartbeats cost."""
+    return cases.table_of_time(result_of("case_heartbeats")["sets"])
+
+
+def cells_time() -> str:
+    """Return what the sides of the cells cost."""
+    return cases.table_of_time(result_of("case_cells")["sets"])
+
+
+def heartbeats_components() -> str:
+    """Return what principal components of heartbeats tell of the class."""
+    return _components({"MIT-BIH": result_of("case_heartbeats")["components"]}, False)
+
+
+def cells_components() -> str:
+    """Return what principal components of cells tell of the class."""
+    found = result_of("case_cells")
+    of = {case["label"]: found["components"][name] for name, case in found["sets"].items()}
+    return _components(of, True)
+
+
+def _components(of: Mapping[str, Any], clusters: bool) -> str:
+    columns = {"probe_accuracy": "linear probe", "knn_accuracy": "neighbours"}
+    if clusters:
+        columns = {"cluster_ari": "ARI", "cluster_nmi": "NMI", **columns}
+    lines = [
+        [label, str(found["components"]), *(f"{found[name]:.3f}" for name in columns)]
+        for label, found in of.items()
+    ]
+    return table(["set", "principal components", *columns.values()], lines)
+
+
 def metrics_cost() -> str:
     """Return the cost of the metrics over the numbers of β's and of examples."""
     found = result_of("metrics_cost")
@@ -597,6 +712,18 @@ BLOCKS: dict[str, Callable[[], str]] = {
     for block in (
         digits,
         batchnorm,
+        heartbeats,
+        heartbeats_curve,
+        heartbeats_choices,
+        heartbeats_latents,
+        heartbeats_components,
+        heartbeats_time,
+        cells,
+        cells_curve,
+        cells_choices,
+        cells_components,
+        cells_scvi,
+        cells_time,
         fuzz,
         kills,
         memory,
@@ -641,6 +768,8 @@ def draw() -> None:
     title = "Binarised MNIST, test set: one model, and dedicated β-VAEs"
     plots.rate_distortion(one.rows, RESULTS / "gap.png", title, {"dedicated β-VAE": points})
     draw_price(result_of("price")["sets"], RESULTS / "price.png")
+    case_heartbeats.draw(result_of("case_heartbeats")["sets"])
+    case_cells.draw(result_of("case_cells")["sets"])
 
 
 def _ratio(of: dict[str, float]) -> str:
