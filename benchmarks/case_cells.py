@@ -123,7 +123,7 @@ def draw(found: dict[str, Any]) -> None:
     figure = Figure(figsize=(10.4, 7.6), layout="constrained")
     grid = figure.subplots(3, len(found))
     clusters = {"cluster_ari": "ARI", "cluster_nmi": "NMI", "knn_accuracy": "nearest neighbours"}
-    nats = {"nll_nats": "−log p(x) ≤, 16 samples", "neg_elbo_nats": "D + R"}
+    nats = {"distortion_nats": "D", "nll_nats": "−log p(x) ≤"}
     checks = {"predictive_zeros_error": "zeros", "predictive_calibration_error": "calibration"}
     for of, (top, middle, bottom) in zip(found.values(), grid.T, strict=True):
         cases.panel(top, of, clusters, of["label"], "agreement with the labels")

@@ -466,10 +466,13 @@ def panel(
                 [row[name]["se"] or 0 for row in rows], color=colour, capsize=2, **style,
             )  # fmt: skip
     axes.set(xscale="log", xlabel="β", ylabel=label)
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title(title, fontsize=9, loc="left", pad=16)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(
+        frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3,
+        columnspacing=1, handlelength=1.4,
+    )  # fmt: skip
 
 
 def _spreads(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> dict[str, Any]:
@@ -481,8 +484,8 @@ def _spreads(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> dic
 def _choice(case: Case, names: Sequence[str], best: Best) -> dict[str, Any]:
     """Return the best β of the validation set, what it has on the test set, and how flat it is.
 
-    Flat are the β's whose mean over seeds is within one standard error, over examples, of the best
-    on the validation set.
+    Flat are the β's around it whose mean over seeds is within one standard error, over examples,
+    of the best on the validation set.
     """
     curves = {split: [curve_of(name, split) for name in names] for split in ("val", "test")}
     betas = [row["beta"] for row in curves["val"][0].rows]
@@ -494,12 +497,15 @@ def _choice(case: Case, names: Sequence[str], best: Best) -> dict[str, Any]:
     k = max(range(len(betas)), key=lambda i: sign * means["val"][i])
     column = best.column.removesuffix("_nats") if best.column == "nll_nats" else best.column
     se = fmean(at(curve, betas[k])[f"{column}_se"] for curve in curves["val"])
-    flat = [
-        b for b, m in zip(betas, means["val"], strict=True) if sign * (means["val"][k] - m) <= se
-    ]
+    low = high = k
+    near = [sign * (means["val"][k] - mean) <= se for mean in means["val"]]
+    while low > 0 and near[low - 1]:
+        low -= 1
+    while high < len(betas) - 1 and near[high + 1]:
+        high += 1
     test = max(range(len(betas)), key=lambda i: sign * means["test"][i])
     return {
         "label": best.label, "column": best.column, "beta": betas[k], "val": means["val"][k],
-        "se": se, "flat": [min(flat), max(flat)], "end": k in (0, len(betas) - 1),
+        "se": se, "flat": [betas[low], betas[high]], "end": k in (0, len(betas) - 1),
         "test": means["test"][k], "best_on_test": betas[test], "best_test": means["test"][test],
     }  # fmt: skip
