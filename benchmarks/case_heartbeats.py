@@ -244,6 +244,40 @@ def draw_traversals(root: str) -> None:
         figure.savefig(temporary, dpi=130)
 
 
+@torch.no_grad()
+def by_patient(root: str, draws: int = 400) -> list[dict[str, float]]:
+    """Return the AUROC of D with an error over patients, of the model that saw normal beats.
+
+    Patients are drawn with replacement, so that all beats of one come together or not at all.
+
+    Args:
+        root: DATA_ROOT.
+        draws: How often.
+    """
+    case, rng, found = CASES[1], np.random.default_rng(0), []
+    rows = case.sets(root)
+    vae, _ = cases.trained(case, rows, None, 0)
+    with np.load(Path(root) / MITBIH) as arrays:
+        record = arrays["test_record"]
+    of_each = [np.flatnonzero(record == patient) for patient in np.unique(record)]
+    other = (rows["test"].label != 0).numpy()
+    for beta in case.dedicated:
+        row = anomalies(vae.at_beta(beta), rows["test"])
+        score = scores_of(vae.at_beta(beta), rows["test"].x, samples=1)["distortion_nats"].numpy()
+        values = []
+        for _ in range(draws):
+            drawn = np.concatenate(
+                [of_each[i] for i in rng.integers(len(of_each), size=len(of_each))]
+            )
+            values.append(auroc(score[drawn][~other[drawn]], score[drawn][other[drawn]]))
+        found.append({
+            "beta": beta, "auroc": row["auroc_distortion_nats"],
+            "se_over_beats": row["auroc_distortion_nats_se"],
+            "se_over_patients": float(np.std(values, ddof=1)), "patients": len(of_each),
+        })  # fmt: skip
+    return found
+
+
 def references(root: str) -> dict[str, Any]:
     """Return what principal components of the beats themselves tell of the class."""
     of = CASES[0].sets(root)
@@ -262,7 +296,7 @@ def main() -> None:
     eight = {row["beta"]: row for row in curve_of(EIGHT.result(None, 0)).rows}
     save("case_heartbeats", COMMAND, {
         "sigma": SIGMA, "sets": found, "eight": list(eight.values()),
-        "components": references(given.root),
+        "components": references(given.root), "by_patient": by_patient(given.root),
     })  # fmt: skip
     draw(found)
     draw_traversals(given.root)

@@ -589,6 +589,16 @@ def heartbeats_choices() -> str:
     return cases.table_of_choices(result_of("case_heartbeats")["sets"])
 
 
+def heartbeats_patients() -> str:
+    """Return the AUROC of D with its errors over beats and over patients."""
+    lines = [
+        [f"{row['beta']:.3g}", f"{row['auroc']:.3f}", f"{row['se_over_beats']:.3f}",
+         f"{row['se_over_patients']:.3f}"]
+        for row in result_of("case_heartbeats")["by_patient"]
+    ]  # fmt: skip
+    return table(["β", "AUROC, D", "standard error over beats", "over patients"], lines)
+
+
 def heartbeats_latents() -> str:
     """Return R and D of one model with 32 latents and of one with 8."""
     found = result_of("case_heartbeats")
@@ -716,6 +726,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         heartbeats_curve,
         heartbeats_choices,
         heartbeats_latents,
+        heartbeats_patients,
         heartbeats_components,
         heartbeats_time,
         cells,
