@@ -477,7 +477,7 @@ def panel(
 
 def _spreads(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> dict[str, Any]:
     found = list(rows)
-    there = [name for name in columns if name in found[0]]
+    there = [name for name in columns if all(name in row for row in found)]
     return {name: spread(row[name] for row in found) for name in there}
 
 

@@ -568,7 +568,8 @@ def batchnorm() -> str:
 def heartbeats() -> str:
     """Return the one model of heartbeats minus dedicated ones in its time."""
     return cases.table_of_sides(result_of("case_heartbeats")["sets"], {
-        "objective_nats": "J", "live_latents": "live latents", "probe_accuracy": "linear probe",
+        "objective_nats": "J", "normal_objective_nats": "J, normal beats",
+        "live_latents": "live latents", "probe_accuracy": "linear probe",
         "knn_accuracy": "neighbours", "auroc_distortion_nats": "AUROC, D",
         "auroc_rate_nats": "R", "auroc_neg_elbo_nats": "D + R",
     })  # fmt: skip
@@ -607,7 +608,7 @@ def heartbeats_latents() -> str:
         [
             f"{row['beta']:.3g}", f"{row['live_latents']['values'][0]:.0f}",
             f"{few['live_latents']:.0f}",
-            *(f"{of:.1f}" for name in ("rate_nats", "distortion_nats", "objective_nats")
+            *(f"{of:.1f}".replace("-", "−") for name in ("rate_nats", "distortion_nats", "objective_nats")
               for of in (row[name]["values"][0], few[name])),
         ]
         for row, few in zip(large["rows"], eight, strict=True)
