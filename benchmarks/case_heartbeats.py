@@ -37,8 +37,8 @@ TRAVERSED = "#2166ac", "#92c5de", "#878787", "#f4a582", "#b2182b"
 SIGMA = 0.1
 """In mV, of ECG5000 in units of a beat's standard deviation."""
 COLUMNS = (
-    "rate_nats", "distortion_nats", "objective_nats", "normal_objective_nats", "live_latents", "axes_95",
-    "probe_accuracy", "knn_accuracy", "auroc_distortion_nats", "auroc_rate_nats",
+    "rate_nats", "distortion_nats", "objective_nats", "normal_objective_nats", "live_latents",
+    "axes_95", "probe_accuracy", "knn_accuracy", "auroc_distortion_nats", "auroc_rate_nats",
     "auroc_neg_elbo_nats",
 )  # fmt: skip
 METRICS = {"latents": {}, "probe": {"most": 4_000, "few": [100], "draws": 3}}

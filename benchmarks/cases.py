@@ -370,7 +370,7 @@ def table_of_sides(of: Mapping[str, Any], columns: Mapping[str, str]) -> str:
         for row in case["dedicated"]:
             cells = [case["label"], f"{row['beta']:.3g}", str(case["seeds"])]
             for name in columns:
-                digits = 3 if shares(name) else 2
+                digits = 3 if shares(name) else 1
                 theirs = number(row["dedicated"].get(name), digits=digits)
                 cells.append(
                     f"{theirs}; {number(row['one_minus_dedicated'].get(name), True, digits)}"
