@@ -10,6 +10,7 @@ is case_cells.json, the picture case_cells.png.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks import cases
 from benchmarks.cases import Best, Case, Rows
 from benchmarks.record import RESULTS, save
-from benchmarks.runs import arguments
+from benchmarks.runs import arguments, result_of
 from multibeta.files import replacing
 from multibeta.likelihoods import NegativeBinomial
 
@@ -114,6 +115,10 @@ CASES = (
 )
 
 
+LONG = replace(CASES[1], name="case_cells_long", dedicated=(1.0,))
+"""One dedicated model that has all of the time."""
+
+
 def draw(found: dict[str, Any]) -> None:
     """Draw what is measured over β, a column a set.
 
@@ -154,8 +159,15 @@ def main() -> None:
     given = parser.parse_args()
     for case in CASES:
         cases.make(case, COMMAND, given.root, given.seeds)
+    of_long = LONG.sets(given.root)
+    cases.measure_step(LONG, of_long, COMMAND)
+    cases.run(LONG, of_long, COMMAND, LONG.dedicated[0], 0)
     found = {case.name: cases.summary(case, COLUMNS) for case in CASES}
-    save("case_cells", COMMAND, {"sets": found, "components": references(given.root)})
+    long = result_of(LONG.result(LONG.dedicated[0], 0))
+    save("case_cells", COMMAND, {
+        "sets": found, "components": references(given.root),
+        "long": {"steps": long["steps"], **long["curves"]["test"]["rows"][0]},
+    })  # fmt: skip
     draw(found)
 
 

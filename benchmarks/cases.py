@@ -44,6 +44,7 @@ __all__ = [
     "Rows",
     "at",
     "make",
+    "measure_step",
     "panel",
     "run",
     "summary",
@@ -379,19 +380,21 @@ def table_of_sides(of: Mapping[str, Any], columns: Mapping[str, str]) -> str:
     return table(["set", "β", "seeds", *columns.values()], lines)
 
 
-def table_of_curve(of: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+def table_of_curve(of: Mapping[str, Any], columns: Mapping[str, str], label: str = "") -> str:
     """Return columns of the one model over β, the mean over the seeds and its standard error.
 
     Args:
         of: The summary of a case.
         columns: Column → title.
+        label: Stands in a column of its own, if there is one.
     """
+    first = [label] if label else []
     lines = [
-        [f"{row['beta']:.3g}", *(number(row[name], digits=3 if shares(name) else 1)
-                                 for name in columns)]
+        [*first, f"{row['beta']:.3g}", *(number(row[name], digits=3 if shares(name) else 1)
+                                         for name in columns)]
         for row in of["rows"]
     ]  # fmt: skip
-    return table(["β", *columns.values()], lines)
+    return table([*(["set"] if label else []), "β", *columns.values()], lines)
 
 
 def table_of_choices(of: Mapping[str, Any]) -> str:
