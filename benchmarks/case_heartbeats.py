@@ -270,19 +270,21 @@ def by_patient(root: str, draws: int = 400) -> list[dict[str, float]]:
         record = arrays["test_record"]
     of_each = [np.flatnonzero(record == patient) for patient in np.unique(record)]
     other = (rows["test"].label != 0).numpy()
+    rows_of = [
+        np.concatenate([of_each[i] for i in rng.integers(len(of_each), size=len(of_each))])
+        for _ in range(draws)
+    ]
+    first = None
     for beta in case.dedicated:
         row = anomalies(vae.at_beta(beta), rows["test"])
         score = scores_of(vae.at_beta(beta), rows["test"].x, samples=1)["distortion_nats"].numpy()
-        values = []
-        for _ in range(draws):
-            drawn = np.concatenate(
-                [of_each[i] for i in rng.integers(len(of_each), size=len(of_each))]
-            )
-            values.append(auroc(score[drawn][~other[drawn]], score[drawn][other[drawn]]))
+        values = np.array([auroc(score[at][~other[at]], score[at][other[at]]) for at in rows_of])
+        first = values if first is None else first
         found.append({
             "beta": beta, "auroc": row["auroc_distortion_nats"],
             "se_over_beats": row["auroc_distortion_nats_se"],
-            "se_over_patients": float(np.std(values, ddof=1)), "patients": len(of_each),
+            "se_over_patients": float(values.std(ddof=1)),
+            "minus_first_se": float((values - first).std(ddof=1)), "patients": len(of_each),
         })  # fmt: skip
     return found
 

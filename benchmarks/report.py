@@ -602,12 +602,17 @@ def heartbeats_choices() -> str:
 
 def heartbeats_patients() -> str:
     """Return the AUROC of D with its errors over beats and over patients."""
-    lines = [
-        [f"{row['beta']:.3g}", f"{row['auroc']:.3f}", f"{row['se_over_beats']:.3f}",
-         f"{row['se_over_patients']:.3f}"]
-        for row in result_of("case_heartbeats")["by_patient"]
-    ]  # fmt: skip
-    return table(["β", "AUROC, D", "standard error over beats", "over patients"], lines)
+    first, *_ = found = result_of("case_heartbeats")["by_patient"]
+    lines = []
+    for row in found:
+        difference = {"mean": row["auroc"] - first["auroc"], "se": row["minus_first_se"]}
+        lines.append([
+            f"{row['beta']:.3g}", f"{row['auroc']:.3f}", f"{row['se_over_beats']:.3f}",
+            f"{row['se_over_patients']:.3f}",
+            "–" if row is first else number(difference, signed=True, digits=3),
+        ])  # fmt: skip
+    titles = ["β", "AUROC, D", "error over beats", "over patients"]
+    return table([*titles, f"minus that at {first['beta']:.3g}, over patients"], lines)
 
 
 def heartbeats_latents() -> str:
