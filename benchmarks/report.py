@@ -570,7 +570,7 @@ def heartbeats() -> str:
     (first, *_) = result_of("case_heartbeats")["sets"].items()
     return cases.table_of_sides(dict([first]), {
         "objective_nats": "J", "live_latents": "live latents", "probe_accuracy": "linear probe",
-        "knn_accuracy": "neighbours", **_SCORES,
+        "knn_accuracy": "neighbours", **_ANOMALIES,
     })  # fmt: skip
 
 
@@ -578,10 +578,10 @@ def heartbeats_normal() -> str:
     """Return the same of models that saw normal heartbeats alone."""
     (_, *some) = result_of("case_heartbeats")["sets"].items()
     columns = {"normal_objective_nats": "J, normal beats", "live_latents": "live latents"}
-    return cases.table_of_sides(dict(some), {**columns, **_SCORES})
+    return cases.table_of_sides(dict(some), {**columns, **_ANOMALIES})
 
 
-_SCORES = {
+_ANOMALIES = {
     "auroc_distortion_nats": "AUROC, D", "auroc_rate_nats": "R", "auroc_neg_elbo_nats": "D + R",
 }  # fmt: skip
 
@@ -591,7 +591,7 @@ def heartbeats_curve() -> str:
     return cases.table_of_curve(result_of("case_heartbeats")["sets"]["case_heartbeats_mitbih2"], {
         "rate_nats": "R", "distortion_nats": "D", "live_latents": "live latents",
         "axes_95": "axes, 95 %", "probe_accuracy": "linear probe", "knn_accuracy": "neighbours",
-        **_SCORES,
+        **_ANOMALIES,
     })  # fmt: skip
 
 
