@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from benchmarks import gap
+from benchmarks import case_cells, case_heartbeats, cases, gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.price import BUDGETS
 from benchmarks.price import draw as draw_price
@@ -28,7 +28,8 @@ from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
 _DOCS = (
-    "objectives", "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
+    "case-cells", "case-heartbeats", "objectives", "one-or-ten", "over-beta", "sigma", "talk",
+    "trust", "which-beta", "wrap",
 )  # fmt: skip
 PAGES = (
     TOP / "README.md",
@@ -589,6 +590,145 @@ def batchnorm() -> str:
     return table(["D + βR on the test set", *(f"β = {beta}" for beta in first)], lines)
 
 
+def heartbeats() -> str:
+    """Return the one model of all kinds of heartbeats minus dedicated ones in its time."""
+    (first, *_) = result_of("case_heartbeats")["sets"].items()
+    return cases.table_of_sides(dict([first]), {
+        "objective_nats": "J", "live_latents": "live latents", "probe_accuracy": "linear probe",
+        "knn_accuracy": "neighbours", **_ANOMALIES,
+    })  # fmt: skip
+
+
+def heartbeats_normal() -> str:
+    """Return the same of models that saw normal heartbeats alone."""
+    (_, *some) = result_of("case_heartbeats")["sets"].items()
+    columns = {"normal_objective_nats": "J, normal beats", "live_latents": "live latents"}
+    return cases.table_of_sides(dict(some), {**columns, **_ANOMALIES})
+
+
+_ANOMALIES = {
+    "auroc_distortion_nats": "AUROC, D", "auroc_rate_nats": "R", "auroc_neg_elbo_nats": "D + R",
+}  # fmt: skip
+
+
+def heartbeats_curve() -> str:
+    """Return the one model of heartbeats over β."""
+    return cases.table_of_curve(result_of("case_heartbeats")["sets"]["case_heartbeats_mitbih2"], {
+        "rate_nats": "R", "distortion_nats": "D", "live_latents": "live latents",
+        "axes_95": "axes, 95 %", "probe_accuracy": "linear probe", "knn_accuracy": "neighbours",
+        **_ANOMALIES,
+    })  # fmt: skip
+
+
+def heartbeats_choices() -> str:
+    """Return the β's for purposes, of heartbeats."""
+    return cases.table_of_choices(result_of("case_heartbeats")["sets"])
+
+
+def heartbeats_patients() -> str:
+    """Return the AUROC of D with its errors over beats and over patients."""
+    first, *_ = found = result_of("case_heartbeats")["by_patient"]
+    lines = []
+    for row in found:
+        difference = {"mean": row["auroc"] - first["auroc"], "se": row["minus_first_se"]}
+        lines.append([
+            f"{row['beta']:.3g}", f"{row['auroc']:.3f}", f"{row['se_over_beats']:.3f}",
+            f"{row['se_over_patients']:.3f}",
+            "–" if row is first else number(difference, signed=True, digits=3),
+        ])  # fmt: skip
+    titles = ["β", "AUROC, D", "error over beats", "over patients"]
+    return table([*titles, f"minus that at {first['beta']:.3g}, over patients"], lines)
+
+
+def heartbeats_latents() -> str:
+    """Return R and D of one model with 32 latents and of one with 8."""
+    found = result_of("case_heartbeats")
+    (large, *_), eight = found["sets"].values(), found["eight"]
+    nats = "rate_nats", "distortion_nats", "objective_nats"
+    lines = [
+        [
+            f"{row['beta']:.3g}", f"{row['live_latents']['values'][0]:.0f}",
+            f"{few['live_latents']:.0f}",
+            *(f"{of:.1f}".replace("-", "−") for name in nats
+              for of in (row[name]["values"][0], few[name])),
+        ]
+        for row, few in zip(large["rows"], eight, strict=True)
+    ]  # fmt: skip
+    titles = [f"{name}, Z = {z}" for name in ("live", "R", "D", "J") for z in (32, 8)]
+    return table(["β", *titles], lines)
+
+
+def cells() -> str:
+    """Return the one model of cells minus dedicated ones in its time."""
+    return cases.table_of_sides(result_of("case_cells")["sets"], {
+        "objective_nats": "J", "nll_nats": "−log p ≤", "cluster_ari": "ARI",
+        "cluster_nmi": "NMI", "knn_accuracy": "neighbours",
+        "predictive_calibration_error": "calibration error",
+    })  # fmt: skip
+
+
+def cells_curve() -> str:
+    """Return the one models of cells at every second β."""
+    columns = {
+        "rate_nats": "R", "distortion_nats": "D", "nll_nats": "−log p ≤",
+        "live_latents": "live latents", "cluster_ari": "ARI", "cluster_nmi": "NMI",
+        "probe_accuracy": "linear probe", "knn_accuracy": "neighbours",
+    }  # fmt: skip
+    head, *others = (
+        cases.table_of_curve({**of, "rows": of["rows"][::2]}, columns, of["label"])
+        for of in result_of("case_cells")["sets"].values()
+    )
+    return "\n".join([head, *("\n".join(of.splitlines()[2:]) for of in others)])
+
+
+def cells_choices() -> str:
+    """Return the β's for purposes, of cells."""
+    return cases.table_of_choices(result_of("case_cells")["sets"])
+
+
+def cells_scvi() -> str:
+    """Return R and D at one β, by scvi-tools' own loss and by ours."""
+    found = result_of("case_cells_scvi")["read_again"]
+    lines = [
+        [by, *(f"{found[name][by]:.4f}" for name in ("rate_nats", "distortion_nats"))]
+        for by in ("multibeta", "scvi")
+    ]
+    return table(["loss of", "R", "D"], lines)
+
+
+def heartbeats_time() -> str:
+    """Return what the sides of the heartbeats cost."""
+    return cases.table_of_time(result_of("case_heartbeats")["sets"])
+
+
+def cells_time() -> str:
+    """Return what the sides of the cells cost."""
+    return cases.table_of_time(result_of("case_cells")["sets"])
+
+
+def heartbeats_components() -> str:
+    """Return what principal components of heartbeats tell of the class."""
+    return _components({"MIT-BIH": result_of("case_heartbeats")["components"]}, False)
+
+
+def cells_components() -> str:
+    """Return what principal components of cells tell of the class."""
+    found = result_of("case_cells")
+    of = {case["label"]: found["components"][name] for name, case in found["sets"].items()}
+    return _components(of, True)
+
+
+def _components(of: Mapping[str, Any], clusters: bool) -> str:
+    columns = {"probe_accuracy": "linear probe", "knn_accuracy": "neighbours"}
+    if clusters:
+        columns = {"cluster_ari": "ARI", "cluster_nmi": "NMI", **columns}
+    lines = [
+        [label, str(found["components"]), *(f"{found[name]:.3f}" for name in columns)]
+        for label, found in of.items()
+    ]
+    return table(["set", "principal components", *columns.values()], lines)
+
+
 def metrics_cost() -> str:
     """Return the cost of the metrics over the numbers of β's and of examples."""
     found = result_of("metrics_cost")
@@ -624,6 +764,20 @@ BLOCKS: dict[str, Callable[[], str]] = {
     for block in (
         digits,
         batchnorm,
+        heartbeats,
+        heartbeats_curve,
+        heartbeats_choices,
+        heartbeats_normal,
+        heartbeats_latents,
+        heartbeats_patients,
+        heartbeats_components,
+        heartbeats_time,
+        cells,
+        cells_curve,
+        cells_choices,
+        cells_components,
+        cells_scvi,
+        cells_time,
         fuzz,
         kills,
         memory,
@@ -669,6 +823,8 @@ def draw() -> None:
     title = "Binarised MNIST, test set: one model, and dedicated β-VAEs"
     plots.rate_distortion(one.rows, RESULTS / "gap.png", title, {"dedicated β-VAE": points})
     draw_price(result_of("price")["sets"], RESULTS / "price.png")
+    case_heartbeats.draw(result_of("case_heartbeats")["sets"])
+    case_cells.draw(result_of("case_cells")["sets"])
 
 
 def _ratio(of: dict[str, float]) -> str:

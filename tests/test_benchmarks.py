@@ -1,9 +1,10 @@
 import math
 
 import pytest
+import torch
 
 import multibeta
-from benchmarks import sigma, third_axis
+from benchmarks import case_cells, case_heartbeats, cases, sigma, third_axis
 from benchmarks.gap import bd_rate_of, difference, spread
 from benchmarks.runs import falls, self_regret
 from benchmarks.talk.runs import TALKS
@@ -111,3 +112,56 @@ def test_the_models_of_the_talk_share_all_but_their_conditioning(talk):
         ]
         assert set(one.options) < set(run.options)
         assert run.metrics == one.metrics
+
+
+SHAPES = {
+    "case_heartbeats_mitbih2": (2, 128), "case_heartbeats_ecg5000": (1, 140),
+    "case_cells_worm": (1200,), "case_cells_pbmc200": (200,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in (*case_heartbeats.CASES, *case_cells.CASES) if c.name in SHAPES],
+    ids=lambda case: case.name,
+)
+@pytest.mark.parametrize("beta", [None, 1.0])
+def test_the_networks_of_a_case_are_wrapped(case, beta):
+    torch.manual_seed(0)
+    x = torch.poisson(torch.rand(cases.BATCH, *SHAPES[case.name]))
+    of_counts = {"library": x.sum(1)} if x.ndim == 2 else {}
+    rows = cases.Rows(x, torch.arange(cases.BATCH) % 2, **of_counts)
+    vae = case.model({"train": rows}, beta, 0)
+    before = vae.loss(x, **rows.inputs).item()
+    assert cases.train(vae, rows, 2, 0) > 0
+    assert vae.at_beta(1.0).reconstruct(x[:3], **rows.batch(torch.arange(3))[1]).shape == (
+        3, *SHAPES[case.name]
+    )  # fmt: skip
+    assert math.isfinite(before)
+
+
+def test_scores_of_anomalies_have_the_errors_of_hanley_and_mcneil(monkeypatch):
+    scores = {"rate_nats": torch.tensor([0.0, 1.0, 2.0, 0.5]), "nll_nats": torch.zeros(4)}
+    monkeypatch.setattr(case_heartbeats, "scores_of", lambda *_, **__: scores)
+    rows = cases.Rows(torch.zeros(4, 1), torch.tensor([0, 0, 1, 2]))
+    found = case_heartbeats.anomalies(None, rows)
+    assert found == pytest.approx(
+        {"auroc_rate_nats": 0.75, "auroc_rate_nats_se": 0.276296}, rel=1e-5
+    )
+
+
+def test_a_beta_is_chosen_on_the_validation_set_and_reported_on_the_test_set(monkeypatch):
+    columns = {"val": (0.5, 0.9, 0.88, 0.6), "test": (0.8, 0.6, 0.7, 0.5)}
+
+    def curve_of(name, split="test"):
+        betas = (0.01, 0.1, 1.0, 10.0)
+        rows = [
+            {"beta": b, "knn_accuracy": value, "knn_accuracy_se": 0.03}
+            for b, value in zip(betas, columns[split], strict=True)
+        ]
+        return Curve(tuple(rows), {})
+
+    monkeypatch.setattr(cases, "curve_of", curve_of)
+    found = cases._choice(case_cells.CASES[0], ["a"], cases.Best("knn_accuracy", "neighbours"))
+    assert (found["beta"], found["test"], found["flat"]) == (0.1, 0.6, [0.1, 1.0])
+    assert (found["best_on_test"], found["best_test"], found["end"]) == (0.01, 0.8, False)

@@ -43,6 +43,7 @@ NOT_HERE = {
     "pytest": "this is it",
     "pytest -m slow": "takes an hour",
     "python -m benchmarks.speed_pythae DATA_ROOT": "in an environment with pythae",
+    "python -m benchmarks.case_cells_scvi DATA_ROOT": "in an environment with scvi-tools",
     "multibeta fit --config mnist.yaml --model.compile true": "compiles for a minute; "
     "tests/test_conditioning_calls.py compiles less",
     "multibeta fit --config mnist.yaml --trainer.devices 2": "starts processes; tests/test_ddp.py",

@@ -615,5 +615,7 @@ def test_kinds_that_are_unknown_and_networks_that_take_more():
         OwnConditionalEncoder((1, 8, 8), 3), OwnConditionalDecoder((1, 8, 8), 3, 1), "0.1:1",
         example=torch.rand(3, 1, 8, 8), inputs={"digit": torch.arange(3)},
     )  # fmt: skip
-    with pytest.raises(ValueError, match="frechet cannot be measured: the networks take digit beside"):
+    with pytest.raises(
+        ValueError, match="frechet cannot be measured: the networks take digit beside"
+    ):
         measured(told, Digits())
