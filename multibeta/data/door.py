@@ -96,6 +96,7 @@ class Door(LightningDataModule):
         self._sets: dict[str, Any] | None = None
         self._shape: tuple[int, ...] | None = None
         self._named: tuple[str, ...] = ()
+        self._taken: dict[str, np.ndarray | None] | None = None  # found once: it reads labels
         self._said: set[str] = set()
         self._train: Loader | None = None
         self._position: dict[str, Any] | None = None
@@ -137,7 +138,9 @@ class Door(LightningDataModule):
         """
         door = copy.copy(data) if isinstance(data, cls) else cls(data)
         if model is not None:
-            door._shape, door._named = tuple(model.shape) or door._shape, model.further_arguments
+            door._shape = tuple(model.shape) or door._shape
+            if door._named != model.further_arguments:
+                door._named, door._taken = model.further_arguments, None
         door.first = first if first is not None else door.first
         return door
 
@@ -321,12 +324,15 @@ class Door(LightningDataModule):
         """
         if not self._named or not isinstance(self.source, ImageData):
             return {}
+        if self._taken is not None:
+            return self._taken
         of_sets = [self.labels(split) for split in SPLITS if self.has(split)]
         names = [k for k in self._named if of_sets and all(k in of for of in of_sets)]
         found: dict[str, np.ndarray | None] = {}
         for name in names:
             values = np.concatenate([of[name] for of in of_sets])
             found[name] = None if values.dtype.kind in "biuf" else np.unique(values)
+        self._taken = found
         return found
 
     def numbers(self, name: str, values: np.ndarray) -> Tensor:
