@@ -15,8 +15,10 @@ import signal
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from multibeta import verbs
 from multibeta.faults import fault_of
@@ -98,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that has no β shows a question mark
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")
+    before, warnings.formatwarning = warnings.formatwarning, _said
     try:
         status = _dispatch(argv)
         sys.stdout.flush()  # what nobody reads is noticed here
@@ -119,6 +122,13 @@ def main(argv: list[str] | None = None) -> int:
         said = re.sub(r"pass allow='([\w,]+)'", r"pass --allow \1", said)
         print(f"multibeta: {said}", file=sys.stderr)
         return fault.status
+    finally:
+        warnings.formatwarning = before
+
+
+def _said(message: Warning | str, *where: Any, **more: Any) -> str:
+    """Return a warning in one line, without the place in the code that it comes from."""
+    return f"warning: {message}\n"
 
 
 def _keep_memory() -> None:

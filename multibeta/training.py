@@ -7,7 +7,6 @@ import inspect
 import os
 import signal
 import threading
-import warnings
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -103,7 +102,6 @@ def train(argv: list[str]) -> None:
     """
     # Lightning's remarks on hardware, and its advertisements, would bury the result.
     be_quiet()
-    warnings.formatwarning = _said
     argv = list(argv)
     given = {name: _taken(argv, f"--{name}") for name in ("name", "init_from", "allow")}
     checkpoint, start = _option(argv, "--ckpt_path"), given["init_from"]
@@ -357,11 +355,6 @@ class _Training(LightningCLI):
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except TypeError as error:  # Lightning's word for a value that it does not take.
             raise ValueError(f"trainer: {error}") from error
-
-
-def _said(message: Warning | str, *where: Any, **more: Any) -> str:
-    """Return a warning in one line, without the place in the code that it comes from."""
-    return f"warning: {message}\n"
 
 
 def _absolute(path: str) -> str:

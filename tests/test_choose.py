@@ -29,6 +29,7 @@ from multibeta.scores import auroc, auroc_se
 from tests.test_evaluation import set_to_optimum
 
 GRID = (0.1, 1.0, 10.0)
+CORNERS = "tests.extractors.Corners"
 
 
 def rows_of(values, se=None, betas=None, name="nll"):
@@ -213,7 +214,7 @@ def test_samples_and_diffusion(digits, monkeypatch):
     """The least distance of any prior; of what a flow makes, VIV and D beside it."""
     monkeypatch.setattr("multibeta.metrics.frechet.fit_flow", partial(fit_flow, steps=40))
     model, data = digits
-    settings = {"frechet": {"extractor": "tests.extractors.Corners"}}
+    settings = {"frechet": {"extractor": CORNERS}}
     for purpose, ways in (("samples", ("fd_prior", "fd_standardised", "fd_gmm")),
                           ("diffusion", ("fd_flow",))):  # fmt: skip
         found = choose(model, data, purpose, GRID, settings=settings)

@@ -2,10 +2,12 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 
+from multibeta import cli
 from multibeta.cli import main
 from multibeta.options import explain, nearest
 from tests.helpers import SMALL
@@ -251,3 +253,15 @@ def test_other_shells_have_completion_too(capsys):
     assert "--print-completion csh is unknown; allowed: bash" in fails(
         capsys, "--print-completion", "csh"
     )
+
+
+def test_a_warning_is_one_line_in_every_command(monkeypatch, capsys):
+    def cite(run: str) -> None:
+        """Print a warning as it would be shown."""
+        print(warnings.formatwarning("few", UserWarning, "there.py", 3, "line = 3"))
+
+    before = warnings.formatwarning
+    monkeypatch.setitem(cli._VERBS, "cite", cite)
+    assert main(["cite", "x"]) == 0
+    assert capsys.readouterr().out.strip() == "warning: few"
+    assert warnings.formatwarning is before
