@@ -21,10 +21,10 @@ def log_spectral_distance(
     .. math:: \mathrm{LSD} = \frac1L \sum_l \sqrt{\frac1F \sum_f \left( 10 \log_{10}
         \frac{P_{lf}}{\hat P_{lf}} \right)^2}
 
-    with P the squared modulus of the STFT of frames of ``window`` values under a Hann window, a quarter of it apart,
-    the ends reflected; the mean is over frames and channels. Powers below the floor, relative to
-    the largest of x in the same channel, count as the floor; a channel of zeros has distance 0
-    to zeros.
+    with P the squared modulus of the STFT of frames of ``window`` values under a Hann window, a
+    quarter of it apart, the ends reflected; the mean is over frames and channels. Powers below the
+    floor, relative to the largest of x in the same channel, count as the floor; a channel of zeros
+    has distance 0 to zeros.
 
     Args:
         x: Signals: (N, C, T).
