@@ -672,7 +672,8 @@ def cells_curve() -> str:
     columns = {
         "rate_nats": "R", "distortion_nats": "D", "nll_nats": "−log p ≤",
         "live_latents": "live latents", "cluster_ari": "ARI", "cluster_nmi": "NMI",
-        "probe_accuracy": "linear probe", "knn_accuracy": "neighbours",
+        "cluster_silhouette": "silhouette", "probe_accuracy": "linear probe",
+        "knn_accuracy": "neighbours",
     }  # fmt: skip
     head, *others = (
         cases.table_of_curve({**of, "rows": of["rows"][::2]}, columns, of["label"])
