@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from multibeta.conditioning import copied
 from multibeta.curve import Curve
 from multibeta.data.arrays import Rows
 from multibeta.data.door import Door
+from multibeta.files import replacing
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
-from multibeta.runs import tell
+from multibeta.runs import folder_of, tell
 
-__all__ = ["Costs"]
+__all__ = ["Costs", "training_of"]
+
+FILE = "training.json"
 
 _SMALL = 0.05
 """Seconds of a step on one thread above which several pay."""
@@ -45,6 +52,20 @@ class Costs(Callback):
         self._batch: Any = None
         self._start, self._seconds = 0.0, 0.0
         self._steps, self._total = 0, 0  # of this process, and of the run
+        self._warned: list[str] = []
+        self._shown: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin to keep the warnings that are given."""
+        if stage != "fit" or self._shown is not None:
+            return
+        shown = self._shown = warnings.showwarning
+
+        def kept(message: Warning | str, *where: Any, **more: Any) -> None:
+            self._warned.append(" ".join(str(message).split()))
+            shown(message, *where, **more)
+
+        warnings.showwarning = kept
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -128,6 +149,29 @@ class Costs(Callback):
         """Leave the process as it was."""
         self._stop_counting()
         self._give_back()
+        self._stop_keeping()
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write training.json: what the training cost, and the warnings that were given in it."""
+        self._stop_keeping()
+        folder = folder_of(trainer)
+        if not folder.is_dir() or getattr(trainer, "fast_dev_run", False):
+            return
+        before = training_of(folder)
+        found = {
+            "steps": self._total,
+            "seconds": self._seconds + (before["seconds"] if self._total > self._steps else 0.0),
+            "device": str(pl_module.device),
+            "threads": cast(MultiBetaModule, pl_module).threads,
+            "warnings": list(dict.fromkeys([*before["warnings"], *self._warned])),
+        }
+        with replacing(folder / FILE) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+
+    def _stop_keeping(self) -> None:
+        if self._shown is not None:
+            warnings.showwarning, self._shown = self._shown, None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -200,6 +244,19 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
         adam.step()
 
     return step
+
+
+def training_of(folder: Path) -> dict[str, Any]:
+    """Return what a run's training.json says: steps, seconds, device, threads and warnings.
+
+    Args:
+        folder: That of the run; steps is 0 where the file is not there, or not whole.
+    """
+    try:
+        found = json.loads((folder / FILE).read_text())
+        return {**found, "seconds": float(found["seconds"]), "warnings": list(found["warnings"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"steps": 0, "seconds": 0.0, "warnings": []}
 
 
 def _seconds(work: Callable[[], object], device: torch.device | None = None) -> float:

@@ -1,10 +1,12 @@
 """What a training costs: its threads, and a sweep in its place."""
 
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 import multibeta
 from multibeta.cli import main
-from multibeta.costs import Costs
+from multibeta.costs import Costs, training_of
 from multibeta.data import Digits
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
@@ -185,3 +187,35 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(given):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.split()[-1] == (given or "PASSIVE")
+
+
+class Warns(nn.Identity):
+    """A layer that says something each time."""
+
+    def forward(self, x):
+        warnings.warn("the\nlayer is old", stacklevel=2)
+        return super().forward(x)
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_run_keeps_what_it_cost_and_the_warnings_that_were_given(tmp_path, capsys):
+    x = torch.randn(64, 6)
+    encoder = nn.Sequential(Warns(), nn.Linear(6, 4))
+    vae = multibeta.wrap(encoder, nn.Linear(2, 6), example=x)
+    before = warnings.showwarning
+    options = {"batch_size": 16, "betas": "0.1,1", "root": tmp_path, "accelerator": "cpu"}
+    run = vae.fit(x, epochs=2, val=x, **options)
+    found = json.loads((run.folder / "training.json").read_text())
+    assert (
+        found["steps"] == 8
+        and found["device"] == "cpu"
+        and found["warnings"] == ["the layer is old"]
+    )
+    assert 0 < found["seconds"] < 60
+    encoder = nn.Sequential(Warns(), nn.Linear(6, 4))
+    again = multibeta.wrap(encoder, nn.Linear(2, 6), example=x)
+    gone_on = again.fit(x, epochs=3, val=x, ckpt_path=run.folder, **options)
+    more = json.loads((gone_on.folder / "training.json").read_text())
+    assert more["steps"] == 12 and more["seconds"] > found["seconds"]
+    assert warnings.showwarning is before
+    assert training_of(tmp_path) == {"steps": 0, "seconds": 0.0, "warnings": []}

@@ -213,6 +213,9 @@ def test_two_models_of_the_same_data_have_a_verdict(tmp_path, capsys):
     names = [of["name"] for of in content["runs"]]
     assert len(set(names)) == 2
     assert "β" in content["verdict"] and "not compared" not in content["verdict"]
+    shipped, own = (dict(of["about"]) for of in content["runs"])
+    assert re.fullmatch(r"9 steps in [\d.]+ s of training, on cpu", own["cost"])
+    assert "cost" not in shipped and "warnings" not in own
 
 
 def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):

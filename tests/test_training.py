@@ -39,7 +39,7 @@ def test_a_run_has_the_files_it_promises(tmp_path):
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
     assert names == {
         "config.yaml", "metrics.csv", "curve.csv", "curve.json", "curve.png", "plane.png",
-        "strip.png", "history.png", "samples.png", "traversals.png", "codes.png",
+        "training.json", "strip.png", "history.png", "samples.png", "traversals.png", "codes.png",
         "checkpoints/last.ckpt", "checkpoints/best.ckpt",
     }  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-1", run.name)

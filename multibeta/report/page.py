@@ -25,6 +25,7 @@ from multibeta.codes import Codes, encode
 from multibeta.compare import check_comparable
 from multibeta.compare import compare as compared
 from multibeta.compare import table as comparison
+from multibeta.costs import training_of
 from multibeta.curve import Curve
 from multibeta.data.door import Door
 from multibeta.evaluation import sweep
@@ -182,9 +183,14 @@ def _run(
         "scatter": _scatter(of),
         "one": _one(of) if explain else None,
         "live": network,
-        "about": _about(record, curve, model),
+        "about": _about(record, curve, model, _training(path)),
     }
     return content, curve
+
+
+def _training(path: Path) -> dict[str, Any]:
+    """Return what the training of a run cost; nothing of a checkpoint that lies elsewhere."""
+    return training_of(path.parent.parent if path.parent.name == "checkpoints" else path)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +201,9 @@ def _short(values: np.ndarray, digits: int = 3) -> Any:
     return np.round(values.astype(float), digits).tolist()
 
 
-def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[list[str]]:
+def _about(
+    record: dict[str, Any], curve: Curve, model: MultiBetaVAE, training: dict[str, Any]
+) -> list[list[str]]:
     """Return what was run: pairs of a word and a text."""
     settings = {k: record[k] for k in ("settings", "data", "training") if record.get(k)}
     units = record.get("units")
@@ -206,6 +214,9 @@ def _about(record: dict[str, Any], curve: Curve, model: MultiBetaVAE) -> list[li
         ["measured on", f"{curve.about['n']:,} examples, {curve.about['split']} set"],
         ["digest of the data", str(seen)],
         ["units of x", "" if not units else f"{units['low']:.4g} to {units['high']:.4g}"],
+        ["cost", f"{training['steps']:,} steps in {training['seconds']:.3g} s of training, on "
+                 f"{training['device']}" if training["steps"] else ""],
+        ["warnings", "; ".join(training["warnings"])],
         ["versions", ", ".join(
             f"{k} {v}" for k, v in curve.about.get("versions", {}).items()
         ) or f"multibeta {record['version']}"],
