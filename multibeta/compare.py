@@ -80,19 +80,24 @@ def merged(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     return found
 
 
-def compare(curves: Mapping[str, Curve]) -> dict[str, Any]:
+def compare(
+    curves: Mapping[str, Curve],
+    paired: Mapping[str, Mapping[float, tuple[float, float]]] | None = None,
+) -> dict[str, Any]:
     r"""Compare each curve with the first one.
 
     Args:
         curves: Name → curve, at least two.
+        paired: Name → β → mean difference and its standard error over the same examples:
+            :func:`multibeta.evaluation.differences`.
 
     Returns:
         ``{"first": name, "others": {name: …}}`` with, for each other curve, ``at_beta``: a row for
         each β that both have, with both objectives D + βR, their difference and its standard
-        error, as if the examples were not the same (``sweep(…, against=…)`` has that of the
-        differences), and the difference of D at the first curve's rate; and, over the span that
-        both reach, ``bd_rate_percent`` and ``bd_distortion_nats``. A difference is the other's
-        value minus the first's; None where the two do not overlap.
+        error, as if the examples were not the same unless ``paired`` has it, and the difference of
+        D at the first curve's rate; and, over the span that both reach, ``bd_rate_percent`` and
+        ``bd_distortion_nats``. A difference is the other's value minus the first's; None where the
+        two do not overlap.
 
     Raises:
         ValueError: If there are fewer than two curves, or they cannot be compared.
@@ -105,7 +110,8 @@ def compare(curves: Mapping[str, Curve]) -> dict[str, Any]:
         "first": name,
         "others": {
             other: {
-                "at_beta": _at_equal_beta(first, curve),
+                "at_beta": _at_equal_beta(first, curve, (paired or {}).get(other, {})),
+                "paired": other in (paired or {}),
                 "bd_rate_percent": bd_rate(first, curve),
                 "bd_distortion_nats": bd_distortion(first, curve),
             }
@@ -114,18 +120,23 @@ def compare(curves: Mapping[str, Curve]) -> dict[str, Any]:
     }
 
 
-def _at_equal_beta(first: Curve, other: Curve) -> list[dict[str, float | None]]:
+def _at_equal_beta(
+    first: Curve, other: Curve, paired: Mapping[float, tuple[float, float]]
+) -> list[dict[str, float | None]]:
     rows: list[dict[str, float | None]] = []
     for a in first.rows:
         same = [row for row in other.rows if math.isclose(row["beta"], a["beta"], rel_tol=1e-6)]
         for b in same:
             distortion = distortion_at(other, a["rate_nats"])
+            apart = b[other.objective] - a[first.objective]
+            unpaired = apart, math.hypot(a["objective_se"], b["objective_se"])
+            difference, se = paired.get(a["beta"], unpaired)
             rows.append({
                 "beta": a["beta"],
                 "objective_nats": a[first.objective],
                 "other_objective_nats": b[other.objective],
-                "difference_nats": b[other.objective] - a[first.objective],
-                "difference_se": math.hypot(a["objective_se"], b["objective_se"]),
+                "difference_nats": difference,
+                "difference_se": se,
                 "distortion_at_equal_rate_nats":
                     None if distortion is None else distortion - a[first.distortion],
             })  # fmt: skip
@@ -219,8 +230,9 @@ def table(found: Mapping[str, Any]) -> str:
             ]
             for row in of["at_beta"]
         ]
+        pairs = "; ± of the differences, example by example" if of["paired"] else ""
         parts.append(
-            f"{lines(f'{name} minus {first} (nats per example)')}\n"
+            f"{lines(f'{name} minus {first} (nats per example{pairs})')}\n"
             f"{columns(titles, rows) if rows else 'no β in common'}\n"
             f"BD-rate {_text(of['bd_rate_percent'])} %, "
             f"BD-distortion {_text(of['bd_distortion_nats'])} nats"

@@ -1,12 +1,17 @@
 import dataclasses
 import json
 import math
+from datetime import date
 
 import pytest
+import torch
 
+import multibeta
 from multibeta.cli import main
 from multibeta.compare import bd_distortion, bd_rate, compare, distortion_at, merged
 from multibeta.curve import Curve
+from multibeta.data import Digits
+from multibeta.noise import evaluation_noise
 
 ABOUT = {
     "data": "Gaussian", "split": "test", "n": 100, "shape": [1, 1, 2], "d": 2,
@@ -139,4 +144,47 @@ def test_mistakes_are_one_line(files, capsys):
         error = capsys.readouterr().err
         assert error.startswith(said), error
         assert error.count("\n") == 1
+    assert not (files / "compare.png").exists()
+
+
+# Example by example -----------------------------------------------------------------------------
+
+
+def test_paired_differences_are_those_of_the_same_examples(tmp_path, monkeypatch, capsys):
+    """Against a direct computation; the error is smaller than that of two means."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        fit = ["fit", "--config=digits", "--trainer.max_epochs=3", "--curve.betas=0.1,1"]
+        fit += [f"--seed_everything={seed}", f"--name=run{seed}", "--trainer.accelerator=cpu"]
+        assert main(fit) == 0
+    first, other = (f"runs/run{seed}/{date.today()}-1" for seed in (0, 1))
+    capsys.readouterr()
+    assert main(["compare", first, other, "--json"]) == 0
+    (apart,) = json.loads(capsys.readouterr().out)["others"].values()
+    assert main(["compare", first, other, "--json", "--paired"]) == 0
+    (paired,) = json.loads(capsys.readouterr().out)["others"].values()
+    data = Digits()
+    batches = data.test_dataloader()
+    noise = torch.cat([evaluation_noise(batches, i, len(x), (8,)) for i, x in enumerate(batches)])
+    x = data.splits["test"].float() / 255
+    models = [multibeta.load(of) for of in (first, other)]
+    for row, unpaired in zip(paired["at_beta"], apart["at_beta"], strict=True):
+        beta = row["beta"]
+        with torch.no_grad():
+            terms = [model.at_beta(beta).elbo_terms(x, noise) for model in models]
+        a, b = (of.distortion.double() + beta * of.rate_nats.double() for of in terms)
+        assert row["difference_nats"] == pytest.approx((b - a).mean().item(), abs=1e-4)
+        assert row["difference_nats"] == pytest.approx(unpaired["difference_nats"], abs=1e-4)
+        se = (b - a).std().item() / len(x) ** 0.5
+        assert row["difference_se"] == pytest.approx(se, rel=1e-4)
+        assert row["difference_se"] < unpaired["difference_se"]
+    assert main(["compare", first, other, "--paired"]) == 0
+    assert "± of the differences, example by example" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_only_runs_can_be_measured_once_more(files, capsys):
+    assert main(["compare", "run", "b.json", "--paired"]) == 2
+    assert "--paired measures runs, and run has no checkpoints" in capsys.readouterr().err
+    assert main(["compare", "run", "b.json", "--data.root=x"]) == 2
+    assert "--data and --allow are for --paired" in capsys.readouterr().err
     assert not (files / "compare.png").exists()

@@ -146,7 +146,14 @@ def rate(
     print(there.table())
 
 
-def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> None:
+def compare(
+    curves: list[str],
+    out: str = "compare.png",
+    paired: bool = False,
+    json: bool = False,
+    data: dict[str, Any] | None = None,
+    allow: str | None = None,
+) -> None:
     """Compare curves: at equal β, at equal rate, and along the whole of them.
 
     The first curve is what the others are compared with. Files with one β each, those of dedicated
@@ -155,7 +162,11 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
     Args:
         curves: The curve.json of two or more runs, or the folders they lie in.
         out: The picture to write.
+        paired: Measure the runs once more, example by example at equal β, so that ± is that of
+            the differences; it needs the folders of runs and their data.
         json: Print the comparison as JSON instead of a table.
+        data: Settings of the data to change, such as --data.root FOLDER.
+        allow: Modules of yours, with commas, whose classes a checkpoint may name.
     """
     from multibeta import plots
     from multibeta.compare import check_comparable, merged, table
@@ -173,7 +184,9 @@ def compare(curves: list[str], out: str = "compare.png", json: bool = False) -> 
     }
     check_comparable(read)
     sides = merged(read)
-    found = compared(sides)
+    if not paired and (data or allow):
+        raise ValueError("--data and --allow are for --paired, which measures the runs once more")
+    found = compared(sides, _paired(read, sides, paths, data, allow) if paired else None)
     check_writable(Path(out).parent)
     first = next(iter(sides.values()))
     about = first.about
@@ -238,6 +251,36 @@ def score(
     found.save(folder)
     print(json_.dumps(found.as_dict()) if json else found.table())
     print(f"\nfiles: {shown(folder)}", file=sys.stderr if json else sys.stdout)
+
+
+def _paired(
+    read: dict[str, Any],
+    sides: dict[str, Any],
+    paths: list[Path],
+    data: dict[str, Any] | None,
+    allow: str | None,
+) -> dict[str, dict[float, tuple[float, float]]]:
+    """Return the differences at equal β of the runs that curves are of, example by example."""
+    from multibeta.checkpoints import find_checkpoint, load, load_data
+    from multibeta.evaluation import differences
+
+    folders = [path.parent for path in paths]
+    for folder in folders:
+        if not (folder / "checkpoints").is_dir():
+            raise ValueError(f"--paired measures runs, and {folder} has no checkpoints; give the "
+                             "folders of runs")  # fmt: skip
+    models = {
+        name: load(folder, allow=allow or ()) for name, folder in zip(read, folders, strict=True)
+    }
+    of_sides = {
+        name: {row["beta"]: models[name] for row in curve.rows} if name in models
+        else {read[of].rows[0]["beta"]: models[of] for of in read if len(read[of].rows) == 1}
+        for name, curve in sides.items()
+    }  # fmt: skip
+    first, *others = of_sides
+    source = load_data(find_checkpoint(folders[0]), data, allow or ())
+    split = sides[first].about["split"]
+    return {name: differences(of_sides[first], of_sides[name], source, split) for name in others}
 
 
 def data_set(name: str, settings: dict[str, Any] | None) -> Any:
