@@ -130,17 +130,17 @@ def _same(codes: np.ndarray) -> np.ndarray:
     return codes
 
 
-def permutation(source: np.ndarray, target: np.ndarray) -> tuple[Map, Map]:
+def permutation(source: Side, target: Side) -> tuple[Map, Map]:
     """Return maps from codes of the target to those of the source, and back, by latents.
 
-    The permutation and signs with the greatest sum of absolute correlations.
+    The permutation and signs with the greatest sum of absolute correlations of the means.
 
     Args:
-        source: Means at s: (N, Z).
-        target: Means of the same examples at t: (N, Z).
+        source: The model at s.
+        target: That at t.
     """
-    size = source.shape[1]
-    correlation = np.nan_to_num(np.corrcoef(source.T, target.T)[:size, size:])
+    size = source.train.shape[1]
+    correlation = np.nan_to_num(np.corrcoef(source.train.T, target.train.T)[:size, size:])
     rows, columns = linear_sum_assignment(np.abs(correlation), maximize=True)
     signs = np.where(correlation[rows, columns] < 0, -1.0, 1.0)
     back = np.argsort(columns)
@@ -150,19 +150,23 @@ def permutation(source: np.ndarray, target: np.ndarray) -> tuple[Map, Map]:
     )
 
 
-def linear(source: np.ndarray, target: np.ndarray) -> tuple[Map, Map]:
+def linear(source: Side, target: Side) -> tuple[Map, Map]:
     """Return the affine maps of least squares from the target's codes to the source's, and back.
 
+    There between means. Back from samples, which is what is decoded: of a latent that is shut the
+    means are next to nothing, and a map from them would blow its samples up.
+
     Args:
-        source: Means at s: (N, Z).
-        target: Means of the same examples at t: (N, Z).
+        source: The model at s.
+        target: That at t.
     """
 
     def fitted(of: np.ndarray, to: np.ndarray) -> Map:
         weights, *_ = np.linalg.lstsq(np.c_[of, np.ones(len(of))], to, rcond=None)
         return lambda codes: np.c_[codes, np.ones(len(codes))] @ weights
 
-    return fitted(target, source), fitted(source, target)
+    there, back = fitted(target.train, source.train), fitted(source.z.numpy(), target.train)
+    return there, back
 
 
 @torch.no_grad()
@@ -242,7 +246,7 @@ def measure(name: str, seed: int, root: str, jobs: int) -> None:
             maps: tuple[Map, Map] = (_same, _same)
             if side in ("permuted", "linear") and s != t:
                 match = permutation if side == "permuted" else linear
-                maps = match(first.train, second.train)
+                maps = match(first, second)
             rows.append({"s": s, "t": t, "side": side, **measured(first, second, maps, x, y)})
     save(f"aligned_{name}_seed{seed}", COMMAND, {"set": name, "seed": seed, "rows": rows})
 

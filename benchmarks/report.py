@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
+from benchmarks import aligned as aligning
 from benchmarks import case_cells, case_heartbeats, cases, gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.price import BUDGETS
@@ -28,8 +29,8 @@ from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
 _DOCS = (
-    "case-cells", "case-heartbeats", "objectives", "one-or-ten", "over-beta", "sigma", "talk",
-    "trust", "which-beta", "wrap",
+    "alignment", "case-cells", "case-heartbeats", "objectives", "one-or-ten", "over-beta", "sigma",
+    "talk", "trust", "which-beta", "wrap",
 )  # fmt: skip
 PAGES = (
     TOP / "README.md",
@@ -270,6 +271,28 @@ _SCORES = {
     "sap": "SAP",
     "factor_vae": "FactorVAE score",
 }
+
+
+_USES = {
+    "probe": "a linear probe: accuracy", "index": "a neighbour index: accuracy",
+    "same": "the same example found again", "mixture": "samples of a mixture: distance",
+    "alarms": "a threshold for 5 % of D + R: alarms",
+    "moved": "one latent moved: cosine of what x does",
+}  # fmt: skip
+
+
+def aligned() -> str:
+    """Return what is made at one β and used at another, of one model and of dedicated ones."""
+    lines = []
+    for name, found in result_of("aligned")["sets"].items():
+        for measure, words in _USES.items():
+            cells = [number(found[side][f"{measure}_away"], digits=3) for side in aligning.SIDES]
+            home = number(found["apart"][f"{measure}_at_home"], digits=3)
+            label = f"{aligning.SETS[name].label} ({found['seeds']})"
+            lines.append([label, words, *cells, home])
+    titles = ["set (seeds)", "made at one β, used at others", "one model", "dedicated",
+              "by permutation", "by a linear map", "dedicated, at home"]  # fmt: skip
+    return table(titles, lines)
 
 
 def choices() -> str:
@@ -795,6 +818,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         step,
         curve_cost,
         fit_cost,
+        aligned,
         best_beta,
         choices,
         where_the_rate_goes,

@@ -26,7 +26,7 @@ _SEED = 2**31 + 2**30
 class Predictive(Spread):
     r"""Posterior predictive checks: each feature of drawn data beside that of the data.
 
-    For each example x, S replicas x′ ~ p(x′|z) with z ~ q(z|x) are drawn: samples of p, not its
+    For each example, S replicas are drawn from p(x|z) with z from q(z|x): samples of p, not its
     mean. A feature is a value of x: a gene, a pixel. With mean m_i, standard deviation s_i and
     share of zeros o_i of feature i over the examples, and m'_i, s'_i, o'_i over all replicas,
 
