@@ -291,7 +291,8 @@ def aligned() -> str:
             label = f"{aligning.SETS[name].label} ({found['seeds']})"
             lines.append([label, words, *cells, *home])
     titles = ["set (seeds)", "made at one β, used at others", "one model", "dedicated",
-              "by permutation", "by a linear map", "one, at home", "dedicated, at home"]  # fmt: skip
+              "by permutation", "by a linear map", "one, at home",
+              "dedicated, at home"]  # fmt: skip
     return table(titles, lines)
 
 
