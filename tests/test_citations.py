@@ -10,6 +10,7 @@ import multibeta
 from multibeta import citations, data, distortions, likelihoods, objectives
 from multibeta.checkpoints import load_data, read_checkpoint
 from multibeta.cli import main
+from multibeta.costs import training_of
 from multibeta.metrics import METRICS
 from multibeta.report.page import _about
 
@@ -101,5 +102,5 @@ def test_metrics_are_known_by_their_columns_and_the_report_cites():
         "frechet",
     ]
     record = read_checkpoint(Path(multibeta.__file__).parent / "models/digits.ckpt")["multibeta"]
-    cite = dict(_about(record, curve, model))["cite"]
+    cite = dict(_about(record, curve, model, training_of(Path("nowhere"))))["cite"]
     assert {"multibeta", "bae2023multirate", "kornblith2019similarity"} <= parsed(cite).keys()
