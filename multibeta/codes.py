@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -133,7 +134,7 @@ class Codes:
         suffix = check_format(path)
         with replacing(path) as temporary:
             if suffix == ".npz":
-                np.savez(temporary, **self.arrays())  # type: ignore[arg-type]
+                _save(temporary, self.arrays())
             elif suffix == ".csv":
                 columns = self.columns()
                 with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -145,6 +146,14 @@ class Codes:
                 from pyarrow import parquet
 
                 parquet.write_table(pyarrow.table(self.columns()), temporary)
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file; numpy's ``savez`` takes no array of the name ``file``."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def check_format(path: str | os.PathLike[str]) -> str:

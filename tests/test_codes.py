@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
+from PIL import Image
 
 import multibeta
 from multibeta import MultiBetaVAE
 from multibeta.checkpoints import load_data
 from multibeta.cli import main
 from multibeta.codes import Codes, encode
-from multibeta.data import NPZ, Digits
+from multibeta.data import NPZ, Digits, Folder
 from multibeta.networks import MLP
 
 RUN = "digits"  # the model that comes with the package
@@ -136,3 +137,17 @@ class Own(LightningDataModule):
 def test_a_datamodule_of_ones_own_may_call_its_attributes_as_it_likes():
     model = MultiBetaVAE.of((3,), network=MLP(8), latent_dim=2)
     assert encode(model, Own(), 1.0).labels["label"].tolist() == list(range(6))
+
+
+def test_the_names_of_files_are_kept_in_every_format(tmp_path):
+    """``file`` is also what numpy's savez calls its first argument."""
+    for i in range(20):
+        Image.new("L", (8, 8), 10 * i).save(tmp_path / f"{i:02}.png")
+    data = Folder(str(tmp_path), size=8)
+    codes = encode(multibeta.load(RUN), data, "1", splits=("train", "test"))
+    names = data.files("train") + data.files("test")
+    for suffix in (".npz", ".csv"):
+        codes.save(tmp_path / f"codes{suffix}")
+    assert np.load(tmp_path / "codes.npz")["file"].tolist() == names
+    with (tmp_path / "codes.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == names
