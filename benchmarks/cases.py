@@ -64,12 +64,14 @@ class Rows(Dataset[dict[str, Any]]):
 
     Args:
         x: (N, *shape).
-        label: (N,).
+        label: (N,); None if there is none.
         inputs: Name → (N,).
     """
 
-    def __init__(self, x: Tensor, label: Tensor, **inputs: Tensor) -> None:
-        self.x, self.label, self.inputs = x, label, inputs
+    def __init__(self, x: Tensor, label: Tensor | None = None, **inputs: Tensor) -> None:
+        self.x, self.inputs = x, inputs
+        if label is not None:
+            self.label = label
 
     def __len__(self) -> int:
         """Return N."""
@@ -77,8 +79,9 @@ class Rows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """Return an example with what stands beside it."""
+        label = {"label": self.label[i]} if hasattr(self, "label") else {}
         beside = {name: values[i] for name, values in self.inputs.items()}
-        return {"x": self.x[i], "label": self.label[i], **beside}
+        return {"x": self.x[i], **label, **beside}
 
     def batch(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return x and its further inputs of some examples."""
@@ -112,12 +115,16 @@ class Case:
         dedicated: Those of the dedicated models.
         steps: Of the one model.
         sets: DATA_ROOT → the sets by name.
-        networks: Make an encoder and a decoder.
-        likelihood: Makes p(x|z).
+        networks: Make an encoder and a decoder, or one module that has both.
+        likelihood: Makes p(x|z); None where a distortion is given.
         metrics: What is measured beside rate and distortion, with settings.
         purposes: What a β is chosen for, on the validation set.
         more: Further columns at a β: of the model there and the set.
         seeds: How many.
+        distortion: D, where it is no likelihood's: (x̂, x) → (B,).
+        batch: Examples in a step.
+        lr: The highest learning rate.
+        splits: The sets that are measured.
     """
 
     name: str
@@ -127,12 +134,16 @@ class Case:
     dedicated: tuple[float, ...]
     steps: int
     sets: Callable[[str], dict[str, Rows]]
-    networks: Callable[[], tuple[nn.Module, nn.Module]]
-    likelihood: Callable[[], Likelihood]
+    networks: Callable[[], tuple[nn.Module, ...]]
+    likelihood: Callable[[], Likelihood] | None
     metrics: Mapping[str, Mapping[str, Any]]
     purposes: tuple[Best, ...]
     more: Callable[[Any, Rows], dict[str, float]] = field(default=lambda vae, rows: {})
     seeds: int = 3
+    distortion: Callable[[Tensor, Tensor], Tensor] | None = None
+    batch: int = BATCH
+    lr: float = LR
+    splits: tuple[str, ...] = ("val", "test")
 
     def result(self, beta: float | None, seed: int) -> str:
         """Return the name of a result file; of the one model without β."""
@@ -141,11 +152,11 @@ class Case:
     def model(self, sets: Mapping[str, Rows], beta: float | None, seed: int) -> MultiBetaVAE:
         """Return a wrapped model before its training."""
         torch.manual_seed(seed)
-        x, inputs = sets["train"].batch(torch.arange(BATCH))
+        x, inputs = sets["train"].batch(torch.arange(self.batch))
         return multibeta.wrap(
             *self.networks(), betas=self.betas if beta is None else beta,
-            conditioning="film" if beta is None else "none", likelihood=self.likelihood(),
-            example=x, inputs=inputs,
+            conditioning="film" if beta is None else "none", distortion=self.distortion,
+            likelihood=self.likelihood and self.likelihood(), example=x, inputs=inputs,
         )  # fmt: skip
 
     def steps_of(self, beta: float | None) -> int:
@@ -161,7 +172,9 @@ def side(beta: float | None) -> str:
     return "one" if beta is None else f"{beta:.3g}"
 
 
-def train(vae: MultiBetaVAE, rows: Rows, steps: int, seed: int) -> float:
+def train(
+    vae: MultiBetaVAE, rows: Rows, steps: int, seed: int, batch: int = BATCH, lr: float = LR
+) -> float:
     """Train a model by Adam, its rate rising and then falling as a cosine; return the seconds.
 
     Args:
@@ -169,21 +182,23 @@ def train(vae: MultiBetaVAE, rows: Rows, steps: int, seed: int) -> float:
         rows: The training set.
         steps: How many.
         seed: Of the order of the examples, β's and noise.
+        batch: Examples in a step.
+        lr: The highest learning rate.
 
     Returns:
         Processor time.
     """
     torch.manual_seed(seed)
-    optimizer = torch.optim.Adam(vae.train().parameters(), lr=LR)
+    optimizer = torch.optim.Adam(vae.train().parameters(), lr=lr)
     start, order = time.process_time(), torch.empty(0, dtype=torch.long)
     for step in range(steps):
-        if len(order) < BATCH:
+        if len(order) < batch:
             order = torch.randperm(len(rows))
-        some, order = order[:BATCH], order[BATCH:]
+        some, order = order[:batch], order[batch:]
         x, inputs = rows.batch(some)
         of_lr = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = LR * min(1.0, (step + 1) / (WARMUP * steps)) * of_lr
+            group["lr"] = lr * min(1.0, (step + 1) / (WARMUP * steps)) * of_lr
         vae.loss(x, progress=step / steps, **inputs).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), CLIP)
         optimizer.step()
@@ -202,7 +217,7 @@ def trained(
     if kept.get("steps") == case.steps_of(beta):
         vae.load_state_dict(kept["state"])
         return vae.eval(), kept["seconds"]
-    seconds = train(vae, sets["train"], case.steps_of(beta), seed)
+    seconds = train(vae, sets["train"], case.steps_of(beta), seed, case.batch, case.lr)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         state = {"steps": case.steps_of(beta), "seconds": seconds, "state": vae.state_dict()}
@@ -218,7 +233,7 @@ def measure_step(case: Case, sets: Mapping[str, Rows], command: str) -> None:
     def step_of(beta: float | None) -> Callable[[], None]:
         vae = case.model(sets, beta, 0).train()
         optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4)
-        x, inputs = sets["train"].batch(torch.arange(BATCH))
+        x, inputs = sets["train"].batch(torch.arange(case.batch))
 
         def step() -> None:
             vae.loss(x, **inputs).backward()
@@ -249,14 +264,14 @@ def run(case: Case, sets: Mapping[str, Rows], command: str, beta: float | None, 
         split: multibeta.sweep(
             vae, data, case.grid if beta is None else beta, metrics=case.metrics, split=split
         )
-        for split in ("val", "test")
+        for split in case.splits
     }
     for split, curve in curves.items():
         rows = [{**row, **case.more(vae.at_beta(row["beta"]), sets[split])} for row in curve.rows]
         curves[split] = Curve(tuple(rows), curve.about)
     result = {
         "steps": case.steps_of(beta),
-        "epochs": round(case.steps_of(beta) * BATCH / len(sets["train"]), 1),
+        "epochs": round(case.steps_of(beta) * case.batch / len(sets["train"]), 1),
         "parameters": sum(p.numel() for p in vae.parameters()),
         "training_seconds": round(seconds, 1),
         "measuring_seconds": round(time.process_time() - start, 1),
@@ -315,7 +330,7 @@ def summary(case: Case, columns: Sequence[str]) -> dict[str, Any]:
                 for beta in case.dedicated
             ),
         },
-        "lr": LR,
+        "lr": case.lr,
         "rows": [
             {"beta": row["beta"], **_spreads((at(one, row["beta"]) for one in ones), columns)}
             for row in ones[0].rows
@@ -443,7 +458,7 @@ def table_of_time(of: Mapping[str, Any]) -> str:
 
 def shares(column: str) -> bool:
     """Return whether a column is a share or a correlation, not a number of nats or latents."""
-    return column.startswith(("probe", "knn", "auroc", "cluster", "predictive"))
+    return column.startswith(("probe", "knn", "auroc", "cluster", "predictive", "ssim"))
 
 
 def panel(
