@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from scipy.stats import spearmanr
@@ -30,7 +29,7 @@ from torchvision.utils import make_grid
 
 from benchmarks import cases
 from benchmarks.cases import Case, Rows
-from benchmarks.gap import spread
+from benchmarks.gap import difference, spread
 from benchmarks.record import RESULTS, is_done, save
 from benchmarks.runs import FOLDERS, arguments, curve_of, is_there, result_of
 from multibeta.choose import choose
@@ -72,6 +71,8 @@ PREDICTORS = {
 
 def autoencoder() -> tuple[nn.Module, ...]:
     """Return a small one: f8, 4 latents a position, 8×8 positions."""
+    from diffusers import AutoencoderKL
+
     return (
         AutoencoderKL(
             block_out_channels=(16, 32, 32, 64),
@@ -376,6 +377,10 @@ def summary(root: str) -> dict[str, Any]:
         for side, of in (("one", None), ("dedicated", beta)):
             (full,) = with_codes(of, [{"beta": beta, **row[side]}])
             row[side] = {name: value for name, value in full.items() if name != "beta"}
+        row["one_minus_dedicated"] |= {
+            name: difference(row["one"][name], row["dedicated"][name])
+            for name in (*OF_CODES, *OF_FLOWS) if name in row["one"] and name in row["dedicated"]
+        }  # fmt: skip
     at_flows = [row for row in found["rows"] if "fd" in row]
     dedicated = [
         {"beta": row["beta"], **row["dedicated"]}
@@ -407,7 +412,6 @@ def draw(found: dict[str, Any]) -> None:
     """
     figure = Figure(figsize=(10.4, 5.6), layout="constrained")
     panels = figure.subplots(2, 3).flatten()
-    of_flows = {**found, "rows": [row for row in found["rows"] if "fd" in row]}
     cases.panel(panels[0], found, {"distortion": "D", "l1": "its L1"}, "distortion", "summed")
     cases.panel(panels[1], found, {"rate_nats": "R"}, "rate", "nats")
     cases.panel(
@@ -419,7 +423,7 @@ def draw(found: dict[str, Any]) -> None:
     )
     cases.panel(panels[3], found, {"viv_scaled": "VIV of z/s"}, "how hard the codes are", "VIV")
     cases.panel(panels[4], found, {"kurtosis": "excess kurtosis"}, "how Gaussian", "")
-    cases.panel(panels[5], of_flows, {"fd": "samples of the flow", "fd_reconstruction": "reconstr."},
+    cases.panel(panels[5], found, {"fd": "samples", "fd_reconstruction": "reconstructions"},
                 "Fréchet distance", "")  # fmt: skip
     panels[1].set_yscale("log")
     panels[2].set_yscale("log")

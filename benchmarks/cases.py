@@ -474,11 +474,12 @@ def panel(
         label: Beside.
     """
     for (name, said), colour in zip(columns.items(), COLOURS, strict=False):
-        for rows, style in (
+        for every, style in (
             (of["rows"], {"marker": "o", "markersize": 3, "linewidth": 1.2, "label": said}),
             ([{"beta": row["beta"], **row["dedicated"]} for row in of["dedicated"]],
              {"marker": "D", "markersize": 6, "linestyle": "none", "markeredgecolor": "black"}),
         ):  # fmt: skip
+            rows = [row for row in every if name in row]
             axes.errorbar(
                 [row["beta"] for row in rows], [row[name]["mean"] for row in rows],
                 [row[name]["se"] or 0 for row in rows], color=colour, capsize=2, **style,

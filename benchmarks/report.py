@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import aligned as aligning
-from benchmarks import case_cells, case_heartbeats, cases, gap
+from benchmarks import case_autoencoder, case_cells, case_heartbeats, cases, gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.price import BUDGETS
 from benchmarks.price import draw as draw_price
@@ -29,8 +29,8 @@ from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
 _DOCS = (
-    "alignment", "case-cells", "case-heartbeats", "objectives", "one-or-ten", "over-beta", "sigma",
-    "talk", "trust", "which-beta", "wrap",
+    "alignment", "case-autoencoder", "case-cells", "case-heartbeats", "objectives", "one-or-ten",
+    "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
 )  # fmt: skip
 PAGES = (
     TOP / "README.md",
@@ -614,6 +614,101 @@ def batchnorm() -> str:
     return table(["D + βR on the test set", *(f"β = {beta}" for beta in first)], lines)
 
 
+_OF_FACES = {
+    "rate_nats": ("R", 0), "distortion": ("D", 0), "l1": ("its L1", 0),
+    "perceptual": ("its perceptual part", 0), "psnr_db": ("PSNR", 2), "ssim": ("SSIM", 3),
+    "fd_reconstruction": ("FD of reconstructions", 1),
+}  # fmt: skip
+_OF_CODES = {
+    "viv": ("VIV", 0), "viv_scale": ("scale s", 2), "viv_scaled": ("VIV of z/s", 1),
+    "effective_rank": ("effective rank", 0), "least_std": ("std of channels, least", 2),
+    "greatest_std": ("greatest", 2), "kurtosis": ("excess kurtosis", 2),
+}  # fmt: skip
+_OF_FLOWS = {
+    "flow_loss": ("loss of the flow", 1), "fd": ("FD of samples", 1), "kd": ("KD of samples", 3),
+    "precision": ("precision", 3), "recall": ("recall", 3),
+}  # fmt: skip
+
+
+def autoencoder_curve() -> str:
+    """Return reconstructions of the one autoencoder over β."""
+    return _faces(result_of("case_autoencoder")["rows"], _OF_FACES)
+
+
+def autoencoder_codes() -> str:
+    """Return what the codes of the one autoencoder are like over β."""
+    return _faces(result_of("case_autoencoder")["rows"], _OF_CODES)
+
+
+def autoencoder_flows() -> str:
+    """Return the second stages, on codes of the one autoencoder and of dedicated ones."""
+    found = result_of("case_autoencoder")
+    sides = {
+        "one": found["rows"],
+        "dedicated": [{"beta": row["beta"], **row["dedicated"]} for row in found["dedicated"]],
+    }
+    columns = {name: _OF_FACES[name] for name in ("distortion", "fd_reconstruction")}
+    columns |= {name: _OF_CODES[name] for name in ("viv", "viv_scaled")} | _OF_FLOWS
+    head, *others = (
+        _faces([row for row in rows if "fd" in row], columns, side) for side, rows in sides.items()
+    )
+    return "\n".join([head, *("\n".join(of.splitlines()[2:]) for of in others)])
+
+
+def _faces(
+    rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, int]], side: str = ""
+) -> str:
+    first = [side] if side else []
+    lines = [
+        [*first, f"{row['beta']:.3g}",
+         *(number(row[name], digits=digits) for name, (_, digits) in columns.items())]
+        for row in rows
+    ]  # fmt: skip
+    titles = [title for title, _ in columns.values()]
+    return table([*(["model"] if side else []), "β", *titles], lines)
+
+
+def autoencoder_predictors() -> str:
+    """Return the rank correlations of predictors with the distance of samples."""
+    found = result_of("case_autoencoder")
+    pairs = zip(found["predictors"], found["predictors_of_all"], strict=True)
+    lines = [
+        [case_autoencoder.PREDICTORS[five["predictor"]], f"{five['says']:.3g}",
+         *(f"{value:+.2f}".replace("-", "−")
+           for value in (five["fd"], five["kd"], every["fd"], every["kd"]))]
+        for five, every in pairs
+    ]  # fmt: skip
+    titles = ["the less, the better", "says β", "ρ with FD, one model", "with KD"]
+    return table([*titles, "ρ with FD, and dedicated ones", "with KD"], lines)
+
+
+def autoencoder_choice() -> str:
+    """Return what ``multibeta choose`` says of the one autoencoder."""
+    return "> " + " ".join(result_of("case_autoencoder_choice")["advice"])
+
+
+def autoencoder() -> str:
+    """Return the one autoencoder minus dedicated ones in its time."""
+    columns = {"objective": ("J", 1)} | _OF_FACES | {"viv_scaled": _OF_CODES["viv_scaled"]}
+    columns |= {name: _OF_FLOWS[name] for name in ("flow_loss", "fd", "kd")}
+    lines = [
+        [title, *(
+            f"{number(row['dedicated'][name], digits=digits)}; "
+            f"{number(row['one_minus_dedicated'][name], True, digits)}"
+            for row in found
+        )]
+        for found in [result_of("case_autoencoder")["dedicated"]]
+        for name, (title, digits) in columns.items()
+    ]  # fmt: skip
+    betas = case_autoencoder.CASE.dedicated
+    return table(["", *(f"β = {beta:.3g}" for beta in betas)], lines)
+
+
+def autoencoder_time() -> str:
+    """Return what the sides of the autoencoder cost."""
+    return cases.table_of_time({"": result_of("case_autoencoder")})
+
+
 def heartbeats() -> str:
     """Return the one model of all kinds of heartbeats minus dedicated ones in its time."""
     (first, *_) = result_of("case_heartbeats")["sets"].items()
@@ -789,6 +884,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     for block in (
         digits,
         batchnorm,
+        autoencoder,
+        autoencoder_curve,
+        autoencoder_codes,
+        autoencoder_flows,
+        autoencoder_predictors,
+        autoencoder_choice,
+        autoencoder_time,
         heartbeats,
         heartbeats_curve,
         heartbeats_choices,
@@ -849,6 +951,7 @@ def draw() -> None:
     title = "Binarised MNIST, test set: one model, and dedicated β-VAEs"
     plots.rate_distortion(one.rows, RESULTS / "gap.png", title, {"dedicated β-VAE": points})
     draw_price(result_of("price")["sets"], RESULTS / "price.png")
+    case_autoencoder.draw(result_of("case_autoencoder"))
     case_heartbeats.draw(result_of("case_heartbeats")["sets"])
     case_cells.draw(result_of("case_cells")["sets"])
 

@@ -284,9 +284,12 @@ def objective_at(curve: Curve, beta: float) -> float:
 
 def self_regret(curve: Curve) -> float:
     """Return the largest J(β; conditioned on β) − min over b of J(β; conditioned on b)."""
+    unit = "_nats" if "objective_nats" in curve.rows[0] else ""
     return max(
-        row["objective_nats"]
-        - min(other["distortion_nats"] + row["beta"] * other["rate_nats"] for other in curve.rows)
+        row[f"objective{unit}"]
+        - min(
+            other[f"distortion{unit}"] + row["beta"] * other["rate_nats"] for other in curve.rows
+        )
         for row in curve.rows
     )
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import multibeta
-from benchmarks import case_cells, case_heartbeats, cases, sigma, third_axis
+from benchmarks import case_autoencoder, case_cells, case_heartbeats, cases, sigma, third_axis
 from benchmarks.gap import bd_rate_of, difference, spread
 from benchmarks.runs import falls, self_regret
 from benchmarks.talk.runs import TALKS
@@ -20,6 +20,12 @@ def curve(*points):
         for b, r, d in points
     ]
     return Curve(tuple(rows), {})
+
+
+def test_self_regret_of_a_distortion_in_its_own_units():
+    rows = [{"beta": b, "rate_nats": r, "distortion": d, "objective": d + b * r}
+            for b, r, d in ((1, 3, 10), (2, 2, 14))]  # fmt: skip
+    assert self_regret(Curve(tuple(rows), {})) == 2
 
 
 def test_self_regret_is_what_another_beta_of_the_model_would_have_saved():
@@ -138,6 +144,41 @@ def test_the_networks_of_a_case_are_wrapped(case, beta):
         3, *SHAPES[case.name]
     )  # fmt: skip
     assert math.isfinite(before)
+
+
+def test_the_perceptual_distance_is_that_of_angles_between_features():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    torch.manual_seed(0)
+    x, y = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    of_stages = [
+        2 - 2 * torch.cosine_similarity(f, g).mean((1, 2))
+        for f, g in zip(case_autoencoder.early(x), case_autoencoder.early(y), strict=True)
+    ]
+    found = case_autoencoder.perceptual(x, y)
+    assert found == pytest.approx(case_autoencoder.PERCEPTUAL * 12_288 * sum(of_stages), rel=1e-4)
+    assert [f.shape[2] for f in case_autoencoder.early(x)] == [32, 16, 8]
+    assert case_autoencoder.distortion(x, x).tolist() == [0, 0]
+    network = case_autoencoder.extractor().network
+    prepared = case_autoencoder.extractor().prepared(torch.full((1, 3, 8, 8), 200).byte())
+    of_signed = torch.full((1, 3, 224, 224), 200 / 127.5 - 1)
+    h = network._blocks[0](network._swish(network._bn0(network._conv_stem(prepared))))
+    length = h.square().sum(1, keepdim=True).sqrt()
+    assert case_autoencoder.early(of_signed)[0] == pytest.approx(h / length, abs=1e-4)
+
+
+def test_what_predicts_samples_has_the_same_ranks():
+    names = [name for name in case_autoencoder.PREDICTORS if "_and_" not in name]
+    rows = [
+        {"beta": b, **dict.fromkeys(names, v), "distortion": d, "fd": v, "kd": -v}
+        for b, v, d in zip((0.1, 1, 10, 100), (4.0, 3.0, 2.0, 1.0), (1.0, 2, 4, 3), strict=True)
+    ]
+    found = {row["predictor"]: row for row in case_autoencoder.correlations(rows)}
+    assert found["viv"] == {"predictor": "viv", "fd": 1, "kd": -1, "says": 100}
+    assert found["distortion"]["fd"] == pytest.approx(-0.8)
+    assert found["distortion"]["says"] == 0.1
+    # Ranks of VIV 3, 2, 1, 0 and of D 0, 1, 3, 2: their sums are 3, 3, 4, 2.
+    assert found["viv_and_distortion"]["says"] == 100
+    assert found["viv_and_distortion"]["fd"] == pytest.approx(0.316228, abs=1e-6)
 
 
 def test_scores_of_anomalies_have_the_errors_of_hanley_and_mcneil(monkeypatch):
