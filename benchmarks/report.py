@@ -625,8 +625,7 @@ _OF_CODES = {
     "greatest_std": ("greatest", 2), "kurtosis": ("excess kurtosis", 2),
 }  # fmt: skip
 _OF_FLOWS = {
-    "flow_loss": ("loss of the flow", 1), "fd": ("FD of samples", 1), "kd": ("KD of samples", 3),
-    "precision": ("precision", 3), "recall": ("recall", 3),
+    "flow_loss": ("loss of the flow", 1), "fd": ("FD of samples", 1), "kd": ("KD of samples", 4),
 }  # fmt: skip
 
 
