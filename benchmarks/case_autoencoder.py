@@ -327,6 +327,8 @@ def ranks(values: Sequence[float]) -> np.ndarray:
 def correlations(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     """Return Spearman's rank correlation of each predictor with the distance of samples.
 
+    None where a predictor has the same value at each β.
+
     Args:
         rows: Predictors, ``fd`` and ``kd`` at each β.
     """
@@ -336,14 +338,18 @@ def correlations(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     column["viv_plus_distortion"] = [
         v + d for v, d in zip(column["viv"], column["distortion"], strict=True)
     ]
-    return [
-        {
+    found = []
+    for name in PREDICTORS:
+        one_value = len(set(column[name])) == 1
+        found.append({
             "predictor": name,
-            **{of: float(spearmanr(column[name], column[of]).statistic) for of in ("fd", "kd")},
-            "says": rows[int(np.argmin(column[name]))]["beta"],
-        }
-        for name in PREDICTORS
-    ]
+            **{
+                of: None if one_value else float(spearmanr(column[name], column[of]).statistic)
+                for of in ("fd", "kd")
+            },
+            "says": None if one_value else rows[int(np.argmin(column[name]))]["beta"],
+        })  # fmt: skip
+    return found
 
 
 def with_codes(beta: float | None, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

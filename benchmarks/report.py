@@ -199,7 +199,7 @@ def every_model() -> str:
     """Return self-regret, and whether R falls, of each model for a range of β."""
     groups: dict[str, list[Curve]] = {}
     for path in sorted(RESULTS.glob("*.json")):
-        if path.stem.startswith("choices"):  # of models that are there already
+        if re.search("^choices|_choice$", path.stem):  # of models that are there already
             continue
         found = result_of(path.stem)
         of = found.get("curves", {}).get("test", found)
@@ -672,8 +672,9 @@ def autoencoder_predictors() -> str:
     found = result_of("case_autoencoder")
     pairs = zip(found["predictors"], found["predictors_of_all"], strict=True)
     lines = [
-        [case_autoencoder.PREDICTORS[five["predictor"]], f"{five['says']:.3g}",
-         *(f"{value:+.2f}".replace("-", "−")
+        [case_autoencoder.PREDICTORS[five["predictor"]],
+         "–" if five["says"] is None else f"{five['says']:.3g}",
+         *("–" if value is None else f"{value:+.2f}".replace("-", "−")
            for value in (five["fd"], five["kd"], every["fd"], every["kd"]))]
         for five, every in pairs
     ]  # fmt: skip
