@@ -50,6 +50,16 @@ def _no_pictures():
         setattr(module, name, DRAWING[module, name])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_steps_are_timed():
+    """Keep what a run compares itself with short: see test_costs for the whole."""
+    from multibeta import costs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "_PAIRS", 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_root():
     """A folder of real data sets, for the tests that measure on them when they are at hand."""
