@@ -1,9 +1,8 @@
+"""Fixtures of all tests. Here nothing heavy is imported: xdist reads this before it starts."""
+
 import os
 
 import pytest
-import torch
-
-from tests.helpers import DRAWING, draw_nothing
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +12,8 @@ def one_thread_and_seed(monkeypatch, tmp_path):
     What a test leaves in the environment is taken back: after a training by ddp Lightning takes
     the next process for one that somebody else has started, and waits for the others.
     """
+    import torch
+
     before = dict(os.environ)
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -33,16 +34,30 @@ def pictures(request, monkeypatch):
     To draw them takes as long as a short training. The mark is ``pictures``.
     """
     if request.node.get_closest_marker("pictures"):
+        from tests.helpers import DRAWING
+
         for module, name in DRAWING:
             monkeypatch.setattr(module, name, DRAWING[module, name])
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_pictures():
+    from tests.helpers import DRAWING, draw_nothing
+
     draw_nothing()
     yield
     for module, name in DRAWING:
         setattr(module, name, DRAWING[module, name])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_steps_are_timed():
+    """Keep what a run compares itself with short: see test_costs for the whole."""
+    from multibeta import costs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "_PAIRS", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

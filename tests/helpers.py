@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule
 from PIL import Image
 
-from multibeta import callbacks
+from multibeta import callbacks, costs
 from multibeta.cli import main
 from multibeta.plots import drawing
 
@@ -18,6 +18,9 @@ DRAWING = {
     (callbacks, "save_pictures"): callbacks.save_pictures,
 }
 """What draws the pictures of a run."""
+
+PAIRS = costs._PAIRS
+"""How many steps of a dedicated model are timed at the end of a run."""
 
 
 def draw_nothing():

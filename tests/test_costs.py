@@ -18,12 +18,18 @@ from multibeta.costs import Costs, training_of
 from multibeta.data import Digits
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
-from tests.helpers import SMALL, newest, weights
+from tests.helpers import PAIRS, SMALL, newest, weights
 
 COMPARED = re.compile(
     r"(\d+) β's in (\S+) s of training; \1 dedicated models of this network: about (\S+) s "
     r"\(a plain step takes (\S+) of one of these; (\d+) pairs\)"
 )
+
+
+@pytest.fixture(autouse=True)
+def all_pairs(monkeypatch):
+    """Time as many steps as a user's run does."""
+    monkeypatch.setattr("multibeta.costs._PAIRS", PAIRS)
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -343,13 +341,3 @@ def test_by_jsonargparse():
         assert distortion.function.net[0].out_features == 7
     stft = parsed("--likelihood=MultiScaleSTFT", "--likelihood.windows=[32,16]")
     assert stft.windows == [32, 16]
-
-
-def test_torch_alone_is_imported():
-    code = (
-        "import sys, multibeta.distortions, multibeta.likelihoods; "
-        "print({m.split('.')[0] for m in sys.modules} & "
-        "{'lightning', 'torchvision', 'torchmetrics', 'matplotlib', 'scipy', 'jsonargparse'})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
