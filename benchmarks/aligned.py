@@ -290,7 +290,8 @@ def measure(name: str, seed: int, root: str, jobs: int) -> None:
         rows = np.linspace(0, len(data.splits[split]) - 1, min(MOST, len(data.splits[split])))
         rows = rows.astype(int)
         x[split] = one.read(torch.as_tensor(np.asarray(data.splits[split][rows]))).x
-        y[split] = data.labels(split)[SETS[name].of][rows]
+        words = data.labels(split)[SETS[name].of][rows]
+        y[split] = np.searchsorted(np.unique(words), words)
     sides = {("one", beta): side_of(one.at_beta(beta), x, y) for beta in BETAS}
     for beta in BETAS:
         (path,) = fitted([runs[beta]], root, jobs)
