@@ -6,9 +6,11 @@ Each model of a set has as many steps. For each pair of different β's (s, t) of
 probe and a nearest-neighbour index of the training means at s, asked with the means of the test
 set at t; a mixture of Gaussians fitted to codes at s, whose samples the decoder of t turns into x;
 a threshold for D + R at s that 5 % of the validation set exceed, at t; and how alike the change of
-x is when the same latent is moved by one from 0. *Matched*: the codes of the dedicated model at t
-are brought to those at s by the best permutation and signs, or by the best linear map, both found
-on the means of the training set. One result file a set and seed; finished ones are skipped.
+x is when the same latent is moved by one from 0; and a small classifier that learns 50 steps at t
+from where it ended at s. *Matched*: the codes of the dedicated model at t are brought to those at
+s by the best permutation and signs, or by the best linear map, both found on the means of the
+training set. The one model's codes are mapped linearly, too. One result file a set and seed;
+finished ones are skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from torch import Tensor, nn
 
 import multibeta
 from benchmarks.gap import spread
@@ -40,8 +42,11 @@ BETAS = (0.01, 0.1, 1.0, 4.0)
 MOST = 2000
 """Examples of each set that are used at most."""
 
-SIDES = ("one", "apart", "permuted", "linear")
-MEASURES = ("probe", "index", "same", "mixture", "alarms", "moved")
+LONG, SHORT = 1000, 50
+"""Steps of a classifier at s, and those that it has at t; at home they are its only ones."""
+
+SIDES = ("one", "apart", "permuted", "linear", "one_linear")
+MEASURES = ("probe", "index", "same", "mixture", "alarms", "moved", "warm")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,15 @@ SETS = {
         "--model.likelihood.sigma=0.3", "--model.latent_dim=16", "--model.network=Conv",
         "--model.network.width=16", "--model.network.depth=3",
     ), 1500, "labels"),
+    "mitbih2": Set("heartbeats (MIT-BIH), Conv", (
+        "--config=npz.yaml", "--data.root=DATA_ROOT/mitbih2/mitbih2.npz",
+        "--model.likelihood.sigma=0.2", "--model.latent_dim=16", "--model.network=Conv",
+        "--model.network.width=16", "--model.network.depth=3",
+    ), 2000, "labels"),
+    "celeba": Set("CelebA 32×32, Conv", (
+        "--config=celeba.yaml", "--data.root=DATA_ROOT", "--data.size=32",
+        "--model.network.width=16", "--model.network.depth=3", "--model.latent_dim=32",
+    ), 2000, "Smiling"),
 }  # fmt: skip
 """Name → set."""
 
@@ -97,6 +111,8 @@ class Side:
         train: Means of the training set: (N, Z).
         test: Means of the test set: (M, Z).
         z: Samples of the codes of the training set: (N, Z).
+        drawn: Samples of a mixture of Gaussians fitted to z, as many as there are test examples.
+        classifier: Weights of a small classifier that learnt on the training means.
         scores: D + R of the validation set and of the test set.
     """
 
@@ -104,11 +120,13 @@ class Side:
     train: np.ndarray
     test: np.ndarray
     z: Tensor
+    drawn: Tensor
+    classifier: dict[str, Tensor]
     scores: tuple[np.ndarray, np.ndarray]
 
 
 @torch.no_grad()
-def side_of(vae: BetaVAE, x: dict[str, Tensor]) -> Side:
+def side_of(vae: BetaVAE, x: dict[str, Tensor], y: dict[str, np.ndarray]) -> Side:
     """Return a model at one β with the codes of the examples."""
     noise = torch.Generator().manual_seed(0)
     codes = {split: vae.encode(of) for split, of in x.items()}
@@ -120,7 +138,38 @@ def side_of(vae: BetaVAE, x: dict[str, Tensor]) -> Side:
         terms = vae.elbo_terms(x[split], eps)
         scores.append((terms.distortion + terms.rate_nats).numpy())
     train, test = (codes[split].mean.numpy() for split in ("train", "test"))
-    return Side(vae, train, test, z, (scores[0], scores[1]))
+    classifier = learnt(train, y["train"], LONG).state_dict()
+    drawn = fit_gmm(z).sample((len(test),), torch.Generator().manual_seed(0))
+    return Side(vae, train, test, z, drawn, classifier, (scores[0], scores[1]))
+
+
+@torch.enable_grad()
+def learnt(
+    codes: np.ndarray, labels: np.ndarray, steps: int, start: dict[str, Tensor] | None = None
+) -> nn.Module:
+    """Return a classifier of one hidden layer after so many steps of Adam.
+
+    Args:
+        codes: Means: (N, Z).
+        labels: Whole numbers: (N,).
+        steps: Of 128 examples.
+        start: Weights to start from; by default drawn anew.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        classifier = nn.Sequential(
+            nn.Linear(codes.shape[1], 64), nn.ReLU(), nn.Linear(64, int(labels.max()) + 1)
+        )
+        if start is not None:
+            classifier.load_state_dict(start)
+        optimizer = torch.optim.Adam(classifier.parameters(), 3e-3)
+        x, y = torch.from_numpy(codes).float(), torch.from_numpy(labels).long()
+        for _ in range(steps):
+            rows = torch.randint(len(x), (128,))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(classifier(x[rows]), y[rows]).backward()
+            optimizer.step()
+    return classifier
 
 
 Map = Callable[[np.ndarray], np.ndarray]
@@ -189,10 +238,12 @@ def measured(
     index = NearestNeighbors(n_neighbors=1).fit(s.train)
     nearest = index.kneighbors(test, return_distance=False)[:, 0]
     own = NearestNeighbors(n_neighbors=1).fit(s.test).kneighbors(test, return_distance=False)
-    drawn = fit_gmm(s.z).sample((len(x["test"]),), torch.Generator().manual_seed(0))
-    codes = torch.from_numpy(back(drawn.numpy())).float()
+    codes = torch.from_numpy(back(s.drawn.numpy())).float()
     made = t.vae.decode(codes.reshape(-1, *t.vae.latent_shape)).mean
-    distance, _ = frechet(made.flatten(1), x["test"].flatten(1))
+    distance, _ = frechet(_values(made), _values(x["test"]))
+    start = None if s is t else s.classifier
+    warm = learnt(there(t.train), y["train"], SHORT, start)
+    named = warm(torch.from_numpy(test).float()).argmax(1).numpy()
     alarms = (t.scores[1] > np.quantile(s.scores[0], 0.95)).mean()
     return {
         "probe": probe.score(scale.transform(test), y["test"]),
@@ -201,7 +252,13 @@ def measured(
         "mixture": distance,
         "alarms": float(alarms),
         "moved": _moved(s, t, back),
+        "warm": float((named == y["test"]).mean()),
     }
+
+
+def _values(x: Tensor) -> Tensor:
+    """Return the values that a distance compares; pictures in colour are reduced to 8×8."""
+    return (nn.functional.adaptive_avg_pool2d(x, 8) if x.shape[1] == 3 else x).flatten(1)
 
 
 def _moved(s: Side, t: Side, back: Map) -> float:
@@ -233,18 +290,19 @@ def measure(name: str, seed: int, root: str, jobs: int) -> None:
         rows = np.linspace(0, len(data.splits[split]) - 1, min(MOST, len(data.splits[split])))
         rows = rows.astype(int)
         x[split] = one.read(torch.as_tensor(np.asarray(data.splits[split][rows]))).x
-        y[split] = data.labels(split)[SETS[name].of][rows]
-    sides = {("one", beta): side_of(one.at_beta(beta), x) for beta in BETAS}
+        words = data.labels(split)[SETS[name].of][rows]
+        y[split] = np.searchsorted(np.unique(words), words)
+    sides = {("one", beta): side_of(one.at_beta(beta), x, y) for beta in BETAS}
     for beta in BETAS:
         (path,) = fitted([runs[beta]], root, jobs)
-        sides["apart", beta] = side_of(multibeta.load(path).eval().at_beta(beta), x)
+        sides["apart", beta] = side_of(multibeta.load(path).eval().at_beta(beta), x, y)
     rows = []
     for s, t in itertools.product(BETAS, BETAS):
         for side in SIDES:
-            kind = "one" if side == "one" else "apart"
+            kind = "one" if side.startswith("one") else "apart"
             first, second = sides[kind, s], sides[kind, t]
             maps: tuple[Map, Map] = (_same, _same)
-            if side in ("permuted", "linear") and s != t:
+            if side not in ("one", "apart") and s != t:
                 match = permutation if side == "permuted" else linear
                 maps = match(first, second)
             rows.append({"s": s, "t": t, "side": side, **measured(first, second, maps, x, y)})
