@@ -1,4 +1,4 @@
-"""Every seventh situation of the catalogue; all of them by ``python -m benchmarks.situations``."""
+"""Every ninth situation of the catalogue; all of them by ``python -m benchmarks.situations``."""
 
 from pathlib import Path
 
