@@ -23,6 +23,7 @@ __all__ = [
     "p_of",
     "posterior_of",
     "q_of",
+    "taken_by",
 ]
 
 Form = Literal["log_variance", "log_std", "std", "curvature"]
@@ -179,7 +180,7 @@ def p_of(out: Any, likelihood: Likelihood, inputs: Mapping[str, Any]) -> Distrib
             f"the decoder returned a {type(out).__name__}; a tensor, an object with a tensor as "
             "sample, or a torch.distributions.Distribution is wanted"
         )
-    return likelihood(out, **accepted(likelihood.forward, inputs))
+    return likelihood(out, **taken_by(likelihood, inputs))
 
 
 def accepted(call: Callable[..., Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +192,13 @@ def accepted(call: Callable[..., Any], inputs: Mapping[str, Any]) -> dict[str, A
         return dict(inputs)
     known = {p.name for p in list(parameters)[1:]}
     return {name: value for name, value in inputs.items() if name in known}
+
+
+def taken_by(likelihood: Likelihood, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of further inputs that a likelihood takes."""
+    if likelihood.inputs is None:
+        return accepted(likelihood.forward, inputs)
+    return {name: inputs[name] for name in likelihood.inputs if name in inputs}
 
 
 def further_arguments(call: Callable[..., Any]) -> dict[str, bool]:

@@ -54,6 +54,8 @@ class Distortion(Likelihood):
     is_density: ClassVar[bool] = False
     unit = ""
 
+    inputs: tuple[str, ...] = ()
+
     def __init__(
         self,
         fn: str | Callable[..., Any] | None = None,

@@ -75,6 +75,9 @@ class Likelihood(nn.Module):
     ranges: Mapping[str, BetaRange] = {}
     """The arguments that are ranges: name → range. The network is conditioned on them."""
 
+    inputs: tuple[str, ...] | None = None
+    """The names of what ``forward`` takes beside the output; by default those of its arguments."""
+
     _cure = "give raw counts, neither normalised nor as logarithms, or choose another likelihood"
 
     def at(self, values: Mapping[str, Tensor | float]) -> Likelihood:

@@ -820,9 +820,9 @@ class MultiBetaVAE(Networks):
     def _refuse_unknown(self, inputs: Mapping[str, Any], *taken: Mapping[str, Any]) -> None:
         if not inputs:
             return
-        from multibeta.adapters import accepted
+        from multibeta.adapters import taken_by
 
-        known = set().union(*taken, accepted(self.likelihood.forward, inputs))
+        known = set().union(*taken, taken_by(self.likelihood, inputs))
         if unknown := [name for name in inputs if name not in known]:
             raise ValueError(
                 f"nothing takes the input {unknown[0]}: it is no argument of the encoder's, the "

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from multibeta.adapters import Posterior, accepted, further_arguments, normal, p_of, q_of
+from multibeta.adapters import (
+    Posterior,
+    accepted,
+    further_arguments,
+    normal,
+    p_of,
+    q_of,
+    taken_by,
+)
 from multibeta.conditioning import copied
 from multibeta.data.examples import LABELS, Examples, on, read
 from multibeta.data.units import Units
@@ -173,7 +181,7 @@ class Networks(nn.Module):
         known = {
             **self.named_inputs("encoder", inputs),
             **self.named_inputs("decoder", inputs),
-            **accepted(self.likelihood.forward, inputs),
+            **taken_by(self.likelihood, inputs),
         }
         unusual = [k for k in inputs if k not in (*known, *LABELS) and not k.startswith("__")]
         if unusual and self._says:

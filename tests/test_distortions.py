@@ -7,6 +7,7 @@ import scipy.signal
 import torch
 from torch import nn
 
+import multibeta
 from multibeta import distortions
 from multibeta.distortions import L1, MSE, SSIM, Distortion, MultiScaleSTFT
 from multibeta.likelihoods import Likelihood
@@ -218,6 +219,18 @@ def test_further_inputs_go_by_name():
     d = of(distortion, x_hat, x, mask=mask, weight=2.0, context=torch.zeros(3))
     torch.testing.assert_close(d, expected)
     torch.testing.assert_close(of(distortion, x_hat, x), (x_hat - x).square().sum(1))
+
+
+def test_of_a_batch_it_takes_what_it_names_alone():
+    """Else a metric that draws would take the labels of a set for inputs of the networks."""
+    batch = {"x": torch.rand(3, 4), "label": torch.arange(3), "mask": torch.ones(3)}
+    plain, named = (
+        multibeta.wrap(nn.Linear(4, 2), nn.Linear(1, 4), example=batch["x"], distortion=f)
+        for f in (lambda x_hat, x: (x_hat - x).abs().sum(1), masked)
+    )
+    assert set(named.read(batch).inputs) == {"mask"}
+    with pytest.warns(UserWarning, match="^nothing takes mask of a batch"):
+        assert plain.read(batch).inputs == {}
 
 
 def test_a_subclass():
