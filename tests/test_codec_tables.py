@@ -120,7 +120,7 @@ def test_learned_does_not_overflow_where_all_symbols_are_one():
 
 @pytest.mark.parametrize("kind", ["numbers", "thirds"])
 def test_what_is_counted_is_limited(monkeypatch, kind):
-    """Without a limit, 2²⁷ equal symbols would pass 2⁶³ in learned(): positions of maps are many."""
+    """Without a limit 2²⁷ equal symbols, as of a large set of maps, would pass 2⁶³."""
     monkeypatch.setattr(symbols_module, "_MEMORY", 100)
     rng, step = np.random.default_rng(0), step_of(8)
     cells, numbers = rng.integers(-2, 3, 5000), rng.integers(-4, 5, 5000)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from multibeta.adapters import taken_by
@@ -29,6 +30,7 @@ from multibeta.codec.grids import Grid, fingerprint, grid_of, rows, whole
 from multibeta.codec.lossy import quantised, read_numbers, write_numbers
 from multibeta.codec.progressive import LEVELS, Plan, draws, plan_of, read_passes, write_passes
 from multibeta.codec.streams import coder
+from multibeta.likelihoods import Categorical
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.vae import BetaVAE
 
@@ -320,12 +322,20 @@ class Codec:
             )
         return header.beta_index
 
+    def _middle(self, each: list[Tensor]) -> Tensor:
+        """Return the mean of several decodings; of classes, that which most of them have."""
+        if len(each) > 1 and isinstance(self.model.likelihood, Categorical):
+            classes = self.model.likelihood.classes
+            votes = torch.stack([F.one_hot(x.long(), classes) for x in each]).sum(0)
+            return votes.argmax(-1).to(each[0])
+        return sum(each[1:], each[0]) / len(each)
+
     def _decoded(self, vae: BetaVAE, codes: Iterable[Tensor], inputs: Mapping[str, Any]) -> Tensor:
         """Return the mean over several codes (B, …) of what they decode to, rounded: float32."""
         device = next(vae.parameters()).device
         given = _exact(_to(inputs, device))
         each = [vae.decode(z.to(device), **given).mean for z in codes]
-        x = sum(each[1:], each[0]) / len(each)
+        x = self._middle(each)
         if not x.isfinite().all():
             raise ValueError(
                 "the model gives no finite examples for these codes: the file is damaged, or the "
