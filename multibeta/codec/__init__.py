@@ -1,0 +1,3 @@
+"""Codes of examples as bytes."""
+
+__all__: list[str] = []
