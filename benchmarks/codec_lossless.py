@@ -72,9 +72,9 @@ SETS = {
         "--trainer.max_steps=4000",
     )),
     "digits": Set("digits, 17 levels", (
-        "--config=npz.yaml", f"--data.root={FOLDERS}/digits.npz", "--model.network=MLP",
-        "--model.likelihood=Categorical", "--model.likelihood.classes=17",
-        "--model.latent_dim=16", *_SHORT, "--trainer.max_steps=3000",
+        "--config=npz.yaml", f"--data.root={FOLDERS}/digits.npz", "--data.kind=values",
+        "--model.network=MLP", "--model.likelihood=Categorical", "--model.likelihood.classes=17",
+        "--model.latent_dim=16", *_SHORT, "--trainer.max_steps=500",
     ), 8),
     "fashion": Set("Fashion-MNIST, 8 bits", (
         "--config=npz.yaml", "--data.root=DATA_ROOT/fashion_mnist/fashion_mnist.npz",
@@ -138,7 +138,7 @@ def coded(vae: multibeta.BetaVAE, x: Tensor) -> dict[str, float]:
 
 def rivals(x: Tensor, of: Set) -> dict[str, float]:
     """Return bits an example of other codes, of all examples at once but where they are said."""
-    scale = 255 if of.bits == 8 and x.max() <= 1 else 1
+    scale = 255 if of.bits == 8 and x.max() <= 1 else 1  # levels are whole numbers already
     values = (x * scale).round().numpy()
     kept = {1: np.uint8, 8: np.uint8, 16: np.dtype("<u2")}[of.bits]
     whole = values.astype(kept)

@@ -7,7 +7,9 @@ For a batch of examples: *pop* z with q(z|x), *push* x with p(x|z), *push* z wit
 Sender and reader must find the same probabilities, on whatever machine. The networks are run in
 float64, and what they return is rounded to a coarse grid before it becomes a probability. The few
 numbers that lie so near to the border of two steps that another machine might round them the other
-way are listed in the code. From there on all is integers and tables.
+way are listed in the code. From there on all is integers and tables. The weights must agree as
+well: those of ``model.at_beta(b)`` are computed in float32, which another processor may round
+otherwise, those of ``model.double().at_beta(b)`` agree where it matters.
 
 References:
     Townsend, Bird & Barber 2019, arXiv 1901.04866 (BB-ANS).
@@ -110,6 +112,7 @@ def encode(vae: BetaVAE, x: Tensor, inputs: Mapping[str, Any] | None = None) -> 
     at = 0
     while at < len(symbols):
         size = min(model.largest, 1 << (len(symbols) - at).bit_length() - 1)
+        # 1.01: σ may be rounded up.
         while size > 1 and 16 * _taken(1.01 * std[at : at + size] / grid.step) > stack.free:
             size //= 2
         rows = slice(at, at + size)
@@ -144,6 +147,8 @@ def decode(
     Raises:
         ValueError: If the code is damaged, or of another model, count or inputs.
     """
+    if count < 1:
+        raise ValueError(f"count={count} is no number of examples; give that of encode, 1 or more")
     if not (shape or vae.shape):
         raise ValueError("the VAE takes x of any shape; give shape=, that of an example")
     grid, stack = _Grid.read(payload), _Stack.read(payload[2:])
