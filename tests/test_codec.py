@@ -334,6 +334,24 @@ def test_both_ends_of_the_range(digits):
         made.encode(x)
 
 
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_without_gradients(mode):
+    """The search needs some, and takes them."""
+    made, x, digit = Codec(conditional_vae()), torch.randn(5, *SHAPE), torch.arange(5)
+    data = made.encode(x, 0.05, digit=digit)
+    with getattr(torch, mode)():
+        again = Codec(made.model)
+        assert again.encode(x.clone(), 0.05, digit=digit.clone()) == data
+        assert (again.decode(data, digit=digit) == made.decode(data, digit=digit)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types(dtype):
+    made, x = Codec(small(likelihood=likelihoods.Gaussian(0.3)).to(dtype)), torch.randn(5, *SHAPE)
+    check_round_trip(made, x, 0.1)
+    assert made.decode(made.encode(x, progressive=True)).dtype == torch.float32
+
+
 REFUSED = {
     "another shape": (torch.rand(3, 1, 4, 5), "the shape"),
     "no batch": (torch.rand(1, 4, 4), "the shape"),

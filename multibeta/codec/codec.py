@@ -124,6 +124,7 @@ class Codec:
         """Return the number of the β of files that is nearest to β."""
         return index_of(beta, *self.ends)
 
+    @torch.inference_mode(mode=False)  # the search needs a gradient
     def encode(
         self,
         x: Tensor,
@@ -165,7 +166,7 @@ class Codec:
         vae = self.vae(index)
         device = next(vae.parameters()).device
         for batch, given in _batches(x, inputs):
-            batch, given = vae.fitting(batch.to(device)), _to(given, device)
+            batch, given = vae.fitting(_plain(batch, device)), _to(given, device)
             vae.check(batch)
             if progressive:
                 with torch.no_grad():
@@ -460,7 +461,13 @@ def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, An
 
 
 def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    return {k: _plain(v, device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def _plain(value: Tensor, device: Any) -> Tensor:
+    """Return a tensor on a device, and none of inference mode, which autograd refuses."""
+    value = value.to(device)
+    return value.clone() if value.is_inference() else value
 
 
 def _exact(inputs: Mapping[str, Any]) -> dict[str, Any]:
