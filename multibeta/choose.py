@@ -441,7 +441,7 @@ def choose(
     - *diffusion*: the least Fréchet distance of what a small flow, fitted to the codes of the
       training set, makes; VIV and D stand beside it;
     - *probe*: the highest accuracy (R² of quantities) of a linear probe or of neighbours;
-    - *clusters*: the highest adjusted Rand index of k-means against a label;
+    - *clusters*: the highest adjusted Rand index of k-means (or ``leiden``) against a label;
     - *anomaly*: the highest AUROC, of any score, against another data set or of a label;
     - *compression*: the β of the smallest rate with a PSNR, or D, or of the best one with a rate;
     - *latents*: how many have more than .2 nats, at the knee of D against R;
