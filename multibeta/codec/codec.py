@@ -109,7 +109,10 @@ class Codec:
         self.model, self.search = copy.deepcopy(model).eval() if model.training else model, search
         fixed = {} if isinstance(model, BetaVAE) else model.pinned
         self._key = fingerprint(model, repr(sorted(fixed.items())))
-        self._exact = copy.deepcopy(model).double().eval().requires_grad_(False)
+        exact = copy.deepcopy(model)
+        if next(exact.parameters()).device.type == "mps":  # which has no float64
+            exact = exact.cpu()
+        self._exact = exact.double().eval().requires_grad_(False)
         self._kept: dict[Any, Any] = {}
         self._vaes: dict[tuple[int, bool], BetaVAE] = {}
 
