@@ -498,7 +498,10 @@ def test_the_same_bytes_with_other_batches(digits, monkeypatch, settings):
 
 
 def test_last_bits_do_not_matter(digits):
-    """Not even where values are halfway between two levels, as 0.1, 0.3 and 0.5 are."""
+    """Not even where values are halfway between two levels, as 0.1, 0.3 and 0.5 are.
+
+    Of float32 numbers one in 64 is halfway between two of 17 bits.
+    """
     made, _ = digits
     halfway = ((torch.arange(255.0, dtype=torch.float64) + 0.5) / 255).reshape(255, 1, 1, 1)
     few = (torch.randn(4000, 9, generator=torch.Generator().manual_seed(0)) * 3).double()

@@ -42,7 +42,7 @@ __all__ = ["Codec", "Decoded"]
 _BATCH = 256
 _MANTISSA = 17  # bits of what is decoded, where it is no picture of 8 bits
 _VAES = 4  # VAEs at one β that are kept
-_TIE = 2.0**-20  # levels: 0.5 · 255 and the like are no ties, which last bits would decide
+_TIE = 2.0**-20  # of a level: 0.5 · 255 and the like are no ties, which last bits would decide
 
 
 @dataclass(frozen=True)
@@ -407,7 +407,7 @@ class Codec:
             levels = ((x - low) * (255 / (high - low)) + _TIE).clamp(0, 255).round()
             return (low + levels * ((high - low) / 255)).float().cpu()
         mantissa, exponent = torch.frexp(x)
-        rounded = (mantissa * 2**_MANTISSA).round() / 2**_MANTISSA
+        rounded = (mantissa * 2**_MANTISSA + _TIE).round() / 2**_MANTISSA
         return torch.ldexp(rounded, exponent).float().cpu()
 
 
