@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import math
@@ -26,7 +27,7 @@ from multibeta.codec.container import (
     unpack,
     verify,
 )
-from multibeta.codec.grids import Grid, fingerprint, grid_of, rows, whole
+from multibeta.codec.grids import Grid, fingerprint, grid_of
 from multibeta.codec.lossless import decode as lossless_decode
 from multibeta.codec.lossless import encode as lossless_encode
 from multibeta.codec.lossy import quantised, read_numbers, write_numbers
@@ -41,7 +42,7 @@ __all__ = ["Codec", "Decoded"]
 _BATCH = 256
 _MANTISSA = 17  # bits of what is decoded, where it is no picture of 8 bits
 _VAES = 4  # VAEs at one β that are kept
-_TIE = 2.0**-20  # levels: 0.5 · 255 and the like are no ties, which last bits would decide
+_TIE = 2.0**-20  # of a level: 0.5 · 255 and the like are no ties, which last bits would decide
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ class Codec:
     itself; then moves of single latents that lower D + β·nats; coded by a range coder with tables
     that begin as N(0, 1) and learn. So a file has about R(β)/ln 2 bits an example.
 
+    ``progressive``: the same at the lowest β, the most worthy bits first; any beginning of the
+    file gives the examples at the β that its bits are good for.
+
     ``lossless``: x itself, where it is discrete and the likelihood of such data, by bits-back
     coding: about (D + R)/ln 2 bits an example.
-
-    ``progressive``: the means at the lowest β, the most worthy bits first; any beginning of the
-    file gives the examples at the β that its bits are good for.
 
     What a file needs beside its bits is computed from the model on both sides, in float64, and
     rounded so that last bits do not matter; tables are whole numbers. Decoded values are rounded,
@@ -108,7 +109,10 @@ class Codec:
         self.model, self.search = copy.deepcopy(model).eval() if model.training else model, search
         fixed = {} if isinstance(model, BetaVAE) else model.pinned
         self._key = fingerprint(model, repr(sorted(fixed.items())))
-        self._exact = copy.deepcopy(model).double().eval().requires_grad_(False)
+        exact = copy.deepcopy(model)
+        if next(exact.parameters()).device.type == "mps":  # which has no float64
+            exact = exact.cpu()
+        self._exact = exact.double().eval().requires_grad_(False)
         self._kept: dict[Any, Any] = {}
         self._given: dict[str, Any] = {}  # the further inputs that this was made with
         self._vaes: dict[tuple[int, bool], BetaVAE] = {}
@@ -124,6 +128,7 @@ class Codec:
         """Return the number of the β of files that is nearest to β."""
         return index_of(beta, *self.ends)
 
+    @torch.inference_mode(mode=False)  # the search needs a gradient
     def encode(
         self,
         x: Tensor,
@@ -153,23 +158,21 @@ class Codec:
             raise ValueError("a file is lossless or progressive; leave one of them out")
         index = self.index(self.ends[0] if beta is None else beta)
         if lossless:
-            x = x if isinstance(x, Tensor) else torch.cat([*x])
+            each = [batch for batch, _ in _batches(x, {})]
+            x = torch.cat(each) if each else torch.empty(0, *self.model.shape)
             self.model.check(self.model.fitting(x))
-            coded = lossless_encode(self._at(index), x, inputs)
+            with self._in_float64(inputs):
+                given = _rows_of(inputs, slice(None), len(x))
+                coded = lossless_encode(self._at(index), x, given)
             return self._packed("lossless", index, len(x), b"", coded.payload)
         grid = self.plan(index, inputs).grid if progressive else self.grid(index, inputs)
         parts = []
         vae = self.vae(index)
         device = next(vae.parameters()).device
         for batch, given in _batches(x, inputs):
-            batch, given = vae.fitting(batch.to(device)), _to(given, device)
+            batch, given = vae.fitting(_plain(batch, device)), _to(given, device)
             vae.check(batch)
-            if progressive:
-                with torch.no_grad():
-                    means = rows(vae.encode(batch, **given).mean)
-                parts.append(whole(means / grid.steps[:, None], np.array(grid.live)))
-            else:
-                parts.append(quantised(vae, batch, grid, given, self.search))
+            parts.append(quantised(vae, batch, grid, given, self.search))
         numbers = np.concatenate(parts, 1) if parts else np.zeros((len(grid.live), 0), np.int64)
         count = numbers.shape[1] // grid.per
         if progressive:
@@ -206,7 +209,9 @@ class Codec:
         if header.kind == "lossless":
             index = self._known(header)
             payload, _ = verify(header, data, self._key_with(b""))
-            x = lossless_decode(self._at(index), payload, header.count, inputs)
+            with self._in_float64(inputs):
+                given = _rows_of(inputs, slice(None), header.count)
+                x = lossless_decode(self._at(index), payload, header.count, given)
             return Decoded(x.float(), header.beta, "")
         parts = [*self.batches(data, **inputs)]
         x = torch.cat(parts) if parts else torch.empty(0, *self.model.shape)
@@ -317,17 +322,27 @@ class Codec:
             self._given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
         if name in self._kept:
             return self._kept[name]
+        with self._in_float64(inputs):
+            made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
+        self._kept[name] = made
+        return made
+
+    @contextlib.contextmanager
+    def _in_float64(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """Turn what a network says of inputs that are wrong, or are not there, into one line.
+
+        Raises:
+            ValueError: If it says so.
+        """
         self._check(inputs)
         try:
-            made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
+            yield
         except (TypeError, RuntimeError, IndexError) as error:
             names = ", ".join(self.model.further_arguments)
             raise ValueError(
                 f"the model cannot be run in float64 ({str(error).splitlines()[0]})"
                 + (f"; it takes {names} beside x and z, for each example" if names else "")
             ) from None
-        self._kept[name] = made
-        return made
 
     def _check(self, inputs: Mapping[str, Any]) -> None:
         """Refuse further inputs that nothing takes, or that have no row.
@@ -391,7 +406,7 @@ class Codec:
             levels = ((x - low) * (255 / (high - low)) + _TIE).clamp(0, 255).round()
             return (low + levels * ((high - low) / 255)).float().cpu()
         mantissa, exponent = torch.frexp(x)
-        rounded = (mantissa * 2**_MANTISSA).round() / 2**_MANTISSA
+        rounded = (mantissa * 2**_MANTISSA + _TIE).round() / 2**_MANTISSA
         return torch.ldexp(rounded, exponent).float().cpu()
 
 
@@ -455,7 +470,13 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    return {k: _plain(v, device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def _plain(value: Tensor, device: Any) -> Tensor:
+    """Return a tensor on a device, and none of inference mode, which autograd refuses."""
+    value = value.to(device)
+    return value.clone() if value.is_inference() else value
 
 
 def _exact(inputs: Mapping[str, Any]) -> dict[str, Any]:
