@@ -27,7 +27,7 @@ from multibeta.codec.container import (
     unpack,
     verify,
 )
-from multibeta.codec.grids import Grid, fingerprint, grid_of, rows, whole
+from multibeta.codec.grids import Grid, fingerprint, grid_of
 from multibeta.codec.lossless import decode as lossless_decode
 from multibeta.codec.lossless import encode as lossless_encode
 from multibeta.codec.lossy import quantised, read_numbers, write_numbers
@@ -67,11 +67,11 @@ class Codec:
     itself; then moves of single latents that lower D + β·nats; coded by a range coder with tables
     that begin as N(0, 1) and learn. So a file has about R(β)/ln 2 bits an example.
 
+    ``progressive``: the same at the lowest β, the most worthy bits first; any beginning of the
+    file gives the examples at the β that its bits are good for.
+
     ``lossless``: x itself, where it is discrete and the likelihood of such data, by bits-back
     coding: about (D + R)/ln 2 bits an example.
-
-    ``progressive``: the means at the lowest β, the most worthy bits first; any beginning of the
-    file gives the examples at the β that its bits are good for.
 
     What a file needs beside its bits is computed from the model on both sides, in float64, and
     rounded so that last bits do not matter; tables are whole numbers. Decoded values are rounded,
@@ -114,6 +114,7 @@ class Codec:
             exact = exact.cpu()
         self._exact = exact.double().eval().requires_grad_(False)
         self._kept: dict[Any, Any] = {}
+        self._given: dict[str, Any] = {}  # the further inputs that this was made with
         self._vaes: dict[tuple[int, bool], BetaVAE] = {}
 
     @property
@@ -171,12 +172,7 @@ class Codec:
         for batch, given in _batches(x, inputs):
             batch, given = vae.fitting(_plain(batch, device)), _to(given, device)
             vae.check(batch)
-            if progressive:
-                with torch.no_grad():
-                    means = rows(vae.encode(batch, **given).mean)
-                parts.append(whole(means / grid.steps[:, None], np.array(grid.live)))
-            else:
-                parts.append(quantised(vae, batch, grid, given, self.search))
+            parts.append(quantised(vae, batch, grid, given, self.search))
         numbers = np.concatenate(parts, 1) if parts else np.zeros((len(grid.live), 0), np.int64)
         count = numbers.shape[1] // grid.per
         if progressive:
@@ -319,13 +315,16 @@ class Codec:
 
     @torch.no_grad()
     def _once(self, name: Any, inputs: Mapping[str, Any], make: Any) -> Any:
-        """Make something of the model; with further inputs it depends on them, and is not kept."""
-        if not inputs and name in self._kept:
+        """Make something of the model, once for the same further inputs."""
+        given = self._given
+        if inputs.keys() != given.keys() or not all(_same(inputs[k], given[k]) for k in given):
+            self._kept.clear()
+            self._given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        if name in self._kept:
             return self._kept[name]
         with self._in_float64(inputs):
             made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
-        if not inputs:
-            self._kept[name] = made
+        self._kept[name] = made
         return made
 
     @contextlib.contextmanager
@@ -461,6 +460,13 @@ def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, An
             value = value[part] if len(value) == count else value.expand(n, *value.shape[1:])
         found[name] = value
     return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Return whether two further inputs are the same: tensors, or plain values; no others are."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return (a.dtype, a.device) == (b.dtype, b.device) and torch.equal(a, b)
+    return type(a) is type(b) and isinstance(a, bool | int | float | str) and a == b
 
 
 def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:
