@@ -1,0 +1,163 @@
+"""The data sets and models of the codec's benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import multibeta
+from benchmarks.runs import Run, fitted
+from benchmarks.shipped import MODELS
+from multibeta.checkpoints import find_checkpoint
+from multibeta.data import NPZ, CelebA, MNIST, Omniglot
+from multibeta.data.base import ImageData
+from multibeta.multibeta_vae import MultiBetaVAE
+
+__all__ = [
+    "BETAS",
+    "DEDICATED",
+    "SETS",
+    "Set",
+    "dedicated_runs",
+    "fit",
+    "model_of",
+    "one_run",
+    "rows_of",
+    "test_set",
+]
+
+BETAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Where files are measured."""
+
+DEDICATED = (0.01, 0.1, 0.3, 1.0, 3.0)
+"""The β's of the dedicated models."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """Data and models.
+
+    Args:
+        label: In tables.
+        data: DATA_ROOT → the data.
+        options: Of ``multibeta fit``.
+        schedule: Further ones, of the one model: how long.
+        shipped: The name of a model that comes with the package; it is not fitted anew.
+        dedicated: The schedule of each dedicated model; empty for none.
+        budget: What that is, in words.
+    """
+
+    label: str
+    data: Callable[[str], ImageData]
+    options: tuple[str, ...]
+    schedule: tuple[str, ...] = ()
+    shipped: str | None = None
+    dedicated: tuple[str, ...] = ()
+    budget: str = ""
+
+
+def _steps(count: int) -> tuple[str, ...]:
+    return "--trainer.max_epochs=-1", f"--trainer.max_steps={count}"
+
+
+CLOTHES = "fashion_mnist/fashion_mnist.npz"
+CONV = ("--model.network=Conv", "--model.network.width=32", "--model.network.depth=3")
+SETS = {
+    "mnist": Set(
+        "MNIST, MLP", MNIST, MODELS["mnist"], shipped="mnist", dedicated=("--trainer.max_epochs=30",),
+        budget="as many steps each as the one model",
+    ),
+    "clothes": Set(
+        "clothes, Conv", lambda root: NPZ(f"{root}/{CLOTHES}"),
+        ("--config=npz.yaml", f"--data.root=DATA_ROOT/{CLOTHES}",
+         "--model.likelihood=Bernoulli", *CONV),
+        _steps(8000), dedicated=_steps(2000),
+        budget="five share the processor time of the one model",
+    ),
+    "omniglot": Set(
+        "Omniglot, Conv", Omniglot,
+        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(5000),
+    ),
+    "celeba": Set(
+        "CelebA 64×64, Conv", CelebA,
+        ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128"), _steps(2500),
+    ),
+}  # fmt: skip
+"""Name → set."""
+
+_COMMON = ("--trainer.limit_val_batches=0", "--seed_everything=0")
+
+
+def one_run(name: str) -> Run | None:
+    """Return the run of a set's one model; None if it comes with the package."""
+    of = SETS[name]
+    if of.shipped:
+        return None
+    return Run(f"codec_{name}_one", (*of.options, *of.schedule, *_COMMON), {})
+
+
+def dedicated_runs(name: str) -> dict[float, Run]:
+    """Return the runs of a set's dedicated models, by β; empty if it has none."""
+    of = SETS[name]
+    if not of.dedicated:
+        return {}
+    own = (*of.options, *of.dedicated, *_COMMON, "--model.conditioning=none")
+    return {
+        beta: Run(f"codec_{name}_{beta:g}", (*own, f"--model.betas={beta!r}"), {})
+        for beta in DEDICATED
+    }
+
+
+def fit(names: Iterable[str], root: str, jobs: int) -> None:
+    """Fit what is missing: first the one model of each set, then the dedicated ones.
+
+    Args:
+        names: Of sets.
+        root: The data's folder.
+        jobs: Runs at a time.
+    """
+    names = list(names)
+    fitted([run for name in names if (run := one_run(name))], root, jobs)
+    fitted([run for name in names for run in dedicated_runs(name).values()], root, jobs)
+
+
+def model_of(name: str, root: str, beta: float | None = None) -> MultiBetaVAE:
+    """Return a set's one model, or the dedicated one of a β; fitted if it is not there.
+
+    Args:
+        name: Of the set.
+        root: The data's folder.
+        beta: That of a dedicated model.
+    """
+    return multibeta.load(_place(name, root, beta)).eval()
+
+
+def test_set(name: str, root: str) -> Tensor:
+    """Return the test set as it is kept: (N, C, H, W), 8-bit.
+
+    Args:
+        name: Of the set.
+        root: The data's folder.
+    """
+    data = SETS[name].data(root)
+    data.setup()
+    return torch.as_tensor(np.asarray(data.splits["test"][:]))
+
+
+def rows_of(count: int, most: int) -> np.ndarray:
+    """Return up to so many rows out of ``count``, evenly spaced."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
+
+
+def _place(name: str, root: str, beta: float | None = None) -> Path:
+    if beta is None and (shipped := SETS[name].shipped):
+        return find_checkpoint(shipped)
+    run = one_run(name) if beta is None else dedicated_runs(name)[beta]
+    assert run is not None
+    (found,) = fitted([run], root, 1)
+    return found
