@@ -14,7 +14,7 @@ import multibeta
 from benchmarks.runs import Run, fitted
 from benchmarks.shipped import MODELS
 from multibeta.checkpoints import find_checkpoint
-from multibeta.data import NPZ, CelebA, MNIST, Omniglot
+from multibeta.data import MNIST, NPZ, CelebA, Omniglot
 from multibeta.data.base import ImageData
 from multibeta.multibeta_vae import MultiBetaVAE
 
@@ -69,7 +69,8 @@ CLOTHES = "fashion_mnist/fashion_mnist.npz"
 CONV = ("--model.network=Conv", "--model.network.width=32", "--model.network.depth=3")
 SETS = {
     "mnist": Set(
-        "MNIST, MLP", MNIST, MODELS["mnist"], shipped="mnist", dedicated=("--trainer.max_epochs=30",),
+        "MNIST, MLP", MNIST, MODELS["mnist"], shipped="mnist",
+        dedicated=("--trainer.max_epochs=30",),
         budget="as many steps each as the one model",
     ),
     "clothes": Set(
@@ -85,7 +86,8 @@ SETS = {
     ),
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
-        ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128"), _steps(2500),
+        ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
+         "--trainer.precision=bf16-mixed"), _steps(2500),
     ),
 }  # fmt: skip
 """Name → set."""
@@ -114,16 +116,16 @@ def dedicated_runs(name: str) -> dict[float, Run]:
 
 
 def fit(names: Iterable[str], root: str, jobs: int) -> None:
-    """Fit what is missing: first the one model of each set, then the dedicated ones.
+    """Fit the models of sets that are missing.
 
     Args:
         names: Of sets.
         root: The data's folder.
         jobs: Runs at a time.
     """
-    names = list(names)
-    fitted([run for name in names if (run := one_run(name))], root, jobs)
-    fitted([run for name in names for run in dedicated_runs(name).values()], root, jobs)
+    for name in names:
+        one = one_run(name)
+        fitted([*([one] if one else []), *dedicated_runs(name).values()], root, jobs)
 
 
 def model_of(name: str, root: str, beta: float | None = None) -> MultiBetaVAE:
