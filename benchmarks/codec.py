@@ -1,21 +1,169 @@
-"""Real bits.
+"""Real bits: what files of a model take, beside its rate, other ways, and other formats.
 
-python -m benchmarks.codec DATA_ROOT [--sets mnist …]
+    python -m benchmarks.codec DATA_ROOT [--sets mnist …]
+
+For each set and β: the bytes of one file of up to 10,000 test pictures, and of files of one, and
+the PSNR of what comes back (``codec_SET_files``); other ways from a posterior to bits
+(``codec_SET_methods``); one file that is cut at many lengths, of the one model, and of dedicated
+ones before and after their latents are matched (``codec_SET_progressive``); JPEG, JPEG 2000, WebP
+and AVIF (``codec_SET_rivals``); and the speed (``codec_speed``). One result file each; finished
+ones are skipped. The summary is codec.json, with pictures beside it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import PIL
 import torch
+from torch import Tensor
 
+from benchmarks import codec_methods as methods
+from benchmarks.codec_methods import Codes, codes_of, quality
 from benchmarks.codec_rivals import FORMATS, measured
-from benchmarks.codec_sets import SETS, fit, rows_of, test_set
+from benchmarks.codec_sets import BETAS, SETS, fit, model_of, pictures, rows_of
 from benchmarks.record import is_done, save
 from benchmarks.runs import arguments
+from multibeta.codec import Codec
+from multibeta.metrics.psnr import psnr
+from multibeta.multibeta_vae import MultiBetaVAE
 
 COMMAND = "python -m benchmarks.codec DATA_ROOT"
-RIVALS = 400
-"""Pictures that are written in other formats."""
+TOGETHER, ALONE, RIVALS = 10_000, 150, 400
+"""Test pictures in one file; in files of their own; written in other formats."""
+
+TRAIN, TEST, SENT = 10_000, 1_000, 100
+"""Pictures that methods are fitted to; measured on; and sent by relative entropy coding."""
+
+PRICES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""λ's at which the codes of one β are quantised by VBQ, to reach other rates."""
+
+AGAIN = (0.01, 0.1)
+"""Those β's."""
+
+BATCH = 500
+
+
+@torch.no_grad()
+def unquantised(model: MultiBetaVAE, x: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return R in bits, and PSNR and D of the reconstruction at the mean, of each picture.
+
+    Args:
+        model: The model.
+        x: (N, C, H, W), 8-bit.
+        beta: β.
+    """
+    vae = model.at_beta(beta)
+    found = []
+    for part in x.split(BATCH):
+        terms = vae.elbo_terms(part)
+        p = vae.decode(terms.posterior.mean)
+        values = part / 255
+        found.append((terms.rate_nats.double() / np.log(2), psnr(values, p.mean),
+                      -p.log_prob(values).double()))  # fmt: skip
+    bits, psnr_db, distortion = (torch.cat(of) for of in zip(*found, strict=True))
+    return bits, psnr_db, distortion
+
+
+def files(name: str, root: str) -> None:
+    """Measure files of many pictures, and of one, over β.
+
+    Args:
+        name: Of the set.
+        root: The data's folder.
+    """
+    model, x = model_of(name, root), pictures(name, root)
+    x = x[rows_of(len(x), TOGETHER)]
+    alone, compared = rows_of(len(x), ALONE), rows_of(len(x), RIVALS)
+    rows = []
+    for search in (None, 0):
+        codec = Codec(model) if search is None else Codec(model, search=search)
+        for beta in BETAS:
+            file = codec.encode(x, beta)
+            near = psnr(x / 255, codec.decode(file).float())
+            rate, best, _ = unquantised(model, x, beta)
+            each = torch.tensor([8.0 * len(codec.encode(x[[i]], beta)) for i in alone])
+            rows.append({
+                "search": search is None,
+                "beta": beta,
+                "rate_bits": rate.mean().item(),
+                "bits": 8 * len(file) / len(x),
+                "psnr_db": near.mean().item(),
+                "psnr_compared_db": near[compared].mean().item(),
+                "mean_psnr_db": best.mean().item(),
+                "alone": {
+                    "bits": each.mean().item(),
+                    "most_bytes": each.max().item() / 8,
+                    "rate_bits": rate[alone].mean().item(),
+                    "within": (each <= 1.25 * rate[alone] + 32).double().mean().item(),
+                },
+            })  # fmt: skip
+    about = {**_about(name, x), "alone": len(alone),
+             "parameters": sum(p.numel() for p in model.parameters())}  # fmt: skip
+    save(f"codec_{name}_files", COMMAND, {**about, "rows": rows})
+
+
+def _about(name: str, x: Tensor) -> dict[str, Any]:
+    return {"set": name, "pictures": len(x), "pixels": x[0, 0].numel()}
+
+
+def compared(name: str, root: str) -> None:
+    """Measure ways from a posterior to bits, over β.
+
+    Args:
+        name: Of the set.
+        root: The data's folder.
+    """
+    model, x, train = model_of(name, root), pictures(name, root), pictures(name, root, "train")
+    x, train = x[rows_of(len(x), TEST)], train[rows_of(len(train), TRAIN)]
+    ways = {"searched": Codec(model), "rounded, in a file": Codec(model, search=0)}
+    rows, again = [], {}
+    for beta in BETAS:
+        codes = codes_of(model.at_beta(beta).requires_grad_(False), train, x)
+        found = {way: _in_file(codec, codes, x, beta) for way, codec in ways.items()}
+        found |= _by_tables(codes)
+        row = {"beta": beta, "rate_bits": float(codes.rates.sum(1).mean()), "ways": found}
+        rows.append({**row, "mean": quality(codes, codes.mean)})
+        if beta in AGAIN:
+            again[f"{beta:g}"] = [_again(codes, price) for price in PRICES]
+    about = {**_about(name, x), "requantised": again}
+    save(f"codec_{name}_methods", COMMAND, {**about, "rows": rows})
+
+
+def _again(codes: Codes, price: float) -> dict[str, float]:
+    coded = methods.vbq(codes, price)
+    return {"price": price, "bits": float(coded.bits.mean()), **quality(codes, coded.z)}
+
+
+def _in_file(codec: Codec, codes: Codes, x: Tensor, beta: float) -> dict[str, float]:
+    file = codec.encode(x, beta)
+    again = codec.decode(file).float()
+    return {"bits": 8 * len(file) / len(x), "psnr_db": psnr(codes.x, again).mean().item()}
+
+
+def _by_tables(codes: Codes) -> dict[str, dict[str, float]]:
+    """Return what each of the other methods needs and gives."""
+    found = {}
+    few = Codes(codes.vae, codes.train, codes.train_std, codes.train_x, codes.mean[:SENT],
+                codes.std[:SENT], codes.x[:SENT])  # fmt: skip
+    ways = {"rounded": methods.rounded, "dithered": methods.dithered, "vbq": methods.vbq,
+            "relative": methods.relative}  # fmt: skip
+    for way, method in ways.items():
+        coded = method(codes)
+        found[way] = {"bits": float(coded.bits.mean()), **quality(codes, coded.z)}
+        if way == "rounded":
+            weight, bias = methods.tuned(codes, method)
+            z = torch.from_numpy(coded.z).float() @ weight + bias
+            found["rounded, decoder's input tuned"] = {**found[way], **quality(codes, z)}
+    sent, sample = methods.poisson(few), methods.relative(few)
+    for key, value in quality(few, sent.z).items():  # of few pictures: beside a sample of q
+        found.setdefault("relative, for real", {})[key] = (
+            found["relative"][key] + value - quality(few, sample.z)[key]
+        )
+    share = float(sent.bits.mean() / few.rates.sum(1).mean())
+    found["relative, for real"]["bits"] = share * float(codes.rates.sum(1).mean())
+    return found
 
 
 def rivals(name: str, root: str) -> None:
@@ -25,16 +173,15 @@ def rivals(name: str, root: str) -> None:
         name: Of the set.
         root: The data's folder.
     """
-    x = test_set(name, root)
+    x = pictures(name, root)
+    x = x[rows_of(len(x), TOGETHER)]
     x = x[rows_of(len(x), RIVALS)]
     found = {of.label: measured(x, of) for of in FORMATS}
-    about = {
-        "set": name,
-        "pictures": len(x),
-        "dimensions": x[0].numel(),
-        "pillow": PIL.__version__,
-    }
+    about = {**_about(name, x), "pillow": PIL.__version__}
     save(f"codec_{name}_rivals", COMMAND, {**about, "formats": found})
+
+
+MEASUREMENTS = {"rivals": rivals, "files": files, "methods": compared}
 
 
 def main() -> None:
@@ -46,8 +193,9 @@ def main() -> None:
     torch.set_num_threads(1)
     fit(given.sets, given.root, given.jobs)
     for name in () if given.fit_only else given.sets:
-        if not is_done(f"codec_{name}_rivals"):
-            rivals(name, given.root)
+        for kind, measure in MEASUREMENTS.items():
+            if not is_done(f"codec_{name}_{kind}"):
+                measure(name, given.root)
 
 
 if __name__ == "__main__":

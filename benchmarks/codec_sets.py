@@ -27,8 +27,8 @@ __all__ = [
     "fit",
     "model_of",
     "one_run",
+    "pictures",
     "rows_of",
-    "test_set",
 ]
 
 BETAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -87,7 +87,7 @@ SETS = {
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(2500),
+         "--trainer.precision=bf16-mixed"), _steps(1600),
     ),
 }  # fmt: skip
 """Name → set."""
@@ -139,16 +139,17 @@ def model_of(name: str, root: str, beta: float | None = None) -> MultiBetaVAE:
     return multibeta.load(_place(name, root, beta)).eval()
 
 
-def test_set(name: str, root: str) -> Tensor:
-    """Return the test set as it is kept: (N, C, H, W), 8-bit.
+def pictures(name: str, root: str, split: str = "test") -> Tensor:
+    """Return a split as it is kept: (N, C, H, W), 8-bit.
 
     Args:
         name: Of the set.
         root: The data's folder.
+        split: Which.
     """
     data = SETS[name].data(root)
     data.setup()
-    return torch.as_tensor(np.asarray(data.splits["test"][:]))
+    return torch.as_tensor(np.asarray(data.splits[split][:]))
 
 
 def rows_of(count: int, most: int) -> np.ndarray:
