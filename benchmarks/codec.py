@@ -22,7 +22,10 @@ from torch import Tensor
 from benchmarks import codec_methods as methods
 from benchmarks.codec_methods import Codes, codes_of, quality
 from benchmarks.codec_rivals import FORMATS, measured
-from benchmarks.codec_sets import BETAS, SETS, fit, model_of, pictures, rows_of
+from benchmarks.codec_prefix import sides_of
+from benchmarks.codec_sets import BETAS, SETS, dedicated_runs, fit, model_of, pictures, rows_of
+from benchmarks.codec_speed import speed
+from benchmarks.codec_summary import draw, summary
 from benchmarks.record import is_done, save
 from benchmarks.runs import arguments
 from multibeta.codec import Codec
@@ -42,7 +45,7 @@ PRICES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 AGAIN = (0.01, 0.1)
 """Those β's."""
 
-BATCH = 500
+SPEED_BETA, BATCH = 0.1, 500
 
 
 @torch.no_grad()
@@ -80,10 +83,10 @@ def files(name: str, root: str) -> None:
     for search in (None, 0):
         codec = Codec(model) if search is None else Codec(model, search=search)
         for beta in BETAS:
-            file = codec.encode(x, beta)
-            near = psnr(x / 255, codec.decode(file).float())
+            file = codec.encode(x / 255, beta)
+            near = psnr(x / 255, codec.decode(file))
             rate, best, _ = unquantised(model, x, beta)
-            each = torch.tensor([8.0 * len(codec.encode(x[[i]], beta)) for i in alone])
+            each = torch.tensor([8.0 * len(codec.encode(x[[i]] / 255, beta)) for i in alone])
             rows.append({
                 "search": search is None,
                 "beta": beta,
@@ -137,8 +140,8 @@ def _again(codes: Codes, price: float) -> dict[str, float]:
 
 
 def _in_file(codec: Codec, codes: Codes, x: Tensor, beta: float) -> dict[str, float]:
-    file = codec.encode(x, beta)
-    again = codec.decode(file).float()
+    file = codec.encode(x / 255, beta)
+    again = codec.decode(file)
     return {"bits": 8 * len(file) / len(x), "psnr_db": psnr(codes.x, again).mean().item()}
 
 
@@ -181,7 +184,54 @@ def rivals(name: str, root: str) -> None:
     save(f"codec_{name}_rivals", COMMAND, {**about, "formats": found})
 
 
-MEASUREMENTS = {"rivals": rivals, "files": files, "methods": compared}
+def progressive(name: str, root: str) -> None:
+    """Measure one file that is cut, and files for each rate.
+
+    Args:
+        name: Of the set.
+        root: The data's folder.
+    """
+    model, x, train = model_of(name, root), pictures(name, root), pictures(name, root, "train")
+    x, train = x[rows_of(len(x), TEST)], train[rows_of(len(train), TRAIN)]
+    apart = {"one": [_whole(Codec(model), x, beta) for beta in BETAS]}
+    dedicated = {
+        beta: model_of(name, root, beta).at_beta(beta).requires_grad_(False)
+        for beta in dedicated_runs(name)
+    }
+    if dedicated:
+        apart["dedicated"] = [_whole(Codec(vae), x, beta) for beta, vae in dedicated.items()]
+    sizes = [round(row["bits"] * len(x) / 8) for rows in apart.values() for row in rows]
+    cut = sides_of(model, dedicated, x / 255, train, sizes)
+    about = {**_about(name, x), "budget": SETS[name].budget}
+    save(f"codec_{name}_progressive", COMMAND, {**about, "apart": apart, "cut": cut})
+
+
+def _whole(codec: Codec, x: Tensor, beta: float) -> dict[str, float]:
+    file = codec.encode(x / 255, beta)
+    near = psnr(x / 255, codec.decode(file)).mean().item()
+    return {"beta": beta, "bits": 8 * len(file) / len(x), "psnr_db": near}
+
+
+def speeds(root: str) -> None:
+    """Measure the speed of each set's codec, with two threads.
+
+    Args:
+        root: The data's folder.
+    """
+    torch.set_num_threads(2)
+    found = {}
+    for name in SETS:
+        model, x = model_of(name, root), pictures(name, root)
+        x = x[rows_of(len(x), TOGETHER)]
+        ways = {"searched": Codec(model), "rounded": Codec(model, search=0)}
+        found[name] = {way: speed(codec, x / 255, SPEED_BETA) for way, codec in ways.items()}
+    torch.set_num_threads(1)
+    save("codec_speed", COMMAND, {"beta": SPEED_BETA, "sets": found})
+
+
+MEASUREMENTS = {
+    "rivals": rivals, "files": files, "methods": compared, "progressive": progressive,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -196,6 +246,10 @@ def main() -> None:
         for kind, measure in MEASUREMENTS.items():
             if not is_done(f"codec_{name}_{kind}"):
                 measure(name, given.root)
+    if not given.fit_only and not is_done("codec_speed"):
+        speeds(given.root)
+    save("codec", COMMAND, {"sets": summary()})
+    draw()
 
 
 if __name__ == "__main__":

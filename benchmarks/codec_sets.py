@@ -149,7 +149,8 @@ def pictures(name: str, root: str, split: str = "test") -> Tensor:
     """
     data = SETS[name].data(root)
     data.setup()
-    return torch.as_tensor(np.asarray(data.splits[split][:]))
+    x = data.splits[split][:]
+    return x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
 
 
 def rows_of(count: int, most: int) -> np.ndarray:
