@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multibeta.betas import BetaRange, Draws, parse_betas
     from multibeta.checkpoints import load
+    from multibeta.codec import Codec
     from multibeta.curve import Curve
     from multibeta.evaluation import sweep
     from multibeta.module import MultiBetaModule
@@ -19,6 +20,7 @@ __version__ = "0.2.0"
 __all__ = [
     "BetaRange",
     "BetaVAE",
+    "Codec",
     "Curve",
     "Draws",
     "MultiBetaModule",
@@ -32,6 +34,7 @@ __all__ = [
 _HOME = {
     "BetaRange": "betas",
     "BetaVAE": "vae",
+    "Codec": "codec",
     "Curve": "curve",
     "Draws": "betas",
     "MultiBetaModule": "module",

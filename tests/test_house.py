@@ -37,6 +37,7 @@ ORDER = [
     {"priors", "vae"},
     {"verify", "axes"},
     {"multibeta_vae"},
+    {"codec"},
     {"settings", "metrics"},
     {"module", "checkpoints", "plots"},
     {"curve", "saved"},

@@ -1,0 +1,334 @@
+"""A model as a codec: examples to bytes at any β, and back."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multibeta.codec.container import Header, Kind, beta_at, index_of, pack, unpack, verify
+from multibeta.codec.grids import Grid, fingerprint, grid_of, rows
+from multibeta.codec.lossy import quantised, read_numbers, write_numbers
+from multibeta.codec.progressive import LEVELS, Plan, draws, plan_of, read_passes, write_passes
+from multibeta.codec.streams import coder
+from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.vae import BetaVAE
+
+__all__ = ["Codec", "Decoded"]
+
+_BATCH = 256
+_MANTISSA = 17  # bits of what is decoded, where it is no picture of 8 bits
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a file says.
+
+    Attributes:
+        x: The examples: (N, *shape), float32.
+        beta: Their β; of a file that was cut, that which its last bits were for.
+        note: What is to be said of it; empty where all is there.
+    """
+
+    x: Tensor
+    beta: float
+    note: str
+
+
+class Codec:
+    r"""Turns examples into bytes, and back: one model for every rate.
+
+    ``lossy``: means of q(z|x) at β on a grid, each latent's step √12 σ, where σ is from the model
+    itself; then moves of single latents that lower D + β·nats; coded by a range coder with tables
+    that begin as N(0, 1) and learn. So a file has about R(β)/ln 2 bits an example.
+
+    ``progressive``: the means at the lowest β, the most worthy bits first; any beginning of the
+    file gives the examples at the β that its bits are good for.
+
+    What a file needs beside its bits is computed from the model on both sides, in float64, and
+    rounded so that last bits do not matter; tables are whole numbers. Decoded values are rounded,
+    too: to 8 bits where x fills [0, 1] or [−1, 1] as pictures do, else to 17 bits. So a file means
+    the same with other batches, threads and processors.
+
+    Args:
+        model: A model for a range of β, or a plain VAE at one.
+        search: How many moves of latents to try for an example, at most; each costs a decoding.
+
+    Raises:
+        ValueError: If constriction is missing, or the model's shape is not known.
+
+    References:
+        Ballé et al. 2017, arXiv 1611.01704 (uniform noise as rounding); Yang, Bamler & Mandt 2020,
+        arXiv 2002.08158 (a trained VAE's posterior as precision); Bamler 2022, arXiv 2201.01741
+        (the coder).
+
+    Example:
+        >>> import multibeta
+        >>> codec = Codec(multibeta.load("digits"))  # doctest: +SKIP
+        >>> data = codec.encode(x, beta=0.3)  # doctest: +SKIP
+        >>> codec.decode(data).shape  # doctest: +SKIP
+    """
+
+    def __init__(self, model: MultiBetaVAE | BetaVAE, *, search: int = 64) -> None:
+        coder()
+        if not model.latent_shape or not model.shape:
+            raise ValueError(
+                "the shape of this model's examples is not known; run it once on a batch, or give "
+                "wrap(…, example=x)"
+            )
+        if search < 0:
+            raise ValueError(f"search={search} is negative; give 0 for none")
+        self.model, self.search = model, search
+        fixed = {} if isinstance(model, BetaVAE) else model.pinned
+        self._key = fingerprint(model, repr(sorted(fixed.items())))
+        self._exact = copy.deepcopy(model).double().eval().requires_grad_(False)
+        self._kept: dict[Any, Any] = {}
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest β."""
+        if isinstance(self.model, BetaVAE):
+            return self.model.beta, self.model.beta
+        return self.model.beta_range.low, self.model.beta_range.high
+
+    def index(self, beta: float) -> int:
+        """Return the number of the β of files that is nearest to β."""
+        return index_of(beta, *self.ends)
+
+    def encode(
+        self, x: Tensor, beta: float | None = None, *, progressive: bool = False, **inputs: Any
+    ) -> bytes:
+        """Return a file of examples.
+
+        Args:
+            x: (N, *shape), in the model's units; or batches of it.
+            beta: β, which is taken to the nearest of a grid with steps of 1.6 %; the file says
+                it. Of a progressive file that of the last bits, the lowest by default.
+            progressive: Whether any beginning of the file is to be a file.
+            inputs: What the networks take beside x and z, N rows each.
+
+        Raises:
+            ValueError: If β is missing or outside the range, or x does not fit the model.
+        """
+        if beta is None and not progressive:
+            raise ValueError("give β: a file is for one; or progressive=True, a file for all")
+        index = self.index(self.ends[0] if beta is None else beta)
+        grid = self.plan(index, inputs).grid if progressive else self.grid(index, inputs)
+        parts = []
+        for batch, given in _batches(x, inputs):
+            self.model.check(batch)
+            vae = self.vae(index)
+            weight = next(vae.parameters())
+            batch, given = batch.to(weight.device), _to(given, weight.device)
+            if progressive:
+                with torch.no_grad():
+                    means = rows(vae.encode(batch, **given).mean).astype(np.float64)
+                live = np.array(grid.live)[:, None]
+                parts.append(np.rint(means / grid.steps[:, None]).astype(np.int64) * live)
+            else:
+                parts.append(quantised(vae, vae.fitting(batch), grid, given, self.search))
+        numbers = np.concatenate(parts, 1) if parts else np.zeros((len(grid.live), 0), np.int64)
+        count = numbers.shape[1] // grid.per
+        if progressive:
+            plan = self.plan(index, inputs)
+            return self._packed(
+                "progressive", index, count, plan.digest, write_passes(plan, numbers)
+            )
+        return self._packed("lossy", index, count, grid.digest, write_numbers(numbers, grid))
+
+    def decode(self, data: bytes, *, bits: float | None = None, **inputs: Any) -> Tensor:
+        """Return the examples of a file: (N, *shape), float32.
+
+        Args:
+            data: The file.
+            bits: Of a progressive file, how many bits an example to read at most, the header's
+                included.
+            inputs: As for :meth:`encode`.
+
+        Raises:
+            ValueError: If it is damaged, of another model or newer.
+        """
+        found = self.read(data, bits=bits, **inputs)
+        if found.note:
+            print(found.note, file=sys.stderr)
+        return found.x
+
+    def read(self, data: bytes, *, bits: float | None = None, **inputs: Any) -> Decoded:
+        """Return the examples of a file with what there is to say of it; see :meth:`decode`."""
+        header = unpack(data)
+        if header.in_order:
+            return self._read_in_order(header, data, bits, inputs)
+        if bits is not None:
+            raise ValueError(f"bits={bits:g}: the file is {header.kind}, and has no beginnings")
+        parts = [*self.batches(data, **inputs)]
+        x = torch.cat(parts) if parts else torch.empty(0, *self.model.shape)
+        return Decoded(x, header.beta, "")
+
+    @torch.no_grad()
+    def batches(self, data: bytes, **inputs: Any) -> Iterator[Tensor]:
+        """Yield the examples of a lossy file, a batch after the other: (B, *shape), float32."""
+        header = unpack(data)
+        index = self._known(header)
+        grid = self.grid(index, inputs)
+        payload, _ = verify(header, data, self._key_with(grid.digest))
+        vae, first = self.vae(index, exact=True), 0
+        for z in _codes(grid, read_numbers(payload, grid, header.count * grid.per)):
+            for part in z.split(_BATCH):
+                given = _rows_of(inputs, slice(first, first + len(part)), header.count)
+                yield self._decoded(vae, [part], given)
+                first += len(part)
+
+    @torch.no_grad()
+    def _read_in_order(
+        self, header: Header, data: bytes, bits: float | None, inputs: Mapping[str, Any]
+    ) -> Decoded:
+        index = self._known(header)
+        plan = self.plan(index, inputs)
+        payload, note = verify(header, data, self._key_with(plan.digest))
+        whole = header.kind == "progressive" and not note
+        if bits is not None:
+            room = math.floor(bits * max(1, header.count) / 8) - header.size
+            if room < 0:
+                raise ValueError(
+                    f"bits={bits:g} have no room for the header, {header.size} bytes; give more"
+                )
+            whole = whole and room >= len(payload)
+            payload = payload[:room]
+        per, vae = plan.grid.per, self.vae(index, exact=True)
+        numbers, powers, done = read_passes(plan, payload, header.count * per, whole)
+        found = []
+        for first in range(0, header.count, _BATCH):
+            here = slice(first * per, (first + _BATCH) * per)
+            codes = draws(plan, numbers[:, here], powers[:, here], done == len(plan.passes))
+            given = _rows_of(inputs, slice(first, first + _BATCH), header.count)
+            found.append(self._decoded(vae, map(plan.grid.shaped, codes), given))
+        reached = plan.passes[done - 1].beta if 0 < done < len(plan.passes) else self.ends[1]
+        beta = header.beta if done == len(plan.passes) else reached
+        x = torch.cat(found) if found else torch.empty(0, *self.model.shape)
+        return Decoded(x, beta, note)
+
+    # What both sides compute from the model -----------------------------------------------------
+
+    def vae(self, index: int, *, exact: bool = False) -> BetaVAE:
+        """Return the plain VAE at a β of files, in the model's type or in float64."""
+        if (index, exact) not in self._kept:
+            model = self._exact if exact else self.model
+            if isinstance(model, MultiBetaVAE):
+                low, high = self.ends
+                model = model.at_beta(min(max(beta_at(index), low), high)).requires_grad_(False)
+            self._kept[index, exact] = model
+        return self._kept[index, exact]
+
+    def grid(self, index: int, inputs: Mapping[str, Any]) -> Grid:
+        """Return the grid at a β of files."""
+        return self._once(("grid", index), inputs, lambda given: grid_of(self._at(index), given))
+
+    def plan(self, index: int, inputs: Mapping[str, Any]) -> Plan:
+        """Return the order of the bits that end at a β of files."""
+
+        def made(given: Mapping[str, Any]) -> Plan:
+            top = self.index(self.ends[1])
+            steps = [round(top + (index - top) * k / (LEVELS - 1)) for k in range(LEVELS)]
+            return plan_of(
+                self._at, sorted({*steps}, reverse=True), self.grid(index, inputs), given
+            )
+
+        return self._once(("plan", index), inputs, made)
+
+    def _at(self, index: int) -> BetaVAE:
+        return self.vae(index, exact=True)
+
+    @torch.no_grad()
+    def _once(self, name: Any, inputs: Mapping[str, Any], make: Any) -> Any:
+        """Make something of the model; with further inputs it depends on them, and is not kept."""
+        if inputs:
+            return make(_exact(_to(inputs, next(self._exact.parameters()).device)))
+        if name not in self._kept:
+            self._kept[name] = make({})
+        return self._kept[name]
+
+    def _key_with(self, digest: bytes) -> bytes:
+        return hashlib.blake2b(self._key + digest, digest_size=32).digest()
+
+    def _packed(self, kind: Kind, index: int, count: int, digest: bytes, bits: bytes) -> bytes:
+        return pack(kind, index, count, self._key_with(digest), bits)
+
+    def _known(self, header: Header) -> int:
+        """Return the number of the file's β, which is one of this model's.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        low, high = self.ends
+        if not low * 0.99 <= header.beta <= high * 1.01:
+            raise ValueError(
+                f"the file is at β = {header.beta:.4g}, and the model was trained for [{low:g}, "
+                f"{high:g}]: it is of another model, or damaged"
+            )
+        return header.beta_index
+
+    def _decoded(self, vae: BetaVAE, codes: Iterable[Tensor], inputs: Mapping[str, Any]) -> Tensor:
+        """Return the mean over several codes (B, …) of what they decode to, rounded: float32."""
+        device = next(vae.parameters()).device
+        given = _exact(_to(inputs, device))
+        each = [vae.decode(z.to(device), **given).mean for z in codes]
+        x = sum(each[1:], each[0]) / len(each)
+        bounds = self.model.units.bounds if self.model.units else None
+        if bounds is not None and len(self.model.shape) == 3:
+            low, high = bounds
+            levels = ((x - low) * (255 / (high - low))).clamp(0, 255).round()
+            return (low + levels * ((high - low) / 255)).float().cpu()
+        mantissa, exponent = torch.frexp(x)
+        rounded = (mantissa * 2**_MANTISSA).round() / 2**_MANTISSA
+        return torch.ldexp(rounded, exponent).float().cpu()
+
+
+def _batches(x: Any, inputs: Mapping[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Yield batches of x and of the inputs."""
+    if isinstance(x, Tensor):
+        for first in range(0, len(x), _BATCH):
+            part = slice(first, first + _BATCH)
+            yield x[part], _rows_of(inputs, part, len(x))
+        return
+    if inputs:
+        raise ValueError("further inputs need x as one tensor, not as batches")
+    for batch in x:
+        for part in cast(Tensor, batch).split(_BATCH):
+            yield part, {}
+
+
+def _codes(grid: Grid, parts: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    """Yield whole codes (n, …) of numbers (G, m) that come in parts."""
+    left = np.zeros((len(grid.live), 0), dtype=np.int64)
+    for part in parts:
+        left = np.concatenate([left, part], 1)
+        whole = left.shape[1] // grid.per * grid.per
+        if whole:
+            yield grid.codes(left[:, :whole])
+        left = left[:, whole:]
+
+
+def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, Any]:
+    """Return some rows of what each example has; one row is for all."""
+    return {
+        k: v[part] if isinstance(v, Tensor) and v.ndim and len(v) == count else v
+        for k, v in inputs.items()
+    }
+
+
+def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def _exact(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return floats as float64."""
+    floats = {k for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    return {k: v.double() if k in floats else v for k, v in inputs.items()}

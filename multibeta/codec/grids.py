@@ -1,0 +1,139 @@
+"""The steps of the grids that codes are rounded to, found from the model alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multibeta.codec.tables import step_of
+from multibeta.vae import BetaVAE
+
+__all__ = ["DEAD", "Grid", "fingerprint", "grid_of", "probes", "repeated", "rows"]
+
+DEAD = 0.98
+"""A latent with σ above this tells nothing, and is not coded."""
+
+_LEAST, _MOST = 64, 4_096  # codes that are decoded to find the steps, and how many values of them
+_SEED = 0
+_FINEST = 400  # steps are at least 2⁻⁵⁰
+
+
+@dataclass(frozen=True)
+class Grid:
+    r"""A grid of codes: one step for each latent; of a map, for each channel.
+
+    .. math:: Δ_j = \sqrt{12} \, \exp E[\log σ_j(\hat x)], \quad \hat x = E[x|z],
+        \quad z \sim \mathcal N(0, I)
+
+    rounded to the nearest power of :math:`2^{1/8}`. Uniform noise of that width has the variance
+    of q(z|x). Both sides compute it from the model in float64, so a file need not tell it.
+
+    Attributes:
+        exponents: e of each step 2^(−e/8): (G,).
+        live: Whether the latent is coded: (G,).
+        per: How many values a latent has: 1, or the positions of a map.
+        latent_shape: That of z.
+    """
+
+    exponents: tuple[int, ...]
+    live: tuple[bool, ...]
+    per: int
+    latent_shape: tuple[int, ...]
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Δ: (G,), float64."""
+        return np.array([step_of(e) / 2**64 for e in self.exponents])
+
+    @property
+    def digest(self) -> bytes:
+        """What a checksum has of it."""
+        return repr((self.exponents, self.live)).encode()
+
+    def codes(self, numbers: np.ndarray) -> Tensor:
+        """Return z = kΔ, (n, *latent shape), float64, for numbers k (G, n·per)."""
+        return self.shaped(numbers * self.steps[:, None])
+
+    def shaped(self, values: np.ndarray) -> Tensor:
+        """Return rows of each latent (G, n·per) as codes (n, *latent shape)."""
+        groups = torch.from_numpy(values.reshape(len(self.live), -1, self.per))
+        return groups.transpose(0, 1).reshape(-1, *self.latent_shape)
+
+    def spread(self, values: np.ndarray) -> Tensor:
+        """Return what each latent has, (G,), beside z: (G, 1, …), of as many axes as a code."""
+        ones = (1,) * (len(self.latent_shape) - 1)
+        return torch.from_numpy(values).reshape(-1, *ones)
+
+
+def rows(z: Tensor) -> np.ndarray:
+    """Return codes (n, G, …) as rows of each latent: (G, n·per)."""
+    return (
+        z.flatten(2).transpose(0, 1).flatten(1).cpu().numpy() if z.ndim > 2 else z.T.cpu().numpy()
+    )
+
+
+def probes(latent_shape: tuple[int, ...], device: Any) -> Tensor:
+    """Return the same codes of N(0, I) on each machine: (n, *latent shape), float64."""
+    size = math.prod(latent_shape)
+    n = max(_LEAST // 4, min(4 * _LEAST, _MOST // size))
+    uniform, normal = random.Random(_SEED).random, NormalDist().inv_cdf
+    values = [normal(min(max(uniform(), 1e-9), 1 - 1e-9)) for _ in range(n * size)]
+    return torch.tensor(values, dtype=torch.float64, device=device).reshape(n, *latent_shape)
+
+
+@torch.no_grad()
+def grid_of(vae: BetaVAE, inputs: Mapping[str, Any]) -> Grid:
+    """Return the grid of a plain VAE.
+
+    Args:
+        vae: In float64.
+        inputs: Further inputs, a row for each example: those of the first examples are used.
+
+    Raises:
+        ValueError: If the model is not finite there.
+    """
+    shape = vae.latent_shape
+    z = probes(shape, next(vae.parameters()).device)
+    inputs = {k: repeated(v, len(z)) for k, v in inputs.items()}
+    q = vae.encode(vae.decode(z, **inputs).mean, **inputs)
+    logs = q.stddev.double().log().transpose(0, 1).flatten(1).mean(1).cpu()
+    if not logs.isfinite().all():
+        raise ValueError(
+            "the posterior of decoded codes is not finite, so there is no grid; measure the model "
+            "by multibeta curve, and choose another β or checkpoint"
+        )
+    exponents = [round(-8 * (math.log2(12) / 2 + log / math.log(2))) for log in logs.tolist()]
+    if max(exponents) > _FINEST:
+        raise ValueError(
+            f"a latent has σ = {logs.min().exp().item():.3g}, too fine for a file; choose a "
+            "higher β"
+        )
+    live = tuple(log < math.log(DEAD) for log in logs.tolist())
+    return Grid(tuple(exponents), live, math.prod(shape[1:]), shape)
+
+
+def fingerprint(model: torch.nn.Module, settings: str) -> bytes:
+    """Return 32 bytes of BLAKE2b over the names, types, shapes and values of a model's state."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=32)
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            plain = value.detach().cpu().contiguous()
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.digest()
+
+
+def repeated(value: Any, n: int) -> Any:
+    """Return n rows of what each example has, the first rows again where there are too few."""
+    if not (isinstance(value, Tensor) and value.ndim and len(value)):
+        return value
+    return value[torch.arange(n, device=value.device) % len(value)]
