@@ -2,7 +2,7 @@
 
     python -m benchmarks.codec DATA_ROOT [--sets mnist …]
 
-For each set and β: the bytes of one file of up to 10,000 test pictures, and of files of one, and
+For each set and β: the bytes of one file of test pictures, and of files of one, and
 the PSNR of what comes back (``codec_SET_files``); other ways from a posterior to bits
 (``codec_SET_methods``); one file that is cut at many lengths, of the one model, and of dedicated
 ones before and after their latents are matched (``codec_SET_progressive``); JPEG, JPEG 2000, WebP
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from benchmarks import codec_methods as methods
 from benchmarks.codec_methods import Codes, codes_of, quality
-from benchmarks.codec_rivals import FORMATS, measured
 from benchmarks.codec_prefix import sides_of
+from benchmarks.codec_rivals import FORMATS, measured
 from benchmarks.codec_sets import BETAS, SETS, dedicated_runs, fit, model_of, pictures, rows_of
 from benchmarks.codec_speed import speed
 from benchmarks.codec_summary import draw, summary
@@ -33,8 +33,8 @@ from multibeta.metrics.psnr import psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 
 COMMAND = "python -m benchmarks.codec DATA_ROOT"
-TOGETHER, ALONE, RIVALS = 10_000, 150, 400
-"""Test pictures in one file; in files of their own; written in other formats."""
+ALONE, SHARED = 150, 400
+"""Test pictures in files of their own; and those that are also written in other formats."""
 
 TRAIN, TEST, SENT = 10_000, 1_000, 100
 """Pictures that methods are fitted to; measured on; and sent by relative entropy coding."""
@@ -52,6 +52,8 @@ SPEED_BETA, BATCH = 0.1, 500
 def unquantised(model: MultiBetaVAE, x: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return R in bits, and PSNR and D of the reconstruction at the mean, of each picture.
 
+    The reconstruction is clipped to [0, 1] for its PSNR, as a file's pictures are.
+
     Args:
         model: The model.
         x: (N, C, H, W), 8-bit.
@@ -63,7 +65,7 @@ def unquantised(model: MultiBetaVAE, x: Tensor, beta: float) -> tuple[Tensor, Te
         terms = vae.elbo_terms(part)
         p = vae.decode(terms.posterior.mean)
         values = part / 255
-        found.append((terms.rate_nats.double() / np.log(2), psnr(values, p.mean),
+        found.append((terms.rate_nats.double() / np.log(2), psnr(values, p.mean.clamp(0, 1)),
                       -p.log_prob(values).double()))  # fmt: skip
     bits, psnr_db, distortion = (torch.cat(of) for of in zip(*found, strict=True))
     return bits, psnr_db, distortion
@@ -77,8 +79,8 @@ def files(name: str, root: str) -> None:
         root: The data's folder.
     """
     model, x = model_of(name, root), pictures(name, root)
-    x = x[rows_of(len(x), TOGETHER)]
-    alone, compared = rows_of(len(x), ALONE), rows_of(len(x), RIVALS)
+    shared, x = shared_of(x), x[rows_of(len(x), SETS[name].together)]
+    alone = rows_of(len(x), ALONE)
     rows = []
     for search in (None, 0):
         codec = Codec(model) if search is None else Codec(model, search=search)
@@ -93,7 +95,7 @@ def files(name: str, root: str) -> None:
                 "rate_bits": rate.mean().item(),
                 "bits": 8 * len(file) / len(x),
                 "psnr_db": near.mean().item(),
-                "psnr_compared_db": near[compared].mean().item(),
+                "psnr_shared_db": _whole(codec, shared, beta)["psnr_db"],
                 "mean_psnr_db": best.mean().item(),
                 "alone": {
                     "bits": each.mean().item(),
@@ -119,7 +121,10 @@ def compared(name: str, root: str) -> None:
         root: The data's folder.
     """
     model, x, train = model_of(name, root), pictures(name, root), pictures(name, root, "train")
-    x, train = x[rows_of(len(x), TEST)], train[rows_of(len(train), TRAIN)]
+    x, train = (
+        x[rows_of(len(x), min(TEST, SETS[name].together))],
+        train[rows_of(len(train), TRAIN)],
+    )
     ways = {"searched": Codec(model), "rounded, in a file": Codec(model, search=0)}
     rows, again = [], {}
     for beta in BETAS:
@@ -169,6 +174,12 @@ def _by_tables(codes: Codes) -> dict[str, dict[str, float]]:
     return found
 
 
+def shared_of(x: Tensor) -> Tensor:
+    """Return the test pictures that formats are compared on."""
+    x = x[rows_of(len(x), 10_000)]
+    return x[rows_of(len(x), SHARED)]
+
+
 def rivals(name: str, root: str) -> None:
     """Measure picture files of other formats.
 
@@ -176,9 +187,7 @@ def rivals(name: str, root: str) -> None:
         name: Of the set.
         root: The data's folder.
     """
-    x = pictures(name, root)
-    x = x[rows_of(len(x), TOGETHER)]
-    x = x[rows_of(len(x), RIVALS)]
+    x = shared_of(pictures(name, root))
     found = {of.label: measured(x, of) for of in FORMATS}
     about = {**_about(name, x), "pillow": PIL.__version__}
     save(f"codec_{name}_rivals", COMMAND, {**about, "formats": found})
@@ -192,7 +201,10 @@ def progressive(name: str, root: str) -> None:
         root: The data's folder.
     """
     model, x, train = model_of(name, root), pictures(name, root), pictures(name, root, "train")
-    x, train = x[rows_of(len(x), TEST)], train[rows_of(len(train), TRAIN)]
+    x, train = (
+        x[rows_of(len(x), min(TEST, SETS[name].together))],
+        train[rows_of(len(train), TRAIN)],
+    )
     apart = {"one": [_whole(Codec(model), x, beta) for beta in BETAS]}
     dedicated = {
         beta: model_of(name, root, beta).at_beta(beta).requires_grad_(False)
@@ -222,7 +234,7 @@ def speeds(root: str) -> None:
     found = {}
     for name in SETS:
         model, x = model_of(name, root), pictures(name, root)
-        x = x[rows_of(len(x), TOGETHER)]
+        x = x[rows_of(len(x), SETS[name].together)]
         ways = {"searched": Codec(model), "rounded": Codec(model, search=0)}
         found[name] = {way: speed(codec, x / 255, SPEED_BETA) for way, codec in ways.items()}
     torch.set_num_threads(1)

@@ -273,12 +273,12 @@ def tuned(
 
 @torch.no_grad()
 def quality(codes: Codes, z: Z | Tensor) -> dict[str, float]:
-    """Return mean PSNR and D of the pictures that codes (N, Z) are decoded to."""
+    """Return mean PSNR, within [0, 1], and D of what codes (N, Z) are decoded to."""
     z = torch.as_tensor(z).float()
     found, distortion = [], []
     for part, x in zip(z.split(BATCH), codes.x.split(BATCH), strict=True):
         p = codes.vae.decode(part)
-        found.append(psnr(x, p.mean))
+        found.append(psnr(x, p.mean.clamp(0, 1)))
         distortion.append(-p.log_prob(x))
     return {
         "psnr_db": torch.cat(found).mean().item(),

@@ -178,7 +178,7 @@ def cut_at(
             here = slice(start, start + BATCH)
             codes = [*draws(plan, numbers[:, here], powers[:, here], whole)]
             again = sum(decode(beta, torch.from_numpy(z.T).float()) for z in codes) / len(codes)
-            near.append(psnr(x[here], again))
+            near.append(psnr(x[here], again.clamp(0, 1)))
         rows.append({"bits": 8 * len(part) / len(x), "psnr_db": torch.cat(near).mean().item()})
     return rows
 

@@ -47,6 +47,7 @@ class Set:
         data: DATA_ROOT → the data.
         options: Of ``multibeta fit``.
         schedule: Further ones, of the one model: how long.
+        together: Test pictures in one file.
         shipped: The name of a model that comes with the package; it is not fitted anew.
         dedicated: The schedule of each dedicated model; empty for none.
         budget: What that is, in words.
@@ -56,6 +57,7 @@ class Set:
     data: Callable[[str], ImageData]
     options: tuple[str, ...]
     schedule: tuple[str, ...] = ()
+    together: int = 4_000
     shipped: str | None = None
     dedicated: tuple[str, ...] = ()
     budget: str = ""
@@ -69,7 +71,7 @@ CLOTHES = "fashion_mnist/fashion_mnist.npz"
 CONV = ("--model.network=Conv", "--model.network.width=32", "--model.network.depth=3")
 SETS = {
     "mnist": Set(
-        "MNIST, MLP", MNIST, MODELS["mnist"], shipped="mnist",
+        "MNIST, MLP", MNIST, MODELS["mnist"], together=10_000, shipped="mnist",
         dedicated=("--trainer.max_epochs=30",),
         budget="as many steps each as the one model",
     ),
@@ -87,7 +89,7 @@ SETS = {
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(1600),
+         "--trainer.precision=bf16-mixed"), _steps(1600), together=400,
     ),
 }  # fmt: skip
 """Name → set."""

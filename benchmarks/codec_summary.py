@@ -67,7 +67,7 @@ def psnr_at(points: Points, bits: float) -> float | None:
 def ours(rows: Iterable[dict[str, Any]]) -> dict[str, Points]:
     """Return the points of the default codec, for each way of counting."""
     rows = [row for row in rows if row["search"]]
-    psnr = [row["psnr_compared_db"] for row in rows]
+    psnr = [row["psnr_shared_db"] for row in rows]
     alone = [row["alone"]["bits"] for row in rows]
     bits = {"whole": alone, "payload": [of - HEADER for of in alone],
             "together": [row["bits"] for row in rows]}  # fmt: skip
