@@ -25,8 +25,9 @@ from benchmarks.codec_prefix import sides_of
 from benchmarks.codec_rivals import FORMATS, measured
 from benchmarks.codec_sets import BETAS, SETS, dedicated_runs, fit, model_of, pictures, rows_of
 from benchmarks.codec_speed import speed
+from benchmarks.codec_strip import draw_strip
 from benchmarks.codec_summary import draw, summary
-from benchmarks.record import is_done, save
+from benchmarks.record import RESULTS, is_done, save
 from benchmarks.runs import arguments
 from multibeta.codec import Codec
 from multibeta.metrics.psnr import psnr
@@ -44,6 +45,9 @@ PRICES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 AGAIN = (0.01, 0.1)
 """Those β's."""
+
+STRIPS = {"mnist": (9, 10, 11, 12, 14), "celeba": (12, 16, 24, 32, 48)}
+"""Set → lengths of cut files of one picture, in bytes."""
 
 SPEED_BETA, BATCH = 0.1, 500
 
@@ -241,6 +245,18 @@ def speeds(root: str) -> None:
     save("codec_speed", COMMAND, {"beta": SPEED_BETA, "sets": found})
 
 
+def strips(root: str) -> None:
+    """Draw files of one picture that are cut shorter and shorter.
+
+    Args:
+        root: The data's folder.
+    """
+    for name, lengths in STRIPS.items():
+        x = pictures(name, root)
+        x = x[rows_of(len(x), 16)] / 255
+        draw_strip(Codec(model_of(name, root)), x, lengths, RESULTS / f"codec_strip_{name}.png")
+
+
 MEASUREMENTS = {
     "rivals": rivals, "files": files, "methods": compared, "progressive": progressive,
 }  # fmt: skip
@@ -260,6 +276,7 @@ def main() -> None:
                 measure(name, given.root)
     if not given.fit_only and not is_done("codec_speed"):
         speeds(given.root)
+    strips(given.root)
     save("codec", COMMAND, {"sets": summary()})
     draw()
 

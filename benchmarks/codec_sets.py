@@ -57,7 +57,7 @@ class Set:
     data: Callable[[str], ImageData]
     options: tuple[str, ...]
     schedule: tuple[str, ...] = ()
-    together: int = 4_000
+    together: int = 2_000
     shipped: str | None = None
     dedicated: tuple[str, ...] = ()
     budget: str = ""
@@ -84,12 +84,12 @@ SETS = {
     ),
     "omniglot": Set(
         "Omniglot, Conv", Omniglot,
-        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(5000),
+        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(3500),
     ),
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(1600), together=400,
+         "--trainer.precision=bf16-mixed"), _steps(1600), together=250,
     ),
 }  # fmt: skip
 """Name → set."""

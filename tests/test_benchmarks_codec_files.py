@@ -9,6 +9,7 @@ from benchmarks import codec_prefix as prefix
 from benchmarks import codec_summary as summary
 from benchmarks.codec import unquantised
 from benchmarks.codec_speed import in_network, speed
+from benchmarks.codec_strip import beginnings, draw_strip
 from multibeta.codec import Codec
 from multibeta.data import Digits
 from multibeta.metrics.psnr import psnr
@@ -177,3 +178,19 @@ def test_speed_is_that_of_the_whole_call(model, digits):
     for way in ("encode", "decode"):
         assert found[way]["pictures_a_second"] > 3 * len(x) / took
         assert 0 < found[way]["network_share"] <= 1
+
+
+def test_a_strip_has_longer_beginnings_nearer_to_the_pictures(model, digits):
+    x = digits["test"][:6] / 255
+    lengths = (8, 10)
+    rows, whole = beginnings(Codec(model), x, lengths)
+    near = [psnr(x, row).mean().item() for row in rows]
+    assert near == sorted(near)
+    assert near[0] < near[-1] - 1
+    assert min(whole) > lengths[-1]
+
+
+@pytest.mark.pictures
+def test_a_strip_is_drawn(model, digits, tmp_path):
+    draw_strip(Codec(model), digits["test"][:2] / 255, (10,), tmp_path / "strip.png")
+    assert (tmp_path / "strip.png").stat().st_size > 5_000
