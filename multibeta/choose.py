@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from multibeta.curve import Curve
 from multibeta.data.door import Door
 from multibeta.evaluation import sweep
 from multibeta.files import replacing
+from multibeta.metrics import Bits
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.options import nearest
 from multibeta.scores import score
@@ -90,7 +92,13 @@ PURPOSES = {
         ("auroc_distortion_nats", "auroc_rate_nats", "auroc_neg_elbo_nats", "auroc_nll_nats"),
         "high",
     ),
-    "compression": Purpose("few bits", {"psnr": {}}, ("rate_nats",), "low", {"psnr_db": "high"}),
+    "compression": Purpose(
+        "few bits",
+        {"bits": {}},
+        ("code_bits", "rate_nats"),
+        "low",
+        {"code_psnr_db": "high", "psnr_db": "high", "code_overhead": ""},
+    ),
     "latents": Purpose(
         "how many latents live",
         {"latents": {}},
@@ -206,6 +214,7 @@ class Choice:
 _LABELS = {
     "rate_nats": "rate R", "nll_nats": "−log p", "neg_elbo_nats": "D + R", "psnr_db": "PSNR",
     "auroc_distortion_nats": "AUROC of D", "auroc_rate_nats": "of R",
+    "code_bits": "bits", "code_psnr_db": "PSNR in a file", "code_overhead": "bits / R",
     "auroc_neg_elbo_nats": "of D + R", "auroc_nll_nats": "of −log p",
 }  # fmt: skip
 
@@ -390,12 +399,23 @@ def _optimum(
 
 
 def _found(rows: Sequence[Mapping[str, float]], k: int, split: str) -> tuple[str, ...]:
-    row, bits = rows[k], rows[k]["rate_nats"] / math.log(2)
-    near = f", PSNR {row['psnr_db']:.2f} dB" if "psnr_db" in row else ""
-    return (
-        f"β = {row['beta']:.4g}: {bits:.2f} bits an example{near} on the {split} set.",
-        "It has what was asked for within 1 %. R is what an ideal code takes; a file takes more.",
+    real = (
+        f"Bits are those of a file of {rows[k]['code_examples']:.0f} examples, "
+        f"{rows[k]['code_overhead']:.2f} R."
+        if "code_bits" in rows[k]
+        else "R is what an ideal code takes; a file takes more."
     )
+    return (
+        f"β = {rows[k]['beta']:.4g}: {_bits_of(rows[k])} on the {split} set.",
+        f"It has what was asked for within 1 %. {real}",
+    )
+
+
+def _bits_of(row: Mapping[str, float]) -> str:
+    """Return the bits of an example, real ones if they are known, and the PSNR."""
+    bits = row.get("code_bits", row["rate_nats"] / math.log(2))
+    psnr = row.get("code_psnr_db", row.get("psnr_db"))
+    return f"{bits:.2f} bits an example" + (f", PSNR {psnr:.2f} dB" if psnr is not None else "")
 
 
 def _live(
@@ -443,7 +463,8 @@ def choose(
     - *probe*: the highest accuracy (R² of quantities) of a linear probe or of neighbours;
     - *clusters*: the highest adjusted Rand index of k-means against a label;
     - *anomaly*: the highest AUROC, of any score, against another data set or of a label;
-    - *compression*: the β of the smallest rate with a PSNR, or D, or of the best one with a rate;
+    - *compression*: the β of the fewest bits with a PSNR, or D, or of the best one with so many
+      bits; real ones, of a file by :class:`multibeta.Codec`, if constriction is installed, else R;
     - *latents*: how many have more than .2 nats, at the knee of D against R;
     - *disentanglement*: the highest MIG;
     - *likelihood*: the least importance-weighted −log p(x).
@@ -480,10 +501,13 @@ def choose(
         measured = sides.measured
     else:
         metrics = _settings(of, settings or {}, label, model)
-        wanted: dict[str, Any] = {"rate_bits": bits, "psnr_db": psnr,
-                                  "distortion_nats": distortion}  # fmt: skip
-        if purpose == "compression" and psnr is None and len(model.shape) != 3:
-            metrics = {}
+        wanted: dict[str, Any] = {"distortion_nats": distortion}
+        if purpose == "compression" and (lacks := Bits.lacks(data)):
+            print(f"by R, not by real bits, which lack {lacks}", file=sys.stderr)
+            metrics = {} if psnr is None and len(model.shape) != 3 else {"psnr": {}}
+            wanted |= {"rate_bits": bits, "psnr_db": psnr}
+        else:
+            wanted |= {"code_bits": bits, "code_psnr_db": psnr}
 
         def measured(split: str, betas: Any) -> Curve:
             return sweep(
@@ -510,8 +534,7 @@ def choose(
 def _reported(choice: Choice, row: Mapping[str, float]) -> str:
     name = choice.column
     if choice.purpose == "compression":
-        near = f", PSNR {row['psnr_db']:.2f} dB" if "psnr_db" in row else ""
-        return f"{row['rate_nats'] / math.log(2):.2f} bits an example{near}"
+        return _bits_of(row)
     if _is_count(name):
         return f"{row[name]:.0f} live"
     se = _se(row, name)

@@ -79,6 +79,7 @@ LIKELIHOODS: dict[str, tuple[str, ...]] = {
 METRICS: dict[str, tuple[str, ...]] = {
     "active_units": ("burda2016iwae",),
     "alignment": ("kornblith2019similarity", "bonneel2015sliced"),
+    "bits": ("bamler2022understanding",),
     "calibration": ("guo2017calibration",),
     "clusters": ("hubert1985partitions", "rousseeuw1987silhouettes", "benhur2002stability"),
     "disentanglement": (
@@ -104,8 +105,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 """Metric → its papers."""
 
 _COLUMNS = {
-    "active_units": "active_units", "alignment": "prior_w1", "calibration": "calibration",
-    "clusters": "cluster", "disentanglement": "mig", "fid": "fid", "frechet": "fd_",
+    "active_units": "active_units", "alignment": "prior_w1", "bits": "code_bits",
+    "calibration": "calibration", "clusters": "cluster", "disentanglement": "mig", "fid": "fid", "frechet": "fd_",
     "information": "information", "latents": "live_latents", "log_spectral": "lsd",
     "ms_ssim": "ms_ssim", "nll": "nll", "predictive": "predictive", "probe": "probe",
     "psnr": "psnr", "squared_error": "squared_error", "ssim": "ssim", "viv": "viv",

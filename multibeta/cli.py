@@ -153,7 +153,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     name: getattr(verbs, name)
     for name in (
         "curve", "choose", "rate", "beta", "compare", "report", "encode", "sample", "reconstruct",
-        "traverse", "interpolate", "export", "push", "cite", "score",
+        "traverse", "interpolate", "compress", "decompress", "cut", "export", "push", "cite",
+        "score",
     )
 }  # fmt: skip
 

@@ -134,6 +134,8 @@ class Curve:
         rate_bits: float | None = None,
         distortion_nats: float | None = None,
         psnr_db: float | None = None,
+        code_bits: float | None = None,
+        code_psnr_db: float | None = None,
     ) -> float:
         """Return the β that has a wanted rate, distortion or PSNR.
 
@@ -145,6 +147,8 @@ class Curve:
             rate_bits: R, bits per example.
             distortion_nats: D, nats per example.
             psnr_db: The PSNR of reconstructions, decibels.
+            code_bits: Real bits per example, of the metric ``bits``.
+            code_psnr_db: The PSNR of what these are read as, decibels.
 
         Raises:
             ValueError: If not exactly one of them is given, the curve was read from a file, or
@@ -155,6 +159,8 @@ class Curve:
             "rate_bits": rate_bits,
             "distortion_nats": distortion_nats,
             "psnr_db": psnr_db,
+            "code_bits": code_bits,
+            "code_psnr_db": code_psnr_db,
         }
         wanted = {name: value for name, value in given.items() if value is not None}
         if len(wanted) != 1:
@@ -193,7 +199,10 @@ class Curve:
 
         beta = None
         if purpose == "compression":
-            beta = self.beta_for(rate_bits=bits, psnr_db=psnr, distortion_nats=distortion)
+            real = "code_bits" in self.columns
+            names = ("code_bits", "code_psnr_db") if real else ("rate_bits", "psnr_db")
+            asked = dict(zip(names, (bits, psnr), strict=True))
+            beta = self.beta_for(distortion_nats=distortion, **asked)
         return choose_on(purpose, self.rows, self.about, beta)
 
     def table(self) -> str:
@@ -344,7 +353,7 @@ def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: floa
     column, unit = ("rate_nats", math.log(2)) if name == "rate_bits" else (name, 1.0)
     column = curve.distortion if column == "distortion_nats" else column
     known = {row["beta"]: row[column] for row in curve.rows if column in row}
-    metrics = ["psnr"] if column == "psnr_db" else []
+    metrics = ["bits"] if column.startswith("code_") else ["psnr"] * (column == "psnr_db")
 
     def value(beta: float) -> float:
         if beta not in known:

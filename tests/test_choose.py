@@ -23,6 +23,7 @@ from multibeta.data import NPZ, Digits, Gaussian, Sprites
 from multibeta.data.gaussian import water_filling
 from multibeta.evaluation import sweep
 from multibeta.likelihoods import Gaussian as GaussianLikelihood
+from multibeta.metrics.psnr import psnr
 from multibeta.networks import Linear
 from multibeta.priors import fit_flow
 from multibeta.scores import auroc, auroc_se
@@ -180,15 +181,33 @@ def test_likelihood_and_latents(digits):
     assert f"{live.reported['live_latents']:.0f} live" in live.advice[1]
 
 
-def test_compression(digits):
+def test_compression_is_by_the_bits_of_real_files(digits):
+    model, data = digits
+    found = choose(model, data, "compression", GRID, psnr=19.0)
+    (chosen,) = (row for row in found.rows if row["beta"] == found.beta)
+    vae = model.at_beta(found.beta)
+    codec, x = multibeta.Codec(vae), data.splits["val"].float() / 255
+    file = codec.encode(x, found.beta)
+    assert chosen["code_bits"] == 8 * len(file) / len(x)
+    assert chosen["code_bpp"] == chosen["code_bits"] / 64
+    assert chosen["code_psnr_db"] == pytest.approx(psnr(x, codec.decode(file)).mean().item())
+    rate = vae.elbo_terms(x).rate_nats.mean().item() / math.log(2)
+    assert chosen["code_overhead"] == pytest.approx(chosen["code_bits"] / rate, rel=1e-4)
+    assert chosen["code_psnr_db"] == pytest.approx(19, rel=0.01)
+    assert found.reported["code_psnr_db"] == pytest.approx(19, rel=0.03)
+    assert f"{chosen['code_bits']:.2f} bits an example" in found.advice[0]
+    few = choose(model, data, "compression", GRID, bits=8.0)
+    assert few.beta > found.beta and f"{few.beta:.4g}" in few.table()
+
+
+def test_compression_without_a_coder_is_by_the_rate_and_says_so(digits, monkeypatch, capsys):
+    monkeypatch.setattr("multibeta.metrics.bits.find_spec", lambda name: None)
     model, data = digits
     found = choose(model, data, "compression", GRID, psnr=19.0)
     (chosen,) = (row for row in found.rows if row["beta"] == found.beta)
     assert chosen["psnr_db"] == pytest.approx(19, rel=0.01)
-    assert found.reported["psnr_db"] == pytest.approx(19, rel=0.03)
     assert f"{chosen['rate_nats'] / math.log(2):.2f} bits an example" in found.advice[0]
-    few = choose(model, data, "compression", GRID, bits=6.0)
-    assert few.beta > found.beta and f"{few.beta:.4g}" in few.table()
+    assert "multibeta[codec]" in capsys.readouterr().err
 
 
 def test_anomaly_by_a_label_and_by_another_set(digits):

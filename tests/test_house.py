@@ -44,7 +44,7 @@ ORDER = [
     {"pretrained"},
     {"codes"},
     {"evaluation"},
-    {"compare", "scores", "generate"},
+    {"compare", "scores", "generate", "compression"},
     {"choose"},
     {"runs"},
     {"outputs"},

@@ -186,6 +186,17 @@ class Codec:
                 yield self._decoded(vae, [part], given)
                 first += len(part)
 
+    def made(self, data: bytes, **inputs: Any) -> bool:
+        """Return whether this model made a file, and it is sound."""
+        header = unpack(data)
+        try:
+            index = self._known(header)
+            of = self.plan(index, inputs) if header.in_order else self.grid(index, inputs)
+            verify(header, data, self._key_with(of.digest))
+        except ValueError:
+            return False
+        return True
+
     @torch.no_grad()
     def _read_in_order(
         self, header: Header, data: bytes, bits: float | None, inputs: Mapping[str, Any]

@@ -3,6 +3,7 @@
 from multibeta.metrics.active_units import ActiveUnits
 from multibeta.metrics.alignment import Alignment
 from multibeta.metrics.base import CurveMetric, Evaluated, Source
+from multibeta.metrics.bits import Bits
 from multibeta.metrics.calibration import Calibration
 from multibeta.metrics.clusters import Clusters
 from multibeta.metrics.disentanglement import Disentanglement
@@ -30,6 +31,7 @@ __all__ = [
     "VIV",
     "ActiveUnits",
     "Alignment",
+    "Bits",
     "Calibration",
     "Clusters",
     "CurveMetric",
@@ -54,6 +56,7 @@ __all__ = [
 METRICS: dict[str, type[CurveMetric]] = {
     "active_units": ActiveUnits,
     "alignment": Alignment,
+    "bits": Bits,
     "calibration": Calibration,
     "clusters": Clusters,
     "disentanglement": Disentanglement,

@@ -50,7 +50,7 @@ def choose(
         other: For anomaly, the other data: its class's name, such as Omniglot, or a class path.
         label: The label of probe, clusters and anomaly, where the data has several.
         normal: For anomaly, the values of the label that are normal, with commas.
-        bits: For compression, the most bits an example.
+        bits: For compression, the most bits an example, of a file; of R without constriction.
         psnr: For compression, the least PSNR, in decibels.
         distortion: For compression, the highest distortion.
         settings: Settings of what is measured, such as --settings.frechet.samples 2000.

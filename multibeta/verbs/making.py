@@ -8,7 +8,7 @@ from typing import Any, Literal
 from multibeta.options import nearest
 from multibeta.verbs.opening import opened
 
-__all__ = ["interpolate", "reconstruct", "sample", "traverse"]
+__all__ = ["inputs_of", "interpolate", "reconstruct", "sample", "traverse"]
 
 
 _SEEN = 1_000  # examples that say which latents are the busiest
@@ -54,7 +54,7 @@ def sample(
     _, model, datamodule = opened(checkpoint, device, data, allow, at)
     grid = _few(model, betas)
     form = Output(out, model)
-    inputs = _inputs(given, model, datamodule)
+    inputs = inputs_of(given, model, datamodule)
     x = samples(model, grid, n, prior=prior, data=datamodule, seed=seed, inputs=inputs)
     where = {"prior": "the prior", "standardised": "standardised latents", "mixture": "a mixture"}
     beside = "".join(f", {name} {text}" for name, text in (given or {}).items())
@@ -98,7 +98,7 @@ def reconstruct(
     form = Output(out, model)
     raw, names = examples_of(files, model.shape, datamodule)
     x = model.read(raw, careful=True).x
-    found, rows = reconstructions(model, grid, x, names, _inputs(given, model, datamodule))
+    found, rows = reconstructions(model, grid, x, names, inputs_of(given, model, datamodule))
     if json:
         print(json_.dumps(rows))
     else:
@@ -154,7 +154,7 @@ def traverse(
         chosen = busiest(model, seen.x, grid[len(grid) // 2], count, seen.inputs)
     else:
         chosen = [_whole("latents", word) for word in latents.split(",")]
-    x, inputs = None, _inputs(given, model, datamodule)
+    x, inputs = None, inputs_of(given, model, datamodule)
     if example is not None:
         x, own = _example(str(example), model, datamodule)
         inputs = {**own, **inputs}
@@ -201,7 +201,7 @@ def interpolate(
     grid = _few(model, betas)
     form = Output(out, model)
     (x0, of_first), (x1, of_last) = (_example(of, model, datamodule) for of in (first, last))
-    inputs = _inputs(given, model, datamodule)
+    inputs = inputs_of(given, model, datamodule)
     for name in set(of_first) & set(of_last) - set(inputs):
         if (of_first[name] != of_last[name]).any():
             raise ValueError(
@@ -230,7 +230,7 @@ def _whole(name: str, word: str) -> int:
         raise ValueError(f"--{name} has {word!r}; give whole numbers, with commas") from None
 
 
-def _inputs(given: dict[str, Any] | None, model: Any, data: Any) -> dict[str, Any]:
+def inputs_of(given: dict[str, Any] | None, model: Any, data: Any) -> dict[str, Any]:
     """Return what --given says: name → a row for each value.
 
     Raises:

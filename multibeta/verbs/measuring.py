@@ -96,6 +96,7 @@ def curve(
 def rate(
     checkpoint: str,
     bits: float | None = None,
+    bpp: float | None = None,
     nats: float | None = None,
     distortion: float | None = None,
     psnr: float | None = None,
@@ -110,12 +111,13 @@ def rate(
 
     Measures the model between the ends of its range, halving the span, and prints the β whose
     value is within 1 % of the wanted one, with its rate and distortion. Give one of --bits,
-    --nats, --distortion and --psnr.
+    --bpp, --nats, --distortion and --psnr.
 
     Args:
         checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
             owner/name on the Hub.
         bits: The wanted rate, in bits per example.
+        bpp: The wanted rate, in bits per pixel, for pictures.
         nats: The wanted rate, in nats per example.
         distortion: The wanted distortion, in nats per example.
         psnr: The wanted PSNR of reconstructions, in decibels.
@@ -127,10 +129,16 @@ def rate(
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from multibeta.evaluation import sweep
+    from multibeta.metrics.bits import per_place
 
-    if sum(value is not None for value in (bits, nats, distortion, psnr)) != 1:
-        raise ValueError("give one of --bits, --nats, --distortion, --psnr")
+    if sum(value is not None for value in (bits, bpp, nats, distortion, psnr)) != 1:
+        raise ValueError("give one of --bits, --bpp, --nats, --distortion, --psnr")
     _, model, datamodule = opened(checkpoint, device, data, allow, at)
+    place, size = per_place(model.shape)
+    if bpp is not None:
+        if place != "bpp":
+            raise ValueError(f"--bpp is for pictures (C, H, W), and x is {model.shape}: --bits")
+        bits = bpp * size
     ends = (model.beta_range.low, model.beta_range.high)
     measured = sweep(model, datamodule, ends, split=split)
     beta = measured.beta_for(
@@ -142,7 +150,9 @@ def rate(
         print(json_.dumps(there.as_dict()))
         return
     found = there["rate_nats"][0]
-    print(f"β = {beta:.6g}: {found:.4g} nats, {found / math.log(2):.4g} bits per example\n")
+    in_bits = found / math.log(2)
+    of_each = f", {in_bits / size:.4g} bpp" if place == "bpp" else ""
+    print(f"β = {beta:.6g}: {found:.4g} nats, {in_bits:.4g} bits per example{of_each}\n")
     print(there.table())
 
 

@@ -1,0 +1,148 @@
+"""Files of examples: with a wanted number of bits or PSNR, and whose model they are of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from multibeta.checkpoints import SHIPPED, load
+from multibeta.codec import Codec
+from multibeta.codec.container import beta_at, unpack
+from multibeta.files import check_readable
+from multibeta.metrics.psnr import psnr as psnr_of
+from multibeta.multibeta_vae import MultiBetaVAE
+
+__all__ = ["encode_to", "model_of", "read_file"]
+
+_LOOK = 8  # β's that are tried first, from the highest on
+_SOME = 500  # examples that are tried at each
+
+
+def encode_to(
+    codec: Codec,
+    x: Tensor,
+    *,
+    bits: float | None = None,
+    psnr: float | None = None,
+    peak: float | None = None,
+    **inputs: Any,
+) -> bytes:
+    """Return a file with at most so many bits an example, or with at least such a PSNR.
+
+    Files of up to 500 examples, spread over x, are written at β's between the ends, until the
+    lowest β with few enough bits, or the highest with a PSNR that is high enough, is known to
+    1.6 %. Then the whole is written; if it has more bits, at the next higher β, and so on.
+
+    Args:
+        codec: The codec.
+        x: (N, *shape).
+        bits: The most bits an example, the header's share included.
+        psnr: The least mean PSNR, decibels.
+        peak: The width of the range of x, for PSNR.
+        inputs: As for :meth:`Codec.encode`.
+
+    Raises:
+        ValueError: If not exactly one of them is given, or no β has it.
+    """
+    if (bits is None) == (psnr is None):
+        raise ValueError("give one of bits and psnr")
+    if psnr is not None and peak is None:
+        raise ValueError("PSNR needs the peak of x, which this model does not know; give bits")
+    rows = torch.arange(min(_SOME, len(x))) * len(x) // max(1, min(_SOME, len(x)))
+    some, wanted = x[rows], float(cast(float, psnr if bits is None else bits))
+    given = {
+        k: v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim and len(v) == len(x) else v
+        for k, v in inputs.items()
+    }
+    low, high = (codec.index(end) for end in codec.ends)
+
+    def tried(index: int, of: Tensor, inputs: dict[str, Any]) -> tuple[float, bytes]:
+        beta = min(max(beta_at(index), codec.ends[0]), codec.ends[1])
+        data = codec.encode(of, beta, **inputs)
+        if bits is not None:
+            return 8 * len(data) / len(of), data
+        return psnr_of(of.cpu(), codec.decode(data, **inputs), peak or 1.0).mean().item(), data
+
+    def good(found: float) -> bool:
+        return found <= wanted if bits is not None else found >= wanted
+
+    # The best of what was not asked for is at one end: the lowest β, or the fewest bits.
+    best, worst = (low, high) if bits is not None else (high, low)
+    index = _first(lambda i: good(tried(i, some, given)[0]), best, worst)
+    if index is None:
+        there = tried(worst, some, given)[0]
+        unit, end = ("bits", "least") if bits is not None else ("dB", "most")
+        raise ValueError(
+            f"{wanted:g} {unit} are out of reach: the {end} is near {there:.4g}, at β = "
+            f"{beta_at(worst):.4g}"
+        )
+    while True:
+        found, data = tried(index, x, inputs)
+        if good(found) or index == worst:
+            return data
+        index += 1 if worst > best else -1
+
+
+def _first(good: Callable[[int], bool], best: int, worst: int) -> int | None:
+    """Return the first good number on the way from one to another; None if none is found."""
+    last = best
+    for k in range(_LOOK):
+        index = round(best + (worst - best) * k / (_LOOK - 1))
+        if good(index):
+            break
+        last = index
+    else:
+        return None
+    while abs(index - last) > 1:
+        middle = (index + last) // 2
+        index, last = (middle, last) if good(middle) else (index, middle)
+    return index
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OSError: If it cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; give one that multibeta compress has written")
+    check_readable(path)
+    return path.read_bytes()
+
+
+def model_of(data: bytes, runs: str | os.PathLike[str] = "runs") -> tuple[str, MultiBetaVAE]:
+    """Return the model that made a file, and its name: one that is shipped, or of a run here.
+
+    A file has a fingerprint of its model, or a checksum that depends on it, and no name.
+
+    Args:
+        data: The file.
+        runs: The folder of runs, as ``multibeta fit`` writes them; the newest are tried first.
+
+    Raises:
+        ValueError: If it is no such file, or no model fits.
+    """
+    unpack(data)
+    shipped = sorted(file.stem for file in SHIPPED.glob("*.ckpt"))
+    folders = {file.parent.parent: file.stat().st_mtime
+               for file in Path(runs).glob("*/*/checkpoints/last.ckpt")}  # fmt: skip
+    newest = sorted(folders, key=lambda folder: -folders[folder])
+    for name in [*shipped, *map(str, newest)]:
+        with contextlib.suppress(ValueError, OSError, RuntimeError):
+            model = load(name)
+            if Codec(model).made(data):
+                return name, model
+    looked = f"{len(shipped)} shipped models and {len(newest)} runs in {runs}"
+    raise ValueError(
+        f"none of {looked} has made this file, or it is damaged; give --run RUN, the model that "
+        "made it"
+    )

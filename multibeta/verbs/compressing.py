@@ -1,0 +1,231 @@
+"""The verbs that write and read real bits: compress, decompress, cut."""
+
+from __future__ import annotations
+
+import json as json_
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from multibeta.verbs.making import inputs_of
+from multibeta.verbs.opening import opened
+
+__all__ = ["compress", "cut", "decompress"]
+
+
+def compress(
+    checkpoint: str,
+    files: list[str],
+    beta: float | None = None,
+    bits: float | None = None,
+    psnr: float | None = None,
+    progressive: bool = False,
+    search: int = 64,
+    at: str | None = None,
+    given: dict[str, Any] | None = None,
+    out: str = "compressed.mb",
+    device: str = "auto",
+    json: bool = False,
+    data: dict[str, Any] | None = None,
+    allow: str | None = None,
+) -> None:
+    """Write examples to a file of few bits, at any β.
+
+    Prints how many bits an example has, beside R, and how near comes what the file is read as,
+    by reading it again. What a picture loses by being cut and reduced to the model's size is lost
+    before.
+
+    Args:
+        checkpoint: A .ckpt file, the folder of a run, a shipped model (digits, mnist, sprites), or
+            owner/name on the Hub.
+        files: Images, folders of images, or arrays in .npy and .npz files.
+        beta: The β to write at; or give --bits or --psnr. With --progressive that of the last
+            bits, the lowest of the range by default.
+        bits: The most bits an example, of the whole file; the lowest β that has no more is taken.
+        psnr: The least PSNR, in decibels; the highest β that has as much is taken.
+        progressive: Order the bits so that any beginning of the file is a file, by multibeta cut.
+        search: How many moves of latents to try for an example, each of which is a decoding.
+        at: Values of the other weights that are ranges, as for curve.
+        given: As for sample; decompress needs the same.
+        out: The file.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        json: Print the numbers as JSON.
+        data: Settings of the data to change, such as --data.root FOLDER.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
+    """
+    from multibeta.codec import Codec
+    from multibeta.compression import encode_to
+    from multibeta.data.given import examples_of
+    from multibeta.files import check_writable, replacing
+    from multibeta.metrics.psnr import peak_of
+
+    wanted = {"--beta": beta, "--bits": bits, "--psnr": psnr}
+    chosen = [name for name, value in wanted.items() if value is not None]
+    if len(chosen) > 1 or not (chosen or progressive):
+        raise ValueError("give one of --beta, --bits, --psnr, or --progressive for all of them")
+    if progressive and (bits is not None or psnr is not None):
+        raise ValueError(f"--progressive is for every rate; leave {chosen[0]} out, and cut it")
+    check_writable(Path(out).parent)
+    _, model, datamodule = opened(checkpoint, device, data, allow, at)
+    codec = Codec(model, search=search)
+    raw, _ = examples_of(files, model.shape, datamodule)
+    x = model.read(raw, careful=True).x
+    inputs = inputs_of(given, model, datamodule)
+    if beta is not None or progressive:
+        file = codec.encode(x, beta, progressive=progressive, **inputs)
+    else:
+        peak = peak_of(model, x)
+        file = encode_to(codec, x, bits=bits, psnr=psnr, peak=peak, **inputs)
+    row = _measured(codec, file, x, inputs)
+    with replacing(out) as temporary:
+        temporary.write_bytes(file)
+    if json:
+        print(json_.dumps(row))
+    else:
+        print(_line(row, out))
+
+
+def decompress(
+    file: str,
+    run: str | None = None,
+    bits: float | None = None,
+    at: str | None = None,
+    given: dict[str, Any] | None = None,
+    out: str = "decompressed",
+    device: str = "auto",
+    data: dict[str, Any] | None = None,
+    allow: str | None = None,
+) -> None:
+    """Read what compress has written.
+
+    Args:
+        file: The file.
+        run: The model that made it, as the first argument of compress; by default it is looked
+            for among the shipped models and in runs/ here.
+        bits: Of a progressive file, how many bits an example to read at most, the header's
+            included.
+        at: As for compress; then --run is needed.
+        given: As for compress; then --run is needed.
+        out: A folder, for a picture a file; a picture's name, for one; .npz or .npy, the numbers.
+        device: cpu, cuda, cuda:1, mps, or auto for the best at hand.
+        data: As for compress; then --run is needed.
+        allow: Modules of yours, with commas, whose classes the checkpoint may name.
+    """
+    from multibeta.codec import Codec
+    from multibeta.compression import model_of, read_file
+    from multibeta.files import check_writable
+
+    check_writable(out if Path(out).suffix == "" else Path(out).parent)
+    content, inputs = read_file(file), {}
+    if run is None:
+        if needed := [f"--{k}" for k, v in {"at": at, "given": given, "data": data}.items() if v]:
+            raise ValueError(f"{needed[0]} is of a model; give it, too: --run RUN")
+        run, _ = model_of(content)
+        print(f"model: {run}", file=sys.stderr)
+    _, model, datamodule = opened(run, device, data, allow, at)
+    inputs = inputs_of(given, model, datamodule)
+    found = Codec(model).read(content, bits=bits, **inputs)
+    if found.note:
+        print(found.note, file=sys.stderr)
+    count = _write(found.x.numpy(), Path(out), model)
+    print(f"{count} at β = {found.beta:.4g}\n\nfiles: {out}")
+
+
+def cut(file: str, bits: float | None = None, out: str = "cut.mb") -> None:
+    """Cut a progressive file to fewer bits, without the model.
+
+    Args:
+        file: What compress --progressive has written.
+        bits: How many bits an example the new file has at most, its header's included.
+        out: The new file.
+    """
+    from multibeta.codec import cut as shorter
+    from multibeta.codec.container import unpack
+    from multibeta.compression import read_file
+    from multibeta.files import replacing
+
+    if bits is None:
+        raise ValueError("give --bits N, how many bits an example the new file has at most")
+    content = read_file(file)
+    count = unpack(content).count
+    short = shorter(content, math.floor(bits * max(1, count) / 8))
+    with replacing(out) as temporary:
+        temporary.write_bytes(short)
+    print(f"{len(content):,} → {len(short):,} bytes, {8 * len(short) / max(1, count):.1f} bits an "
+          f"example\n\nfiles: {out}")  # fmt: skip
+
+
+def _measured(codec: Any, file: bytes, x: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return what there is to say of a file: it is read again."""
+    import torch
+
+    from multibeta.metrics.bits import per_place
+    from multibeta.metrics.psnr import peak_of, psnr
+
+    found = codec.read(file, **inputs)
+    vae, rates, near = codec.vae(codec.index(found.beta)), [], []
+    for first in range(0, len(x), 250):
+        some = x[first : first + 250].to(next(vae.parameters()).device)
+        given = {
+            k: v[first : first + 250] if v.ndim and len(v) == len(x) else v
+            for k, v in inputs.items()
+        }
+        with torch.no_grad():
+            terms = vae.elbo_terms(some, noise=torch.zeros(len(some), *vae.latent_shape), **given)
+            rates.append(terms.rate_nats.cpu())
+            near.append(vae.decode(terms.posterior.mean, **given).mean.cpu())
+    rate = torch.cat(rates).mean().item() / math.log(2)
+    bits = 8 * len(file) / len(x)
+    name, size = per_place(codec.model.shape)
+    row = {"count": len(x), "bytes": len(file), "beta": found.beta, "bits": bits,
+           name: bits / size, "rate_bits": rate}  # fmt: skip
+    if peak := peak_of(codec.model, x):
+        row["psnr_db"] = psnr(x.cpu(), found.x, peak).mean().item()
+        row["psnr_mean_db"] = psnr(x.cpu(), torch.cat(near), peak).mean().item()
+    return row
+
+
+def _line(row: dict[str, Any], out: str) -> str:
+    """Return the numbers in a few words."""
+    name = "bpp" if "bpp" in row else "bits_per_dim"
+    each = f"{row['bits']:.1f} bits an example ({row[name]:.4g} {name.replace('_', ' ')})"
+    said = [
+        f"{row['count']:,} examples, {row['bytes']:,} bytes: {each}, at β = {row['beta']:.4g}",
+        f"R there is {row['rate_bits']:.1f} bits"
+        + (f": {row['bits'] / row['rate_bits']:.2f} R" if row["rate_bits"] > 0 else ""),
+    ]
+    if "psnr_db" in row:
+        said.append(
+            f"PSNR {row['psnr_db']:.2f} dB; of means that are not rounded "
+            f"{row['psnr_mean_db']:.2f} dB"
+        )
+    return "\n".join([*said, "", f"files: {out}"])
+
+
+def _write(x: Any, out: Path, model: Any) -> str:
+    """Write examples (N, *shape); return what they are."""
+    import numpy as np
+
+    from multibeta.data.given import write_picture
+    from multibeta.files import replacing
+
+    kind = out.suffix.lower()
+    if kind in (".npz", ".npy"):
+        with replacing(out) as temporary:
+            np.save(temporary, x) if kind == ".npy" else np.savez(temporary, x=x)
+        return f"{len(x):,} examples"
+    allowed = "write --out x.npz"
+    if len(model.shape) != 3 or model.shape[0] not in (1, 3):
+        raise ValueError(f"x {model.shape} is no picture with 1 or 3 channels; {allowed}")
+    bounds = model.units.span if model.units else (0.0, 1.0)
+    if kind == "":
+        for i, picture in enumerate(x):
+            write_picture(picture, out / f"{i:0{max(4, len(str(len(x) - 1)))}}.png", bounds)
+        return f"{len(x):,} pictures"
+    if kind not in (".png", ".webp", ".bmp", ".tif", ".tiff") or len(x) != 1:
+        raise ValueError(
+            f"--out {out} cannot hold {len(x):,} pictures; give a folder, or {allowed}"
+        )
+    write_picture(x[0], out, bounds)
+    return "1 picture"
