@@ -29,8 +29,8 @@ from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
 _DOCS = (
-    "alignment", "case-autoencoder", "case-cells", "case-heartbeats", "objectives", "one-or-ten",
-    "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
+    "alignment", "case-autoencoder", "case-cells", "case-heartbeats", "lossless", "objectives",
+    "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
 )  # fmt: skip
 PAGES = (
     TOP / "README.md",
@@ -498,6 +498,47 @@ def memory() -> str:
     return table([f"an array of {found['array_bytes'] / 1e9:.1f} GB as", "peak of `fit`"], lines)
 
 
+def lossless_betas() -> str:
+    """Return what the lossless codes of MNIST take at every β."""
+    found = result_of("codec_lossless_mnist")
+    (alone,) = result_of("codec_lossless_mnist_dedicated")["rows"]
+    lines = []
+    for label, rows in (("", found["rows"]), (", alone", [alone])):
+        for row in rows:
+            lines.append([
+                f"{row['beta']:.3g}{label}", f"{row['elbo_bits']:.2f}",
+                f"{row['bits_per_example']:.2f}", f"{row['ratio']:.4f}",
+                f"{row['bits_per_value']:.4f}", f"{row['initial_bits']}",
+            ])  # fmt: skip
+    titles = [
+        "β",
+        "D + R",
+        "the code",
+        "code / (D + R)",
+        "bits a pixel",
+        "of it initial, all in all",
+    ]
+    return table(titles, lines)
+
+
+def lossless_sets() -> str:
+    """Return the lossless codes of each set at its best β, and other codes."""
+    lines = []
+    for row in result_of("codec_lossless")["rows"]:
+        others = [f"{name} {bits:.1f}" for name, bits in row["rivals"].items() if name != "raw"]
+        lines.append([
+            row["set"], f"{row['beta']:.3g}", f"{row['elbo_bits']:.1f}",
+            f"**{row['bits_per_example']:.1f}**", f"{row['largest_ratio']:.3f}",
+            f"{row['rivals']['raw']:.0f}", "; ".join(others),
+            f"{row['examples_a_second_written']:,.0f}, {row['examples_a_second_read']:,.0f}",
+        ])  # fmt: skip
+    titles = [
+        "set", "best β", "D + R", "the code", "largest code / (D + R), all β", "raw",
+        "other codes", "examples a second, written and read",
+    ]  # fmt: skip
+    return table(titles, lines)
+
+
 def same_total() -> str:
     """Return one model minus dedicated ones that share its time, for each set."""
     lines = []
@@ -909,6 +950,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         fuzz,
         kills,
         memory,
+        lossless_betas,
+        lossless_sets,
         situations,
         objectives,
         one_and_dedicated,

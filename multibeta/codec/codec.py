@@ -8,17 +8,29 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from multibeta.codec.container import Header, Kind, beta_at, index_of, pack, unpack, verify
-from multibeta.codec.grids import Grid, fingerprint, grid_of, rows
+from multibeta.adapters import taken_by
+from multibeta.codec.container import (
+    Header,
+    Kind,
+    beta_at,
+    check_room,
+    index_of,
+    pack,
+    unpack,
+    verify,
+)
+from multibeta.codec.grids import Grid, fingerprint, grid_of, rows, whole
 from multibeta.codec.lossy import quantised, read_numbers, write_numbers
 from multibeta.codec.progressive import LEVELS, Plan, draws, plan_of, read_passes, write_passes
 from multibeta.codec.streams import coder
+from multibeta.likelihoods import Categorical
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.vae import BetaVAE
 
@@ -26,6 +38,8 @@ __all__ = ["Codec", "Decoded"]
 
 _BATCH = 256
 _MANTISSA = 17  # bits of what is decoded, where it is no picture of 8 bits
+_VAES = 4  # VAEs at one β that are kept
+_TIE = 2.0**-20  # levels: 0.5 · 255 and the like are no ties, which last bits would decide
 
 
 @dataclass(frozen=True)
@@ -86,11 +100,12 @@ class Codec:
             )
         if search < 0:
             raise ValueError(f"search={search} is negative; give 0 for none")
-        self.model, self.search = model, search
+        self.model, self.search = copy.deepcopy(model).eval() if model.training else model, search
         fixed = {} if isinstance(model, BetaVAE) else model.pinned
         self._key = fingerprint(model, repr(sorted(fixed.items())))
         self._exact = copy.deepcopy(model).double().eval().requires_grad_(False)
         self._kept: dict[Any, Any] = {}
+        self._vaes: dict[tuple[int, bool], BetaVAE] = {}
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -123,18 +138,17 @@ class Codec:
         index = self.index(self.ends[0] if beta is None else beta)
         grid = self.plan(index, inputs).grid if progressive else self.grid(index, inputs)
         parts = []
+        vae = self.vae(index)
+        device = next(vae.parameters()).device
         for batch, given in _batches(x, inputs):
-            self.model.check(batch)
-            vae = self.vae(index)
-            weight = next(vae.parameters())
-            batch, given = batch.to(weight.device), _to(given, weight.device)
+            batch, given = vae.fitting(batch.to(device)), _to(given, device)
+            vae.check(batch)
             if progressive:
                 with torch.no_grad():
-                    means = rows(vae.encode(batch, **given).mean).astype(np.float64)
-                live = np.array(grid.live)[:, None]
-                parts.append(np.rint(means / grid.steps[:, None]).astype(np.int64) * live)
+                    means = rows(vae.encode(batch, **given).mean)
+                parts.append(whole(means / grid.steps[:, None], np.array(grid.live)))
             else:
-                parts.append(quantised(vae, vae.fitting(batch), grid, given, self.search))
+                parts.append(quantised(vae, batch, grid, given, self.search))
         numbers = np.concatenate(parts, 1) if parts else np.zeros((len(grid.live), 0), np.int64)
         count = numbers.shape[1] // grid.per
         if progressive:
@@ -176,6 +190,8 @@ class Codec:
     def batches(self, data: bytes, **inputs: Any) -> Iterator[Tensor]:
         """Yield the examples of a lossy file, a batch after the other: (B, *shape), float32."""
         header = unpack(data)
+        if header.kind != "lossy":
+            raise ValueError(f"the file is {header.kind}, and not read in batches; use read")
         index = self._known(header)
         grid = self.grid(index, inputs)
         payload, _ = verify(header, data, self._key_with(grid.digest))
@@ -206,13 +222,15 @@ class Codec:
         payload, note = verify(header, data, self._key_with(plan.digest))
         whole = header.kind == "progressive" and not note
         if bits is not None:
-            room = math.floor(bits * max(1, header.count) / 8) - header.size
+            most = min(max(0, bits), 8 * len(data))
+            room = math.floor(most * max(1, header.count) / 8) - header.size
             if room < 0:
                 raise ValueError(
                     f"bits={bits:g} have no room for the header, {header.size} bytes; give more"
                 )
             whole = whole and room >= len(payload)
             payload = payload[:room]
+            check_room(header.count, len(payload))
         per, vae = plan.grid.per, self.vae(index, exact=True)
         numbers, powers, done = read_passes(plan, payload, header.count * per, whole)
         found = []
@@ -230,13 +248,16 @@ class Codec:
 
     def vae(self, index: int, *, exact: bool = False) -> BetaVAE:
         """Return the plain VAE at a β of files, in the model's type or in float64."""
-        if (index, exact) not in self._kept:
-            model = self._exact if exact else self.model
-            if isinstance(model, MultiBetaVAE):
-                low, high = self.ends
-                model = model.at_beta(min(max(beta_at(index), low), high)).requires_grad_(False)
-            self._kept[index, exact] = model
-        return self._kept[index, exact]
+        model = self._exact if exact else self.model
+        if isinstance(model, BetaVAE):
+            return model
+        if (index, exact) not in self._vaes:
+            low, high = self.ends
+            made = model.at_beta(min(max(beta_at(index), low), high)).requires_grad_(False)
+            self._vaes[index, exact] = made
+            for oldest in [*self._vaes][:-_VAES]:
+                del self._vaes[oldest]
+        return self._vaes[index, exact]
 
     def grid(self, index: int, inputs: Mapping[str, Any]) -> Grid:
         """Return the grid at a β of files."""
@@ -260,11 +281,37 @@ class Codec:
     @torch.no_grad()
     def _once(self, name: Any, inputs: Mapping[str, Any], make: Any) -> Any:
         """Make something of the model; with further inputs it depends on them, and is not kept."""
-        if inputs:
-            return make(_exact(_to(inputs, next(self._exact.parameters()).device)))
-        if name not in self._kept:
-            self._kept[name] = make({})
-        return self._kept[name]
+        if not inputs and name in self._kept:
+            return self._kept[name]
+        self._check(inputs)
+        try:
+            made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
+        except (TypeError, RuntimeError, IndexError) as error:
+            names = ", ".join(self.model.further_arguments)
+            raise ValueError(
+                f"the model cannot be run in float64 ({str(error).splitlines()[0]})"
+                + (f"; it takes {names} beside x and z, for each example" if names else "")
+            ) from None
+        if not inputs:
+            self._kept[name] = made
+        return made
+
+    def _check(self, inputs: Mapping[str, Any]) -> None:
+        """Refuse further inputs that nothing takes, or that have no row.
+
+        Raises:
+            ValueError: If there are such.
+        """
+        given = dict(inputs)
+        parts = (self.model.named_inputs(part, given) for part in ("encoder", "decoder"))
+        known = set().union(*parts, taken_by(self.model.likelihood, given))
+        for name, value in inputs.items():
+            if name not in known:
+                raise ValueError(f"nothing of this model takes the input {name}; leave it out")
+            if isinstance(value, list | tuple | np.ndarray):
+                raise ValueError(f"{name} is a {type(value).__name__}; give a tensor, a row each")
+            if isinstance(value, Tensor) and value.ndim and not len(value):
+                raise ValueError(f"{name} has no rows, and one at least says what the grid is")
 
     def _key_with(self, digest: bytes) -> bytes:
         return hashlib.blake2b(self._key + digest, digest_size=32).digest()
@@ -286,16 +333,29 @@ class Codec:
             )
         return header.beta_index
 
+    def _middle(self, each: list[Tensor]) -> Tensor:
+        """Return the mean of several decodings; of classes, that which most of them have."""
+        if len(each) > 1 and isinstance(self.model.likelihood, Categorical):
+            classes = self.model.likelihood.classes
+            votes = torch.stack([F.one_hot(x.long(), classes) for x in each]).sum(0)
+            return votes.argmax(-1).to(each[0])
+        return sum(each[1:], each[0]) / len(each)
+
     def _decoded(self, vae: BetaVAE, codes: Iterable[Tensor], inputs: Mapping[str, Any]) -> Tensor:
         """Return the mean over several codes (B, …) of what they decode to, rounded: float32."""
         device = next(vae.parameters()).device
         given = _exact(_to(inputs, device))
         each = [vae.decode(z.to(device), **given).mean for z in codes]
-        x = sum(each[1:], each[0]) / len(each)
+        x = self._middle(each)
+        if not x.isfinite().all():
+            raise ValueError(
+                "the model gives no finite examples for these codes: the file is damaged, or the "
+                "model is"
+            )
         bounds = self.model.units.bounds if self.model.units else None
         if bounds is not None and len(self.model.shape) == 3:
             low, high = bounds
-            levels = ((x - low) * (255 / (high - low))).clamp(0, 255).round()
+            levels = ((x - low) * (255 / (high - low)) + _TIE).clamp(0, 255).round()
             return (low + levels * ((high - low) / 255)).float().cpu()
         mantissa, exponent = torch.frexp(x)
         rounded = (mantissa * 2**_MANTISSA).round() / 2**_MANTISSA
@@ -304,7 +364,11 @@ class Codec:
 
 def _batches(x: Any, inputs: Mapping[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Yield batches of x and of the inputs."""
+    if isinstance(x, np.ndarray):
+        x = torch.from_numpy(x)
     if isinstance(x, Tensor):
+        if not x.ndim:
+            raise ValueError("x is one number; give examples, (N, …)")
         for first in range(0, len(x), _BATCH):
             part = slice(first, first + _BATCH)
             yield x[part], _rows_of(inputs, part, len(x))
@@ -312,7 +376,11 @@ def _batches(x: Any, inputs: Mapping[str, Any]) -> Iterator[tuple[Tensor, dict[s
     if inputs:
         raise ValueError("further inputs need x as one tensor, not as batches")
     for batch in x:
-        for part in cast(Tensor, batch).split(_BATCH):
+        if not isinstance(batch, Tensor):
+            raise ValueError(
+                f"x has batches of type {type(batch).__name__}; give a tensor (N, …), or tensors"
+            )
+        for part in batch.split(_BATCH):
             yield part, {}
 
 
@@ -328,11 +396,22 @@ def _codes(grid: Grid, parts: Iterable[np.ndarray]) -> Iterator[Tensor]:
 
 
 def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, Any]:
-    """Return some rows of what each example has; one row is for all."""
-    return {
-        k: v[part] if isinstance(v, Tensor) and v.ndim and len(v) == count else v
-        for k, v in inputs.items()
-    }
+    """Return some rows of what each example has; one row is for all.
+
+    Raises:
+        ValueError: If there are fewer rows than examples, or more.
+    """
+    found, n = {}, len(range(count)[part])
+    for name, value in inputs.items():
+        if isinstance(value, Tensor) and value.ndim:
+            if len(value) not in (1, count):
+                raise ValueError(
+                    f"{name} has {len(value):,} rows, and there are {count:,} examples; give one "
+                    "for each, or one for all"
+                )
+            value = value[part] if len(value) == count else value.expand(n, *value.shape[1:])
+        found[name] = value
+    return found
 
 
 def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:

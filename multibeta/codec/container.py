@@ -7,7 +7,18 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-__all__ = ["MOST", "Header", "Kind", "beta_at", "cut", "index_of", "pack", "unpack", "verify"]
+__all__ = [
+    "MOST",
+    "Header",
+    "Kind",
+    "beta_at",
+    "check_room",
+    "cut",
+    "index_of",
+    "pack",
+    "unpack",
+    "verify",
+]
 
 Kind = Literal["lossy", "progressive", "lossless", "cut"]
 """What the bits are: means on a grid; the same in an order that can be cut; x itself; and the
@@ -20,6 +31,7 @@ _MAGIC = b"mB"
 _VERSION = 1
 _MIDDLE, _PER_E = 2048, 64  # β = e^((i − 2048)/64), 12 bits
 _LEAST = 4  # bytes of the shortest header
+_FREE, _PER_BYTE = 256, 128  # examples that need no bytes, and those of each byte
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ def index_of(beta: float, low: float, high: float) -> int:
         raise ValueError(
             f"β = {beta:g} is outside the trained range [{low:g}, {high:g}]; choose one within"
         )
+    if low <= 0:
+        raise ValueError("β = 0 has no place in a file: rate costs nothing there; choose another")
     least, most = (_PER_E * math.log(end) + _MIDDLE for end in (low, high))
     first, last = math.ceil(least - 1e-9), math.floor(most + 1e-9)
     if low == high:
@@ -95,6 +109,9 @@ def pack(kind: Kind, beta_index: int, count: int, key: bytes, payload: bytes) ->
     of the fingerprint, the count, and four bytes of checksum. Numbers are in groups of 7 bits,
     the lowest first. The checksum is BLAKE2b of all other bytes, keyed by the model's fingerprint.
 
+    Zeros are put after the bits where there would be less than a byte for each 128 examples: so no
+    small file can say that it has many; see :func:`check_room`.
+
     In a progressive file the number of bytes that follow stands before the checksum, which has no
     key, so that the file can be cut without the model; one example has two bytes of fingerprint.
 
@@ -112,6 +129,8 @@ def pack(kind: Kind, beta_index: int, count: int, key: bytes, payload: bytes) ->
         raise ValueError(f"{count:,} examples are too many for one file; at most {MOST:,}")
     short, in_order = count == 1, kind in ("progressive", "cut")
     size = (2 if in_order else 0) if short else 4
+    if kind != "lossless":
+        payload = payload.ljust(_room(count), b"\0")
     header = Header(
         kind, beta_index, count, key[:size], len(payload) if in_order else None, b"", 0
     )
@@ -145,8 +164,9 @@ def unpack(data: bytes) -> Header:
     size = (2 if in_order else 0) if short else 4
     fingerprint, at = data[at : at + size], at + size
     count, at = (1, at) if short else _read_number(data, at)
-    if count > MOST:
-        raise ValueError(f"the file says {count:,} examples, too many: it is damaged")
+    if count > MOST or (count == 1 and not short):
+        wrong = "which have another header" if count == 1 else "too many"
+        raise ValueError(f"the file says {count:,} examples, {wrong}: it is damaged")
     length, at = _read_number(data, at) if in_order else (None, at)
     check, at = data[at : at + (2 if short else 4)], at + (2 if short else 4)
     if len(data) < at:
@@ -170,12 +190,33 @@ def verify(header: Header, data: bytes, key: bytes) -> tuple[bytes, str]:
             f"one has {key[: len(header.fingerprint)].hex()}: give the model that made it"
         )
     payload = data[header.size :]
+    if header.kind != "lossless":
+        check_room(header.count, len(payload))
     if header.length is not None and len(payload) < header.length:
         lacks = f"the file ends after {len(data):,} of {header.size + header.length:,} bytes"
         return payload, f"{lacks}: what is there is decoded, and could not be checked"
     if _check(header, data[: header.size - len(header.check)], payload, key) != header.check:
         raise ValueError("the file is damaged, cut, or of another model: its checksum differs")
     return payload, ""
+
+
+def check_room(count: int, length: int) -> None:
+    """Refuse a file that says more examples than its bits can tell of.
+
+    Each 128 examples, but for the first 256, need one byte: 1/16 bit each.
+
+    Args:
+        count: How many examples.
+        length: How many bytes of bits.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    if length < _room(count):
+        raise ValueError(
+            f"{length:,} bytes of bits are too few for {count:,} examples, which need "
+            f"{_room(count):,} at least: the file is damaged, or cut too short"
+        )
 
 
 def cut(data: bytes, size: int) -> bytes:
@@ -201,6 +242,7 @@ def cut(data: bytes, size: int) -> bytes:
     if room >= len(payload) == header.length:
         return data
     short = payload[:room]
+    check_room(header.count, len(short))
     return _written(replace(header, kind="cut", length=len(short)), header.fingerprint, short)
 
 
@@ -215,6 +257,11 @@ def _written(header: Header, key: bytes, payload: bytes) -> bytes:
         head += _number(header.length)
     header = replace(header, check=bytes(2 if short else 4))
     return head + _check(header, head, payload, key) + payload
+
+
+def _room(count: int) -> int:
+    """Return how many bytes of bits a number of examples has at least."""
+    return -(-max(0, count - _FREE) // _PER_BYTE)
 
 
 def _check(header: Header, head: bytes, payload: bytes, key: bytes) -> bytes:

@@ -17,14 +17,15 @@ from torch import Tensor
 from multibeta.codec.tables import step_of
 from multibeta.vae import BetaVAE
 
-__all__ = ["DEAD", "Grid", "fingerprint", "grid_of", "probes", "repeated", "rows"]
+__all__ = ["DEAD", "Grid", "fingerprint", "grid_of", "probes", "repeated", "rows", "whole"]
 
 DEAD = 0.98
 """A latent with σ above this tells nothing, and is not coded."""
 
 _LEAST, _MOST = 64, 4_096  # codes that are decoded to find the steps, and how many values of them
 _SEED = 0
-_FINEST = 400  # steps are at least 2⁻⁵⁰
+_FINEST = 320  # steps are at least 2⁻⁴⁰
+_FARTHEST = 2**60  # the largest number of steps; those that are read may have one bit more
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,32 @@ class Grid:
 
 
 def rows(z: Tensor) -> np.ndarray:
-    """Return codes (n, G, …) as rows of each latent: (G, n·per)."""
-    return (
-        z.flatten(2).transpose(0, 1).flatten(1).cpu().numpy() if z.ndim > 2 else z.T.cpu().numpy()
-    )
+    """Return codes (n, G, …) as rows of each latent: (G, n·per), float64."""
+    return z.double().transpose(0, 1).flatten(1).cpu().numpy()
+
+
+def whole(numbers: np.ndarray, live: np.ndarray) -> np.ndarray:
+    """Return numbers of steps as int64, those of dead latents as 0.
+
+    Args:
+        numbers: (G, M), float64.
+        live: Whether a latent is coded: (G,).
+
+    Raises:
+        ValueError: If one is not finite, or too far from 0 to be coded.
+    """
+    numbers = np.where(live[:, None], numbers, 0.0)
+    if not np.isfinite(numbers).all():
+        raise ValueError(
+            "the posterior's mean is not finite for some of these examples; leave them out, or "
+            "choose another β or checkpoint"
+        )
+    if (np.abs(numbers) >= _FARTHEST).any():
+        raise ValueError(
+            "the posterior's mean is too far from 0 for some of these examples: more than 2⁶⁰ "
+            "steps; choose a higher β"
+        )
+    return np.rint(numbers).astype(np.int64)
 
 
 def probes(latent_shape: tuple[int, ...], device: Any) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multibeta.codec.grids import Grid, rows
+from multibeta.codec.grids import Grid, rows, whole
 from multibeta.codec.streams import Reader, Writer, shortest
 from multibeta.codec.symbols import Numbers, blocks
 from multibeta.codec.tables import step_of
@@ -50,7 +50,7 @@ def quantised(
     tries = min(search, int(sum(grid.live)) * grid.per)
     if tries:
         k = _searched(vae, x, k, step, live, q.stddev, inputs, tries)
-    return np.rint(rows(k)).astype(np.int64)
+    return whole(rows(k), np.array(grid.live))
 
 
 def _searched(

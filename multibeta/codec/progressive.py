@@ -101,7 +101,7 @@ def plan_of(
     wanted = []
     for index in indices:
         q = at(index).encode(x, **inputs)
-        slope = (rows(q.mean) * mean).sum(1) / (mean * mean).sum(1)
+        slope = (rows(q.mean) * mean).sum(1) / np.maximum((mean * mean).sum(1), 1e-30)
         log = np.log(rows(q.stddev)).mean(1)
         width = math.log(12) / 2 + log - np.log(np.maximum(slope, 1e-3))
         wanted.append(np.where(log < math.log(DEAD), width, np.inf))
@@ -109,6 +109,11 @@ def plan_of(
     turns = [8 * math.log2(3) * (0.5 - (j + 0.5) / groups) for j in range(groups)]
     exponents = tuple(round(e + t) for e, t in zip(grid.exponents, turns, strict=True))
     grid = Grid(exponents, grid.live, grid.per, grid.latent_shape)
+    if np.isnan(wanted).any():
+        raise ValueError(
+            "the posterior of decoded codes is not finite at some β, so bits have no order; "
+            "measure the model by multibeta curve"
+        )
     levels = np.log([beta_at(index) for index in indices])
     found = [
         each
@@ -121,19 +126,20 @@ def plan_of(
 def _passes(group: int, levels: np.ndarray, wanted: np.ndarray, step: float) -> Iterator[Pass]:
     """Yield the passes of a latent for the logarithms of β's, wanted widths and its step."""
     needs = (np.append(wanted[:-1], step) - step) / math.log(3)  # at the last level all is fine
-    power = None
-    for k, need in enumerate(needs):
+    power, higher, before = None, 0.0, 0.0
+    for log, need in zip(levels, needs, strict=True):
         if math.isinf(need):
             continue
         now = max(0, round(need))
         if power is None:
-            yield Pass(_rounded(levels[k]), group, now, True)
+            yield Pass(_rounded(log), group, now, True)
         else:
             for each in range(power - 1, now - 1, -1):
-                part = (needs[k - 1] - each - 0.5) / max(needs[k - 1] - need, 1e-9)
-                log = levels[k - 1] + min(max(part, 0), 1) * (levels[k] - levels[k - 1])
-                yield Pass(_rounded(log), group, each, False)
+                part = (before - each - 0.5) / max(before - need, 1e-9)
+                at = higher + min(max(part, 0), 1) * (log - higher)
+                yield Pass(_rounded(at), group, each, False)
         power = now if power is None else min(power, now)
+        higher, before = log, need
 
 
 def _rounded(log: float) -> float:
@@ -181,7 +187,7 @@ def read_passes(
     """
     readers = [Reader(payload, fill) for fill in ((0,) if whole else (0, 0xFF))]
     numbers = np.zeros((len(plan.grid.live), count), dtype=np.int64)
-    powers = np.full_like(numbers, -1)
+    powers = np.full(numbers.shape, -1, dtype=np.int8)
     for done, each in enumerate(plan.passes):
         tables = [_table(plan, each) for _ in readers]
         row = numbers[each.group]
@@ -209,7 +215,7 @@ def draws(
         whole: Whether all passes are there.
     """
     live = np.array(plan.grid.live)[:, None]
-    width = plan.grid.steps[:, None] * 3.0 ** np.maximum(powers, 0)
+    width = plan.grid.steps[:, None] * 3.0 ** np.maximum(powers, 0).astype(np.float64)
     middle = numbers * width
     if whole:
         yield np.where(live, middle, 0.0)
@@ -241,7 +247,11 @@ def _coarse(numbers: np.ndarray, power: int) -> np.ndarray:
 def _certain(
     readers: Sequence[Reader], tables: Sequence[Numbers | Thirds], cells: np.ndarray
 ) -> np.ndarray:
-    """Return the numbers that are certain: as many as all readers agree upon."""
+    """Return the numbers that are certain: as many as all readers agree upon.
+
+    After two readers have differed, what they read is noise, which may agree by chance. So of
+    a part in which they differ the symbols count alone, which come first.
+    """
     found = []
     for reader, table in zip(readers, tables, strict=True):
         try:
@@ -254,4 +264,6 @@ def _certain(
                 raise
             return cells[:0]
     same = np.logical_and.reduce([each == found[0] for each in found])
-    return found[0][: len(same) if same.all() else int(same.argmin())]
+    if same.all():
+        return found[0]
+    return found[0][: min(int(same.argmin()), tables[0].plain(found[0]))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ __all__ = ["Numbers", "Thirds", "blocks"]
 
 _FIRST = 16  # symbols until a table is first looked at again
 _CONTEXTS = 64  # cells on each side of 0 that have a table of thirds of their own
+_MEMORY = 2**24  # symbols that are counted; of more, each counts half
 
 
 def blocks(count: int, most: int) -> Iterator[slice]:
@@ -53,8 +55,18 @@ class Numbers:
         self._learn(symbols)
         return self._alphabet.join(symbols, low, excess)
 
+    def plain(self, numbers: np.ndarray) -> int:
+        """Return how many of the first numbers (M,) are told by their symbols alone.
+
+        Low bits, and how far beyond the ends a number is, come after the symbols of all.
+        """
+        symbols, low, _ = self._alphabet.split(numbers)
+        further = self._alphabet.beyond(symbols) | (self._alphabet.shift > 0)
+        return int(further.argmax()) if further.any() else len(low)
+
     def _learn(self, symbols: np.ndarray) -> None:
         self._counts += np.bincount(symbols, minlength=self._alphabet.size)
+        self._counts >>= self._counts.sum() > _MEMORY
         self._weights = learned(self._alphabet.masses, self._counts)
 
 
@@ -69,12 +81,7 @@ class Thirds:
     """
 
     def __init__(self, step: int) -> None:
-        masses = []
-        for cell in range(-_CONTEXTS, _CONTEXTS + 1):
-            edges = [normal_cdf((2 * (3 * cell + t) - 3) * step // 2) for t in range(4)]
-            parts = [b - a for a, b in itertools.pairwise(edges)]
-            masses.append(shares(parts if sum(parts) >> 20 else [1, 1, 1]))
-        self._masses = np.stack([*masses, shares([1, 1, 1])])
+        self._masses = _thirds(step)
         self._counts = np.zeros_like(self._masses)
         self._weights = self._masses
 
@@ -91,10 +98,26 @@ class Thirds:
         self._learn(at, symbols)
         return 3 * cells + symbols - 1
 
+    def plain(self, numbers: np.ndarray) -> int:
+        """Return how many of the first numbers (M,) are told by their symbols alone: all."""
+        return len(numbers)
+
     def _contexts(self, cells: np.ndarray) -> np.ndarray:
-        near = np.abs(cells) <= _CONTEXTS
+        near = (cells >= -_CONTEXTS) & (cells <= _CONTEXTS)
         return np.where(near, cells + _CONTEXTS, 2 * _CONTEXTS + 1)
 
     def _learn(self, at: np.ndarray, symbols: np.ndarray) -> None:
         np.add.at(self._counts, (at, symbols), 1)
+        self._counts >>= self._counts.sum(-1, keepdims=True) > _MEMORY
         self._weights = learned(self._masses, self._counts)
+
+
+@lru_cache(maxsize=256)
+def _thirds(step: int) -> np.ndarray:
+    """Return what N(0, 1) gives to the thirds of each cell: (contexts, 3)."""
+    masses = []
+    for cell in range(-_CONTEXTS, _CONTEXTS + 1):
+        edges = [normal_cdf((2 * (3 * cell + t) - 3) * step // 2) for t in range(4)]
+        parts = [b - a for a, b in itertools.pairwise(edges)]
+        masses.append(shares(parts if sum(parts) >> 20 else [1, 1, 1]))
+    return np.stack([*masses, shares([1, 1, 1])])

@@ -60,7 +60,7 @@ def step_of(exponent: int) -> int:
     """Return a step of the grid, 2^(−e/8), in units of 2⁻⁶⁴.
 
     Args:
-        exponent: e, at most 400.
+        exponent: e, at most 500.
     """
     whole, eighths = divmod(-exponent, 8)
     root = 1 << 8 * UNIT  # 2^(eighths/8), by three square roots at most
@@ -147,9 +147,9 @@ def learned(masses: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     Args:
         masses: Those of N(0, 1), ``TOTAL`` together: (…, size).
-        counts: How often each symbol was seen: (…, size).
+        counts: How often each symbol was seen: (…, size); fewer than 2²⁵ together.
     """
-    # Below 2⁶³: the counts are below 2²⁸, the masses below 2²⁵.
+    # Below 2⁶³: the counts are below 2²⁵ together, and the masses, too.
     both = (_PRIOR * masses + (counts << 24)) >> 12
     free = TOTAL - masses.shape[-1]
     weights = 1 + both * free // both.sum(-1, keepdims=True)
