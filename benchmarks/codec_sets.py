@@ -84,12 +84,12 @@ SETS = {
     ),
     "omniglot": Set(
         "Omniglot, Conv", Omniglot,
-        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(3500),
+        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(3000),
     ),
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(1600), together=250,
+         "--trainer.precision=bf16-mixed"), _steps(900), together=250,
     ),
 }  # fmt: skip
 """Name → set."""

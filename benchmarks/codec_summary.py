@@ -252,11 +252,14 @@ def codec_rivals() -> str:
 
 SIDES = {
     "one": "one model",
-    "one, five levels": "one model, five levels",
+    "one, own": "one model, decoded at the β of the cut",
     "lowest": "the dedicated model of the lowest β alone",
-    "dedicated": "five dedicated models as they are",
-    "permuted": "matched by permutation and signs",
-    "linear": "matched by a linear map",
+    "dedicated": "dedicated models as they are",
+    "dedicated, own": "dedicated models as they are, decoded at the β of the cut",
+    "permuted": "dedicated, matched by permutation",
+    "permuted, own": "dedicated, matched by permutation, decoded at the β of the cut",
+    "linear": "dedicated, matched by a linear map",
+    "linear, own": "dedicated, matched by a linear map, decoded at the β of the cut",
 }
 
 
@@ -398,8 +401,8 @@ def draw_rivals(path: Path) -> None:
 
 
 _LINES = {
-    "one": ("#0072b2", "-"), "one, five levels": ("#56b4e9", "-"), "lowest": ("0.5", "-"),
-    "dedicated": ("#d55e00", "-"), "permuted": ("#cc79a7", "-"), "linear": ("#009e73", "-"),
+    "one": "#0072b2", "lowest": "0.55", "dedicated": "#d55e00", "permuted": "#cc79a7",
+    "linear": "#009e73",
 }  # fmt: skip
 
 
@@ -410,12 +413,13 @@ def draw_prefix(path: Path) -> None:
     for axes, name in zip(panels, names, strict=False):
         found = result_of(f"codec_{name}_progressive")
         for side, rows in found["cut"].items():
-            colour, style = _LINES[side]
-            axes.plot(
-                [row["bits"] for row in rows], [row["psnr_db"] for row in rows], style,
-                color=colour, linewidth=1.5 if side == "one" else 1.0,
-                label=f"cut: {SIDES[side]}",
-            )  # fmt: skip
+            name_, own = side.removesuffix(", own"), side.endswith(", own")
+            if not own or name_ in ("dedicated", "linear"):
+                axes.plot(
+                    [row["bits"] for row in rows], [row["psnr_db"] for row in rows],
+                    ":" if own else "-", color=_LINES[name_],
+                    linewidth=1.8 if side == "one" else 1.0, label=f"cut: {SIDES[side]}",
+                )  # fmt: skip
         for side, mark in (("one", "o"), ("dedicated", "x")):
             rows = found["apart"].get(side, [])
             axes.plot(
