@@ -13,6 +13,8 @@ from multibeta.verbs.opening import opened
 
 __all__ = ["compress", "cut", "decompress"]
 
+_BATCH = 250
+
 
 def compress(
     checkpoint: str,
@@ -21,6 +23,7 @@ def compress(
     bits: float | None = None,
     psnr: float | None = None,
     progressive: bool = False,
+    lossless: bool = False,
     search: int = 64,
     at: str | None = None,
     given: dict[str, Any] | None = None,
@@ -45,6 +48,8 @@ def compress(
         bits: The most bits an example, of the whole file; the lowest β that has no more is taken.
         psnr: The least PSNR, in decibels; the highest β that has as much is taken.
         progressive: Order the bits so that any beginning of the file is a file, by multibeta cut.
+        lossless: Keep x as it is, for likelihoods of discrete data; without --beta at the β of the
+            least D + R, of 16.
         search: How many moves of latents to try for an example, each of which is a decoding.
         at: Values of the other weights that are ranges, as for curve.
         given: As for sample; decompress needs the same.
@@ -55,25 +60,31 @@ def compress(
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from multibeta.codec import Codec
-    from multibeta.compression import encode_to
+    from multibeta.compression import encode_to, shortest_beta
     from multibeta.data.given import examples_of
     from multibeta.files import check_writable, replacing
     from multibeta.metrics.psnr import peak_of
 
     wanted = {"--beta": beta, "--bits": bits, "--psnr": psnr}
     chosen = [name for name, value in wanted.items() if value is not None]
-    if len(chosen) > 1 or not (chosen or progressive):
-        raise ValueError("give one of --beta, --bits, --psnr, or --progressive for all of them")
-    if progressive and (bits is not None or psnr is not None):
-        raise ValueError(f"--progressive is for every rate; leave {chosen[0]} out, and cut it")
+    if len(chosen) > 1 or not (chosen or progressive or lossless):
+        raise ValueError("give one of --beta, --bits, --psnr, or --progressive or --lossless")
+    if progressive and lossless:
+        raise ValueError("a file is --progressive or --lossless; leave one of them out")
+    if (progressive or lossless) and (bits is not None or psnr is not None):
+        kind = "--progressive" if progressive else "--lossless"
+        cure = "cut it afterwards" if progressive else "its bits are what x takes"
+        raise ValueError(f"{kind} takes no {chosen[0]}: {cure}")
     check_writable(Path(out).parent)
     _, model, datamodule = opened(checkpoint, device, data, allow, at)
     codec = Codec(model, search=search)
     raw, _ = examples_of(files, model.shape, datamodule)
     x = model.read(raw, careful=True).x
     inputs = inputs_of(given, model, datamodule)
+    if lossless and beta is None:
+        beta = shortest_beta(codec, x, **inputs)
     if beta is not None or progressive:
-        file = codec.encode(x, beta, progressive=progressive, **inputs)
+        file = codec.encode(x, beta, progressive=progressive, lossless=lossless, **inputs)
     else:
         peak = peak_of(model, x)
         file = encode_to(codec, x, bits=bits, psnr=psnr, peak=peak, **inputs)
@@ -157,30 +168,39 @@ def cut(file: str, bits: float | None = None, out: str = "cut.mb") -> None:
 
 
 def _measured(codec: Any, file: bytes, x: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return what there is to say of a file: it is read again."""
+    """Return what there is to say of a file: it is read again.
+
+    Raises:
+        RuntimeError: If what was to be lossless is not.
+    """
     import torch
 
+    from multibeta.codec.container import unpack
+    from multibeta.data.examples import on
     from multibeta.metrics.bits import per_place
     from multibeta.metrics.psnr import peak_of, psnr
 
-    found = codec.read(file, **inputs)
-    vae, rates, near = codec.vae(codec.index(found.beta)), [], []
-    for first in range(0, len(x), 250):
-        some = x[first : first + 250].to(next(vae.parameters()).device)
-        given = {
-            k: v[first : first + 250] if v.ndim and len(v) == len(x) else v
-            for k, v in inputs.items()
-        }
+    found, lossless = codec.read(file, **inputs), unpack(file).kind == "lossless"
+    vae, rates, near, bound = codec.vae(codec.index(found.beta)), [], [], []
+    device = next(vae.parameters()).device
+    for first in range(0, len(x), _BATCH):
+        part = slice(first, first + _BATCH)
+        given = on({k: v[part] if len(v) == len(x) else v for k, v in inputs.items()}, device)
         with torch.no_grad():
-            terms = vae.elbo_terms(some, noise=torch.zeros(len(some), *vae.latent_shape), **given)
+            terms = vae.elbo_terms(x[part].to(device), **given)
             rates.append(terms.rate_nats.cpu())
+            bound.append(terms.distortion.cpu() + rates[-1])
             near.append(vae.decode(terms.posterior.mean, **given).mean.cpu())
-    rate = torch.cat(rates).mean().item() / math.log(2)
     bits = 8 * len(file) / len(x)
     name, size = per_place(codec.model.shape)
-    row = {"count": len(x), "bytes": len(file), "beta": found.beta, "bits": bits,
-           name: bits / size, "rate_bits": rate}  # fmt: skip
-    if peak := peak_of(codec.model, x):
+    rate = torch.cat(rates).mean().item() / math.log(2)
+    row = {"count": len(x), "bytes": len(file), "beta": found.beta, "bits": bits}
+    row |= {name: bits / size, "rate_bits": rate}
+    if lossless:
+        if not torch.equal(found.x, x.to(found.x)):
+            raise RuntimeError("a lossless file is read as something else")
+        row["neg_elbo_bits"] = torch.cat(bound).mean().item() / math.log(2)
+    elif peak := peak_of(codec.model, x):
         row["psnr_db"] = psnr(x.cpu(), found.x, peak).mean().item()
         row["psnr_mean_db"] = psnr(x.cpu(), torch.cat(near), peak).mean().item()
     return row
@@ -190,10 +210,11 @@ def _line(row: dict[str, Any], out: str) -> str:
     """Return the numbers in a few words."""
     name = "bpp" if "bpp" in row else "bits_per_dim"
     each = f"{row['bits']:.1f} bits an example ({row[name]:.4g} {name.replace('_', ' ')})"
+    ideal, of = ("D + R", "neg_elbo_bits") if "neg_elbo_bits" in row else ("R", "rate_bits")
+    over = f": {row['bits'] / row[of]:.3f} of it" if row[of] > 0 else ""
     said = [
         f"{row['count']:,} examples, {row['bytes']:,} bytes: {each}, at β = {row['beta']:.4g}",
-        f"R there is {row['rate_bits']:.1f} bits"
-        + (f": {row['bits'] / row['rate_bits']:.2f} R" if row["rate_bits"] > 0 else ""),
+        f"{ideal} there is {row[of]:.1f} bits{over}",
     ]
     if "psnr_db" in row:
         said.append(
