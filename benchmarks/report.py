@@ -714,11 +714,11 @@ def autoencoder_predictors() -> str:
     found = result_of("case_autoencoder")
     pairs = zip(found["predictors"], found["predictors_of_all"], strict=True)
     lines = [
-        [case_autoencoder.PREDICTORS[five["predictor"]],
-         "–" if five["says"] is None else f"{five['says']:.3g}",
+        [case_autoencoder.PREDICTORS[own["predictor"]],
+         "–" if own["says"] is None else f"{own['says']:.3g}",
          *("–" if value is None else f"{value:+.2f}".replace("-", "−")
-           for value in (five["fd"], five["kd"], every["fd"], every["kd"]))]
-        for five, every in pairs
+           for value in (own["fd"], own["kd"], every["fd"], every["kd"]))]
+        for own, every in pairs
     ]  # fmt: skip
     titles = ["the less, the better", "says β", "ρ with FD, one model", "with KD"]
     return table([*titles, "ρ with FD, and dedicated ones", "with KD"], lines)

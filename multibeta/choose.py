@@ -461,7 +461,7 @@ def choose(
     - *diffusion*: the least Fréchet distance of what a small flow, fitted to the codes of the
       training set, makes; VIV and D stand beside it;
     - *probe*: the highest accuracy (R² of quantities) of a linear probe or of neighbours;
-    - *clusters*: the highest adjusted Rand index of k-means against a label;
+    - *clusters*: the highest adjusted Rand index of k-means (or ``leiden``) against a label;
     - *anomaly*: the highest AUROC, of any score, against another data set or of a label;
     - *compression*: the β of the fewest bits with a PSNR, or D, or of the best one with so many
       bits; real ones, of a file by :class:`multibeta.Codec`, if constriction is installed, else R;

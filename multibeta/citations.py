@@ -106,7 +106,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 _COLUMNS = {
     "active_units": "active_units", "alignment": "prior_w1", "bits": "code_bits",
-    "calibration": "calibration", "clusters": "cluster", "disentanglement": "mig", "fid": "fid", "frechet": "fd_",
+    "calibration": "calibration", "clusters": "cluster", "disentanglement": "mig",
+    "fid": "fid", "frechet": "fd_",
     "information": "information", "latents": "live_latents", "log_spectral": "lsd",
     "ms_ssim": "ms_ssim", "nll": "nll", "predictive": "predictive", "probe": "probe",
     "psnr": "psnr", "squared_error": "squared_error", "ssim": "ssim", "viv": "viv",

@@ -296,9 +296,9 @@ class MultiBetaVAE(Networks):
         self._refuse_unknown(inputs, of_encoder, of_decoder)
         with torch.no_grad(), evaluating(self):
             mean = codes(x, **of_encoder)[0]
-            p = self.likelihood_of(
-                decode(mean, **of_decoder), self.likelihood.at(self.pinned), inputs
-            )
+            out = decode(mean, **of_decoder)
+            p = self.likelihood_of(out, self.likelihood.at(self.pinned), inputs)
+        _refuse_batch(out, p, x)
         self._refuse_shape(tuple(p.event_shape), tuple(x.shape[1:]))
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(mean.shape, generator=generator).to(mean)
@@ -874,6 +874,23 @@ def _repeated_inputs(inputs: Mapping[str, Any], n: int, times: int) -> dict[str,
         else value
         for name, value in inputs.items()
     }
+
+
+def _refuse_batch(out: Any, p: Distribution, x: Tensor) -> None:
+    """Refuse a decoder's result, read as p, that is not one of each example of x."""
+    if not isinstance(out, Distribution):
+        if p.batch_shape != x.shape[:1]:
+            raise ValueError(
+                f"the decoder makes {p.batch_shape.numel()} of {len(x)} examples; it must make "
+                "one of each code"
+            )
+    elif (p.batch_shape, p.event_shape) != (x.shape[:1], x.shape[1:]):
+        kind = type(out.base_dist if isinstance(out, Independent) else out).__name__
+        raise ValueError(
+            f"the decoder makes a {kind} of batch shape {tuple(out.batch_shape)} and event shape "
+            f"{tuple(out.event_shape)} for {len(x)} examples, x of shape {tuple(x.shape)}; the "
+            "batch shape must begin with their number, and both together be the shape of x"
+        )
 
 
 def _examples(x: Tensor, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

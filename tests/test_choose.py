@@ -255,7 +255,9 @@ def test_disentanglement():
     found = choose(model, data, "disentanglement", (0.1, 10.0))
     direct = sweep(model, data, (0.1, 10.0), metrics="disentanglement", split="val")
     assert [row["mig"] for row in found.rows] == direct["mig"]
-    assert found.beta == direct["beta"][int(np.argmax(direct["mig"]))]
+    best = int(np.argmax(direct["mig"]))
+    assert found.beta == direct["beta"][best]
+    assert f"± {direct['mig_se'][best]:.3f} on the val set" in found.advice[0]
 
 
 # Truths -----------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ NOT_HERE = {
     "pip install 'multibeta[export]'": "an installation",
     "pip install 'multibeta[hub]'": "an installation",
     "pip install 'multibeta[features]'": "an installation",
+    "pip install 'multibeta[leiden]'": "an installation",
     "pip install imageio-ffmpeg": "an installation",
     "hf auth login": "asks for a token; tests/test_hub.py pushes to a stub",
     "pytest": "this is it",

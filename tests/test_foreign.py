@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from multibeta import wrap
 from multibeta.betas import Draws
@@ -429,6 +430,31 @@ def test_what_would_be_broadcast_to_x_is_refused(likelihood):
     x[:3] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[..., None]
     said = refused(encoder, decoder, x, likelihood=likelihood)
     assert f"the decoder makes {type(likelihood).__name__} of shape (1, 4) for x of" in said
+
+
+class Makes(nn.Linear):
+    """A decoder of 12 values, and what is made of them."""
+
+    def __init__(self, make) -> None:
+        super().__init__(3, 12)
+        self.make = make
+
+    def forward(self, z):
+        return self.make(super().forward(z))
+
+
+@pytest.mark.parametrize(("make", "said"), [
+    (lambda out: Normal(out.mean(), 1.0), "a Normal of batch shape () and event shape () for"),
+    (lambda out: Independent(Normal(out, 1.0), 2),
+     "a Normal of batch shape () and event shape (3, 12) for 3 examples, x of shape (3, 12);"),
+    (lambda out: Normal(out.T, 1.0), "a Normal of batch shape (12, 3) and event shape () for"),
+    (lambda out: MultivariateNormal(out.mean(0), torch.eye(12)),
+     "a MultivariateNormal of batch shape () and event shape (12,) for"),
+    (lambda out: out[:1], "1 of 3 examples; it must make one of each code"),
+])  # fmt: skip
+def test_what_is_not_one_of_each_example_is_refused(make, said):
+    encoder, _, x = vector()
+    assert f"the decoder makes {said}" in refused(encoder, Makes(make), x)
 
 
 def test_a_distortion_of_another_shape_is_said():

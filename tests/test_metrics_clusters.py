@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import multibeta
 from multibeta.checkpoints import load_data
 from multibeta.evaluation import metrics_of
 from multibeta.metrics import Clusters, Source
-from multibeta.metrics.clusters import _mean_of_pairs, kmeans
+from multibeta.metrics.clusters import _mean_of_pairs, kmeans, leiden
 from tests.test_metrics_probe import VAE, codes
 
 
@@ -73,6 +74,68 @@ def test_without_labels_the_number_is_to_be_given():
     assert found["cluster_stability"] == 1 and found["about"]["label"] is None
     assert "cluster_ari" not in found
     assert list(metrics_of({"clusters": {"k": 2}}, np.zeros((4, 2)))) == ["clusters"]
+
+
+def two_moons(n=300):
+    from sklearn.datasets import make_moons
+
+    return make_moons(n, noise=0.05, random_state=0)
+
+
+def test_leiden_finds_two_clusters_of_any_shape_without_k():
+    """Two cliques are the optimum of modularity; k-means cuts both moons across."""
+    pytest.importorskip("igraph")
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [30, 20])
+    cliques = rng.normal(size=(50, 3)) + 50 * y[:, None]
+    found = computed(codes(cliques, label=y), method="leiden", neighbours=19)
+    assert found["cluster_ari"] == found["cluster_nmi"] == found["cluster_stability"] == 1
+    assert found["cluster_k"] == 2
+    assert found["about"] == {
+        "label": "label", "method": "leiden", "resolution": 1.0, "neighbours": 19,
+        "examples": 50, "resamples": 10,
+    }  # fmt: skip
+    z, y = two_moons()
+    of_graph = computed(codes(z, label=y), method="leiden", resolution=0.05)
+    assert of_graph["cluster_ari"] == 1 and of_graph["cluster_k"] == 2
+    assert computed(codes(z, label=y))["cluster_ari"] < 0.6
+    assert computed(codes(z), method="leiden")["cluster_k"] > 2  # without a label, and finer
+
+
+def test_leiden_against_the_modularity_of_its_graph():
+    """By hand: A, and its modularity, which is above that of the label and of k-means."""
+    pytest.importorskip("igraph")
+    z, y = mixture(apart=3.0)
+    apart = np.linalg.norm(z[:, None] - z, axis=2)
+    near = np.argsort(apart, 1)[:, 1:11]
+    a = np.zeros((400, 400))
+    np.put_along_axis(a, near, 1.0, 1)
+    a = a + a.T
+    d, m = a.sum(0), a.sum()
+
+    def modularity(named):
+        return ((a - 0.5 * np.outer(d, d) / m) * (named[:, None] == named)).sum() / m
+
+    named = leiden(z, 0.5, 10)
+    assert modularity(named) >= max(modularity(y), *(modularity(kmeans(z, k)) for k in (2, 3, 4)))
+    assert (leiden(z, 0.5, 10) == named).all()
+    fewer = leiden(z, 0.5, 10, fit=np.arange(0, 400, 2))
+    assert (fewer[1::2] == fewer[::2][apart[1::2, ::2].argmin(1)]).all()
+    assert leiden(np.zeros((5, 2))).tolist() == [0] * 5
+
+
+def test_leiden_without_igraph_and_settings_of_the_other_method(monkeypatch):
+    for settings, said in (
+        ({"method": "louvain"}, "method=louvain is unknown; allowed: k-means, leiden"),
+        ({"method": "leiden", "k": 3}, "k=3 is no setting of leiden; leave it out"),
+        ({"resolution": 2.0}, "resolution=2.0 is no setting of k-means; leave it out"),
+        ({"method": "leiden", "neighbours": 0}, "neighbours=0 is not above 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Clusters(VAE, **settings)
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    with pytest.raises(ValueError, match=r"needs igraph: pip install 'multibeta\[leiden\]', or"):
+        Clusters(VAE, method="leiden")
 
 
 def test_collapsed_codes_are_one_cluster():

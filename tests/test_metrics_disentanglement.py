@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from multibeta.data import Digits, Sprites
 from multibeta.divergences import kl_standard_normal
 from multibeta.evaluation import metrics_of, sweep
 from multibeta.metrics import Disentanglement, Evaluated
-from multibeta.metrics.disentanglement import dci, factor_vae_score, mig, sap
+from multibeta.metrics.disentanglement import _mig, _sap, dci, factor_vae_score, mig, sap
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 from multibeta.vae import BetaVAE, ELBOTerms
@@ -22,6 +23,7 @@ COLUMNS = (
 
 
 def scores(codes, factors):
+    """The scores, each from its own function."""
     found = dci(codes, factors)
     return dict(
         zip(
@@ -215,6 +217,39 @@ def test_what_cannot_be_scored(score):
         assert "\n" not in str(info.value)
 
 
+def tilted(draws, count):
+    """A code in which each latent has a part of another factor, noise, and an idle latent."""
+    sizes = torch.tensor([3, 5, 8])
+    factors = (torch.rand(count, 3, generator=draws) * sizes).long()
+    mixed = (factors / sizes).double() @ torch.tensor(
+        [[3.0, 1, 0], [0.5, 3, 1], [0, 0, 3]]
+    ).double()
+    noise = torch.randn(count, 4, generator=draws).double()
+    return torch.cat([mixed, torch.zeros(count, 1)], 1) + 0.5 * noise, factors
+
+
+@pytest.mark.parametrize(("score", "count", "times"), [
+    (_mig, 500, 150), (_sap, 500, 150), (lambda *of: astuple(dci(*of))[2:], 300, 40),
+], ids=["mig", "sap", "dci"])  # fmt: skip
+def test_standard_errors_are_the_spread_over_draws(score, count, times):
+    draws = torch.Generator().manual_seed(0)
+    found = np.array([score(*tilted(draws, count)) for _ in range(times)])
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(ddof=1), rel=0.25)
+
+
+def test_the_standard_errors_of_mig_and_sap_are_those_of_the_jackknife():
+    """To first order in 1/N; of few values, whose bins stay as they are without an example."""
+    codes, factors = tilted(torch.Generator().manual_seed(1), 300)
+    codes = codes.round().clamp(-1, 4)
+    for score, of in ((mig, _mig), (sap, _sap)):
+        without = [
+            score(*(torch.cat([all_[:i], all_[i + 1 :]]) for all_ in (codes, factors)))
+            for i in range(300)
+        ]
+        jackknife = math.sqrt(299 / 300 * ((np.array(without) - np.mean(without)) ** 2).sum())
+        assert of(codes, factors)[1] == pytest.approx(jackknife, rel=0.15)
+
+
 # the metric
 
 
@@ -240,7 +275,9 @@ def test_the_metric_has_the_scores_of_the_first_examples():
     found = metric(most=130)
     for rows in torch.arange(200).split(50):
         found.update(evaluated(codes[rows], factors[rows]))
-    assert found.compute() == scores(codes[:130], factors[:130])
+    row = found.compute()
+    assert {name: row[name] for name in COLUMNS} == scores(codes[:130], factors[:130])
+    assert set(row) - set(COLUMNS) == {"mig_se", "sap_se", "dci_informativeness_se"}
 
 
 def test_states_of_two_processes_give_the_result_of_one(monkeypatch):

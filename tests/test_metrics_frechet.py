@@ -591,6 +591,31 @@ def test_samples_of_standardised_latents_and_of_a_flow(monkeypatch):
     assert {"precision_flow", "coverage_standardised"} < set(row)
 
 
+def test_the_flow_has_its_own_number_of_codes(monkeypatch):
+    """``most`` is of the examples that are measured."""
+    seen = []
+
+    def short(z):
+        seen.append(z)
+        return fit_flow(z, steps=1)
+
+    monkeypatch.setattr("multibeta.metrics.frechet.fit_flow", short)
+    data, vae = Digits(), model()
+    data.setup()
+    for settings, count in (({"most": 50}, 1258), ({"fitted": 100}, 100)):
+        curve = measured(vae, data, streams="flow", kernel=False, neighbours=0, **settings)
+        assert len(seen[-1]) == count
+        assert f"posterior samples of {count:,} training" in str(curve.about["frechet"])
+        assert curve["fd_examples"] == [settings.get("most", 359)]
+    with torch.no_grad():  # the last 100 codes are of examples from all over the set
+        rows = torch.arange(100) * 1258 // 100
+        q = vae.at_beta(1.0).encode(data.splits["train"][rows].float() / 255)
+    noise = torch.randn(100, 3, generator=torch.Generator().manual_seed(2**31 + 2))
+    assert seen[-1] == pytest.approx(q.mean + q.stddev * noise, abs=1e-5)
+    with pytest.raises(ValueError, match="fitted=0 is too small; it is at least 1"):
+        measured(vae, data, fitted=0)
+
+
 def test_values_are_the_features_of_what_is_no_picture():
     """Fréchet's distance of a code that says nothing, in closed form: tr C + |m|² of the data."""
     x = torch.randn(400, 5, generator=torch.Generator().manual_seed(0)) * 2 + 1

@@ -189,10 +189,10 @@ def read_passes(
     numbers = np.zeros((len(plan.grid.live), count), dtype=np.int64)
     powers = np.full(numbers.shape, -1, dtype=np.int8)
     for done, each in enumerate(plan.passes):
-        tables = [_table(plan, each) for _ in readers]
-        row = numbers[each.group]
+        table, row = _table(plan, each), numbers[each.group]
         for part in blocks(count, _MOST):
-            found = _certain(readers, tables, row[part])
+            cells: Any = row[part] if isinstance(table, Thirds) else part.stop - part.start
+            found = table.read(readers[0], cells) if whole else table.certain(readers, cells)
             here = slice(part.start, part.start + len(found))
             row[here], powers[each.group, here] = found, each.power
             if here != part:
@@ -242,28 +242,3 @@ def _coarse(numbers: np.ndarray, power: int) -> np.ndarray:
     """Return the numbers of cells 3^power wide that hold numbers of steps."""
     width = 3**power
     return (numbers + width // 2) // width
-
-
-def _certain(
-    readers: Sequence[Reader], tables: Sequence[Numbers | Thirds], cells: np.ndarray
-) -> np.ndarray:
-    """Return the numbers that are certain: as many as all readers agree upon.
-
-    After two readers have differed, what they read is noise, which may agree by chance. So of
-    a part in which they differ the symbols count alone, which come first.
-    """
-    found = []
-    for reader, table in zip(readers, tables, strict=True):
-        try:
-            if isinstance(table, Thirds):
-                found.append(table.read(reader, cells))
-            else:
-                found.append(table.read(reader, len(cells)))
-        except ValueError:
-            if len(readers) == 1:
-                raise
-            return cells[:0]
-    same = np.logical_and.reduce([each == found[0] for each in found])
-    if same.all():
-        return found[0]
-    return found[0][: min(int(same.argmin()), tables[0].plain(found[0]))]

@@ -104,6 +104,20 @@ class Reader:
             found = self._range.decode(*_model(self._stream, weights), *size)
             return found.astype(np.int64)
 
+    def some(self, count: int, weights: np.ndarray) -> np.ndarray:
+        """Read symbols up to the first that cannot be read: at most (count,)."""
+        before = self._range.clone()
+        try:
+            return self.symbols(count, weights)
+        except ValueError:
+            self._range = before
+        found: list[int] = []
+        with contextlib.suppress(ValueError):
+            for n in range(count):
+                of_it = weights if weights.ndim == 1 else weights[n : n + 1]
+                found += self.symbols(1, of_it).tolist()
+        return np.array(found, dtype=np.int64)
+
     def bits(self, count: int, width: int) -> np.ndarray:
         """Read numbers from 0 to 2^width − 1: (count,)."""
         values = np.zeros(count, dtype=np.int64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -50,19 +51,35 @@ class Numbers:
     def read(self, reader: Reader, count: int) -> np.ndarray:
         """Read numbers (M,), and learn from them."""
         symbols = reader.symbols(count, self._weights)
-        low = reader.bits(count, self._alphabet.shift)
-        excess = reader.naturals(int(self._alphabet.beyond(symbols).sum()))
+        low, excess = self._rest(reader, symbols)
         self._learn(symbols)
         return self._alphabet.join(symbols, low, excess)
 
-    def plain(self, numbers: np.ndarray) -> int:
-        """Return how many of the first numbers (M,) are told by their symbols alone.
+    def certain(self, readers: Sequence[Reader], count: int) -> np.ndarray:
+        """Read the first numbers that all readers agree upon, at most (count,); learn from all.
 
-        Low bits, and how far beyond the ends a number is, come after the symbols of all.
+        Low bits, and how far beyond the ends a number is, come after the symbols of all. Once
+        readers have differed, what they read is noise, which may agree by chance.
         """
-        symbols, low, _ = self._alphabet.split(numbers)
+        symbols = _agreed([reader.some(count, self._weights) for reader in readers])
+        if len(symbols) == count:
+            with contextlib.suppress(ValueError):
+                rests = [self._rest(reader, symbols) for reader in readers]
+                if all(
+                    np.array_equal(a, b)
+                    for rest in rests
+                    for a, b in zip(rest, rests[0], strict=True)
+                ):
+                    self._learn(symbols)
+                    return self._alphabet.join(symbols, *rests[0])
         further = self._alphabet.beyond(symbols) | (self._alphabet.shift > 0)
-        return int(further.argmax()) if further.any() else len(low)
+        plain = symbols[: int(further.argmax())] if further.any() else symbols
+        return self._alphabet.join(plain, np.zeros_like(plain), plain[:0])
+
+    def _rest(self, reader: Reader, symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read the low bits of symbols, and the excess of those beyond the ends."""
+        low = reader.bits(len(symbols), self._alphabet.shift)
+        return low, reader.naturals(int(self._alphabet.beyond(symbols).sum()))
 
     def _learn(self, symbols: np.ndarray) -> None:
         self._counts += np.bincount(symbols, minlength=self._alphabet.size)
@@ -98,9 +115,13 @@ class Thirds:
         self._learn(at, symbols)
         return 3 * cells + symbols - 1
 
-    def plain(self, numbers: np.ndarray) -> int:
-        """Return how many of the first numbers (M,) are told by their symbols alone: all."""
-        return len(numbers)
+    def certain(self, readers: Sequence[Reader], cells: np.ndarray) -> np.ndarray:
+        """Read the first numbers that all readers agree upon, at most (M,); learn from all."""
+        at = self._contexts(cells)
+        symbols = _agreed([reader.some(len(cells), self._weights[at]) for reader in readers])
+        if len(symbols) == len(cells):
+            self._learn(at, symbols)
+        return 3 * cells[: len(symbols)] + symbols - 1
 
     def _contexts(self, cells: np.ndarray) -> np.ndarray:
         near = (cells >= -_CONTEXTS) & (cells <= _CONTEXTS)
@@ -110,6 +131,13 @@ class Thirds:
         np.add.at(self._counts, (at, symbols), 1)
         self._counts >>= self._counts.sum(-1, keepdims=True) > _MEMORY
         self._weights = learned(self._masses, self._counts)
+
+
+def _agreed(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the first symbols that are the same in all."""
+    n = min(map(len, found))
+    same = np.logical_and.reduce([each[:n] == found[0][:n] for each in found])
+    return found[0][: n if same.all() else int(same.argmin())]
 
 
 @lru_cache(maxsize=256)

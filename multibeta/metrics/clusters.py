@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from multibeta.metrics.base import Source
 from multibeta.metrics.labelled import Labelled
 from multibeta.vae import BetaVAE
 
-__all__ = ["Clusters", "kmeans"]
+__all__ = ["Clusters", "kmeans", "leiden"]
 
 _SEPARATE = 2_000
+_METHODS = ("k-means", "leiden")
 
 
 class Clusters(Labelled):
-    r"""k-means of the posterior means: its agreement with a label, separation and stability.
+    r"""Clusters of the posterior means: their agreement with a label, separation and stability.
 
     - *ARI*, the adjusted Rand index, and *NMI*, the normalised mutual information (over the
       arithmetic mean of the entropies), of clusters and label: 1 if they are the same up to
@@ -28,20 +30,24 @@ class Clusters(Labelled):
     - *Stability*: the mean ARI of all pairs of clusterings of the same examples, each fitted on
       another bootstrap sample.
 
-    Means are not standardised: a latent that has collapsed is to have no say. Where fewer means
-    than k are different, each is a cluster.
+    Means are not standardised: a latent that has collapsed is to have no say. The clusters are
+    those of k-means, where fewer means than k are different each of these; or the communities of
+    the graph of nearest neighbours (:func:`leiden`), as many as there are.
 
     Args:
         vae: The model at the β that is measured.
         label: Which of the labels, where there are several; see :class:`Labelled`.
-        k: The number of clusters; by default that of the label's values.
+        k: The number of clusters of k-means; by default that of the label's values.
         most: How many examples to use, spread over the set; of them the silhouette takes 2,000.
         resamples: The number of bootstrap samples.
+        method: "k-means" or "leiden", which needs igraph (the extra ``leiden``).
+        resolution: Of Leiden's, 1 by default: more gives more clusters.
+        neighbours: Of an example in Leiden's graph, 15 by default.
         source: What is measured on.
         said: See :class:`Labelled`.
 
     Raises:
-        ValueError: If a setting is out of range.
+        ValueError: If a setting is out of range, or of the other method; or igraph is missing.
 
     References:
         Hubert & Arabie 1985, "Comparing partitions"; Rousseeuw 1987, "Silhouettes"; Ben-Hur,
@@ -51,13 +57,30 @@ class Clusters(Labelled):
 
     def __init__(
         self, vae: BetaVAE, label: str | None = None, k: int | None = None, most: int = 10_000,
-        resamples: int = 10, *, source: Source | None = None, said: set[str] | None = None,
+        resamples: int = 10, method: str = "k-means", resolution: float | None = None,
+        neighbours: int | None = None, *, source: Source | None = None,
+        said: set[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(vae, label, most, source=source, said=said)
         for name, value in {"k": k, "resamples": resamples}.items():
             if value is not None and value < 2:
                 raise ValueError(f"{name}={value} is too small; it is at least 2")
-        self.k, self.resamples = k, resamples
+        if method not in _METHODS:
+            raise ValueError(f"method={method} is unknown; allowed: {', '.join(_METHODS)}")
+        of_graph: dict[str, Any] = {"resolution": resolution, "neighbours": neighbours}
+        for name, given in ({"k": k} if method == "leiden" else of_graph).items():
+            if given is not None:
+                raise ValueError(f"{name}={given} is no setting of {method}; leave it out")
+        for name, given in of_graph.items():
+            if given is not None and not given > 0:
+                raise ValueError(f"{name}={given} is not above 0")
+        self.k, self.resamples, self.method = k, resamples, method
+        self.of_graph = of_graph | {
+            "resolution": resolution or 1.0,
+            "neighbours": neighbours or 15,
+        }
+        if method == "leiden":
+            _igraph()
 
     def compute(self) -> dict[str, float]:
         """Return how the means cluster, each with ``…_se``.
@@ -66,11 +89,11 @@ class Clusters(Labelled):
             ``cluster_silhouette`` (its standard error over examples), ``cluster_stability`` (by
             the jackknife over bootstrap samples); and where there is a label ``cluster_ari`` and
             ``cluster_nmi`` (standard errors: the standard deviation over the bootstrap samples).
-            ``cluster_k``. nan where there is one example, and the silhouette where there is one
-            cluster.
+            ``cluster_k``, how many clusters. nan where there is one example, and the silhouette
+            where there is one cluster.
 
         Raises:
-            ValueError: If there is neither a label nor ``k``.
+            ValueError: If k-means has neither a label nor ``k``.
         """
         from sklearn.metrics import (
             adjusted_rand_score,
@@ -80,10 +103,15 @@ class Clusters(Labelled):
 
         z, label, y, k = self._taken()
         n = len(z)
-        found = kmeans(z, k, starts=5)
         rng = np.random.default_rng(0)
         rows = [rng.integers(n, size=n) for _ in range(self.resamples)]
-        others = [kmeans(z, k, seed=i + 1, fit=rows[i]) for i in range(self.resamples)]
+        if self.method == "leiden":
+            found = leiden(z, **self.of_graph)
+            others = [leiden(z, **self.of_graph, seed=i + 1, fit=of) for i, of in enumerate(rows)]
+            k = len(np.unique(found))
+        else:
+            found = kmeans(z, k, starts=5)
+            others = [kmeans(z, k, seed=i + 1, fit=of) for i, of in enumerate(rows)]
         row: dict[str, float] = {"cluster_k": float(k)}
         if label:
             scores = {"ari": adjusted_rand_score, "nmi": normalized_mutual_info_score}
@@ -110,18 +138,19 @@ class Clusters(Labelled):
         return row
 
     def about(self) -> dict[str, Any]:
-        """Return which label, how many clusters and examples."""
+        """Return which label, how the clusters are found, and of how many examples."""
         z, label, _, k = self._taken()
-        return {"label": label, "k": k, "method": "k-means", "examples": len(z),
+        own = self.of_graph if self.method == "leiden" else {"k": k}
+        return {"label": label, **own, "method": self.method, "examples": len(z),
                 "resamples": self.resamples}  # fmt: skip
 
     def _taken(self) -> tuple[np.ndarray, str | None, np.ndarray, int]:
-        """Return means (N, Z), the label's name and values (N,), and the number of clusters."""
+        """Return means (N, Z), the label's name and values (N,), and the k of k-means."""
         codes = self.codes()
         z = codes.mean[0].reshape(len(codes), -1).astype(np.float64)
         label = self.name(codes, groups=True)
         y = np.zeros(len(z)) if label is None else codes.labels[label]
-        if self.k is None and label is None and len(z) > 1:
+        if self.method == "k-means" and self.k is None and label is None and len(z) > 1:
             known = ", ".join(codes.labels) or "none"
             raise ValueError(
                 "metric clusters cannot be measured: the number of clusters is not known; set k, "
@@ -152,6 +181,70 @@ def kmeans(
     if k < 2:
         return np.zeros(len(z), dtype=int)
     return KMeans(k, n_init=starts, random_state=seed).fit(fitted).predict(z)
+
+
+def leiden(
+    z: np.ndarray,
+    resolution: float = 1.0,
+    neighbours: int = 15,
+    seed: int = 0,
+    fit: np.ndarray | None = None,
+) -> np.ndarray:
+    r"""Return the community of each code in the graph of nearest neighbours, by igraph.
+
+    .. math:: \max \frac1{2m} \sum_{ij} \Big( A_{ij} - γ \frac{d_i d_j}{2m} \Big) [c_i = c_j],
+        \qquad A_{ij} = [j \in N_i] + [i \in N_j]
+
+    modularity with resolution γ, for degrees d of sum 2m. Equal codes are one node.
+
+    Args:
+        z: (N, Z).
+        resolution: γ.
+        neighbours: The size of each N; fewer where fewer codes are different.
+        seed: That of the search.
+        fit: The numbers of the codes that the graph is made of, once each; others go with their
+            nearest one. By default all.
+
+    Returns:
+        (N,), 0 to the number of communities − 1.
+
+    Raises:
+        ValueError: If igraph is missing.
+
+    References:
+        Traag, Waltman & van Eck 2019, "From Louvain to Leiden"; Reichardt & Bornholdt 2006,
+        equation 15 (γ).
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    igraph = _igraph()
+    nodes = np.unique(z if fit is None else z[fit], axis=0)
+    if len(nodes) < 2:
+        return np.zeros(len(z), dtype=int)
+    near = NearestNeighbors(n_neighbors=min(neighbours, len(nodes) - 1)).fit(nodes)
+    graph = near.kneighbors_graph()
+    both = (graph + graph.T).tocoo()
+    edges = both.row < both.col
+    network = igraph.Graph(len(nodes), np.stack([both.row[edges], both.col[edges]], 1))
+    igraph.set_random_number_generator(random.Random(seed))
+    try:
+        found = network.community_leiden(
+            "modularity", weights=both.data[edges], resolution=resolution, n_iterations=-1
+        )
+    finally:
+        igraph.set_random_number_generator(random)  # what it has by default
+    nearest = near.kneighbors(z, 1, return_distance=False)[:, 0]
+    return np.array(found.membership)[nearest]
+
+
+def _igraph() -> Any:
+    try:
+        import igraph
+    except ModuleNotFoundError:
+        raise ValueError(
+            "method=leiden needs igraph: pip install 'multibeta[leiden]', or take k-means"
+        ) from None
+    return igraph
 
 
 def _mean_of_pairs(values: np.ndarray) -> tuple[float, float]:

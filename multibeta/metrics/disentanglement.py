@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,17 +67,24 @@ class Disentanglement(Codes):
         Returns:
             ``mig`` (see :func:`mig`), ``dci_disentanglement, dci_completeness,
             dci_informativeness`` (see :class:`DCI`), ``sap`` (see :func:`sap`) and ``factor_vae``
-            (see :func:`factor_vae_score`).
+            (see :func:`factor_vae_score`). ``mig_se``, ``sap_se`` and ``dci_informativeness_se``
+            are over examples, by the delta method: the standard deviation of the influence of
+            each on the score, over √N, with bins, latents and forests as they were found. The
+            others have none: an error would take more forests, and more votes, of more examples.
         """
         _, codes, _ = self.codes()
         factors = in_order(self.places, self.factors)[0][: self.most]
         of_dci = dci(codes, factors)
+        of_mig, of_sap = _mig(codes, factors), _sap(codes, factors)
         return {
-            "mig": mig(codes, factors),
+            "mig": of_mig[0],
+            "mig_se": of_mig[1],
             "dci_disentanglement": of_dci.disentanglement,
             "dci_completeness": of_dci.completeness,
             "dci_informativeness": of_dci.informativeness,
-            "sap": sap(codes, factors),
+            "dci_informativeness_se": of_dci.informativeness_se,
+            "sap": of_sap[0],
+            "sap_se": of_sap[1],
             "factor_vae": factor_vae_score(codes, factors),
         }
 
@@ -107,16 +115,27 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
         Chen et al. 2018, arXiv 1802.04942, equation 6; Locatello et al. 2019, arXiv 1811.12359,
         appendix C (the discretisation).
     """
-    from sklearn.metrics import mutual_info_score
+    return _mig(codes, factors, bins)[0]
 
+
+def _mig(codes: Tensor, factors: Tensor, bins: int = 20) -> tuple[float, float]:
+    """Return :func:`mig` and its standard error."""
     z, v = _prepared(codes, factors)
     binned = [np.digitize(of, np.histogram_bin_edges(of, bins)[1:-1]) for of in z.T]
-    gaps = [
-        _gap([mutual_info_score(of_one, each) for each in binned])
-        / mutual_info_score(of_one, of_one)
-        for of_one in v.T
-    ]
-    return _mean(gaps)
+    found = []
+    for of_one in (np.unique(of, return_inverse=True)[1] for of in v.T):
+        shared, entropies = [_shared(of_one, of) for of in binned], _shared(of_one, of_one)
+        gap, influence = _gap([of.mean() for of in shared], [of - of.mean() for of in shared])
+        h = entropies.mean()
+        found.append((gap / h, influence / h - gap * (entropies - h) / h**2))
+    return _mean_and_se(found)
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return log p(a, b)/p(a)p(b) of each example: (N,); its mean is the mutual information."""
+    counts = np.zeros((a.max() + 1, b.max() + 1))
+    np.add.at(counts, (a, b), 1)
+    return np.log(counts[a, b] * len(a) / (counts.sum(1)[a] * counts.sum(0)[b]))
 
 
 def sap(codes: Tensor, factors: Tensor) -> float:
@@ -143,11 +162,22 @@ def sap(codes: Tensor, factors: Tensor) -> float:
     References:
         Kumar et al. 2018, arXiv 1711.00848, section 3.
     """
+    return _sap(codes, factors)[0]
+
+
+def _sap(codes: Tensor, factors: Tensor) -> tuple[float, float]:
+    """Return :func:`sap` and its standard error."""
     z, v = _prepared(codes, factors)
-    z, v = z - z.mean(0), v - v.mean(0)
-    scale = np.outer((v**2).sum(0), (z**2).sum(0))
-    r_squared = np.divide((v.T @ z) ** 2, scale, out=np.zeros_like(scale), where=scale > 0)
-    return _mean([_gap(of_one) for of_one in r_squared])
+    scale = z.std(0)
+    z, v = (z - z.mean(0)) / np.where(scale > 0, scale, 1.0), (v - v.mean(0)) / v.std(0)
+    found = []
+    for of_one in v.T:
+        of_each = z.T * of_one
+        r = of_each.mean(1)
+        # Of r², where z and v have a variance of 1 that is itself estimated.
+        influence = 2 * r[:, None] * of_each - (r**2)[:, None] * ((z**2).T + of_one**2)
+        found.append(_gap(r**2, influence))
+    return _mean_and_se(found)
 
 
 @dataclass(frozen=True)
@@ -161,11 +191,13 @@ class DCI:
         informativeness: How much of the error of always naming the commonest value is gone on
             held-out examples: 1 if all factors are predicted without error; near 0, perhaps just
             below, if the codes do not help.
+        informativeness_se: Its standard error over the held-out examples, with these forests.
     """
 
     disentanglement: float
     completeness: float
     informativeness: float
+    informativeness_se: float
 
 
 def dci(codes: Tensor, factors: Tensor) -> DCI:
@@ -201,7 +233,7 @@ def dci(codes: Tensor, factors: Tensor) -> DCI:
 
     z, v = _prepared(codes, factors)
     if not v.size:
-        return DCI(math.nan, math.nan, math.nan)
+        return DCI(math.nan, math.nan, math.nan, math.nan)
     order = np.random.default_rng(0).permutation(len(z))
     fit, held_out = order[: len(z) // 2], order[len(z) // 2 :]
     importances, informativeness = [], []
@@ -211,14 +243,18 @@ def dci(codes: Tensor, factors: Tensor) -> DCI:
         ).fit(z[fit], of_one[fit])
         importances.append(forest.feature_importances_)
         commonest = np.bincount(of_one[fit]).argmax()
-        error, guessed = (
-            (named != of_one[held_out]).mean()
+        wrong, blind = (
+            (named != of_one[held_out]).astype(float)
             for named in (forest.predict(z[held_out]), commonest)
         )
-        used = forest.feature_importances_.any()  # else the forest guesses too
-        informativeness.append(1 - error / max(guessed, 1 / len(held_out)) if used else 0.0)
+        error, guessed = wrong.mean(), max(blind.mean(), 1 / len(held_out))
+        used = float(forest.feature_importances_.any())  # else the forest guesses too
+        influence = error * (blind - blind.mean()) / guessed**2 - (wrong - error) / guessed
+        informativeness.append((used * (1 - error / guessed), used * influence))
     by_factor = np.array(importances)
-    return DCI(_concentration(by_factor.T), _concentration(by_factor), _mean(informativeness))
+    return DCI(
+        _concentration(by_factor.T), _concentration(by_factor), *_mean_and_se(informativeness)
+    )
 
 
 def factor_vae_score(
@@ -299,10 +335,21 @@ def _prepared(codes: Tensor, factors: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return z[:, np.lexsort(z)], v[:, v.min(0) < v.max(0)]
 
 
-def _gap(scores: list[float] | np.ndarray) -> float:
-    """Return by how much the greatest of scores ≥ 0 is above the next; one alone, above 0."""
-    *_, second, first = sorted([0.0, *scores])
-    return first - second
+def _gap(
+    scores: Sequence[float] | np.ndarray, influence: Sequence[np.ndarray] | np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return by how much the greatest of scores ≥ 0 is above the next; one alone, above 0.
+
+    Args:
+        scores: Of each latent: (Z,).
+        influence: Of each example on each of them: (Z, N).
+
+    Returns:
+        The gap, and the influence on it: (N,).
+    """
+    *_, second, first = np.argsort([0.0, *scores], kind="stable")
+    scores, influence = [0.0, *scores], [np.zeros_like(influence[0]), *influence]
+    return scores[first] - scores[second], influence[first] - influence[second]
 
 
 def _concentration(importances: np.ndarray) -> float:
@@ -315,5 +362,14 @@ def _concentration(importances: np.ndarray) -> float:
     return float(np.average(1 - entropy(importances[used], axis=1) / most, weights=weights[used]))
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else math.nan
+def _mean_and_se(found: Sequence[tuple[float, np.ndarray]]) -> tuple[float, float]:
+    """Return the mean over factors of a score, and its standard error; nan without factors.
+
+    Args:
+        found: Of each factor the score, and the influence of each example on it: (N,).
+    """
+    if not found:
+        return math.nan, math.nan
+    of_each = np.mean([influence for _, influence in found], 0)
+    se = float(of_each.std(ddof=1) / math.sqrt(len(of_each))) if len(of_each) > 1 else math.nan
+    return float(np.mean([score for score, _ in found])), se

@@ -102,6 +102,8 @@ class Frechet(Codes):
         infinity: Whether to extrapolate Fréchet's distance to infinitely many pictures
             (:func:`~multibeta.metrics.features.frechet_at_infinity`).
         streams: Which kinds, of :data:`STREAMS`.
+        fitted: How many examples of the training set the flow is fitted to, spread over the set;
+            where there is no such set, to those measured.
         real: What :meth:`prepare` found.
         source: What is measured on.
 
@@ -133,13 +135,14 @@ class Frechet(Codes):
         neighbours: int = 5,
         infinity: bool = True,
         streams: Sequence[str] | str = STREAMS[:3],
+        fitted: int = 10_000,
         *,
         real: Real | None = None,
         source: Source | None = None,
     ) -> None:
         super().__init__(vae, most)
         self.streams = _kinds(streams)
-        _check(samples, most, components, decoder, neighbours)
+        _check(samples, most, components, decoder, neighbours, fitted)
         # In a tuple, so that it is no part of the metric's own state.
         self._extractor = (self.extractor_of(extractor, weights),)
         self._source = (source,)
@@ -149,6 +152,7 @@ class Frechet(Codes):
         self.kernel = kernel
         self.neighbours = neighbours
         self.infinity = infinity
+        self.fitted = fitted
         self.real = real
         self._row: dict[str, float] = {}
         self._flow = ""
@@ -341,7 +345,7 @@ class Frechet(Codes):
         (source,) = self._source
         found = None
         if source is not None and source.split != "train":
-            found = source.codes(self.vae, "train", self.most)
+            found = source.codes(self.vae, "train", self.fitted)
         if found is None:
             self._flow = "fitted to posterior samples of the examples: there is no training set"
             return z
@@ -371,6 +375,7 @@ class Frechet(Codes):
 
 _DEFAULTS: dict[str, Any] = {
     "samples": None, "most": 10_000, "components": 10, "decoder": None, "neighbours": 5,
+    "fitted": 10_000,
 }  # fmt: skip
 
 
@@ -420,9 +425,11 @@ def to_8_bits(x: Tensor) -> Tensor:
 
 
 def _check(
-    samples: int | None, most: int, components: int, decoder: str | None, neighbours: int
-) -> None:
-    for name, value in {"samples": samples, "most": most, "components": components}.items():
+    samples: int | None, most: int, components: int, decoder: str | None, neighbours: int,
+    fitted: int,
+) -> None:  # fmt: skip
+    counts = {"samples": samples, "most": most, "components": components, "fitted": fitted}
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} is too small; it is at least 1")
     if neighbours < 0:
