@@ -79,12 +79,12 @@ SETS = {
         "clothes, Conv", lambda root: NPZ(f"{root}/{CLOTHES}"),
         ("--config=npz.yaml", f"--data.root=DATA_ROOT/{CLOTHES}",
          "--model.likelihood=Bernoulli", *CONV),
-        _steps(8000), dedicated=_steps(2000),
-        budget="five share the processor time of the one model",
+        _steps(8000), dedicated=_steps(1000),
+        budget="five share half the processor time of the one model",
     ),
     "omniglot": Set(
         "Omniglot, Conv", Omniglot,
-        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(3000),
+        ("--config=omniglot.yaml", "--data.root=DATA_ROOT", *CONV), _steps(2000),
     ),
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
