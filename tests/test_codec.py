@@ -227,6 +227,39 @@ def test_further_inputs():
         made.decode(data, digit=9 - digit % 10)
 
 
+def test_lossless_files():
+    """As other files they refuse inputs that do not fit; x comes back as it was."""
+    encoder, decoder = OwnConditionalEncoder(SHAPE, 3), OwnConditionalDecoder(SHAPE, 3, 1)
+    x, digit = (torch.rand(11, *SHAPE) > 0.5).float(), torch.full((11,), 3)
+    made = Codec(
+        wrap(
+            encoder, decoder, "0.1:1", likelihood=likelihoods.Bernoulli(), example=x,
+            inputs={"digit": digit},
+        )
+    )  # fmt: skip
+    data = made.encode(x, 1.0, lossless=True, digit=digit)
+    assert unpack(data).kind == "lossless"
+    assert (made.decode(data, digit=digit) == x).all()
+    one = digit[:1]
+    assert made.encode(x.split(4), 1.0, lossless=True, digit=one) == data
+    assert made.encode(x.numpy(), 1.0, lossless=True, digit=one) == data
+    assert (made.decode(data, digit=one) == x).all()
+    for inputs, message in [
+        ({}, "it takes digit beside x and z"),
+        ({"digit": digit[:5]}, "digit has 5 rows, and there are 11 examples"),
+        ({"digit": digit, "digits": digit}, "takes the input digits"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            made.encode(x, 1.0, lossless=True, **inputs)
+        with pytest.raises(ValueError, match=message):
+            made.decode(data, **inputs)
+    with pytest.raises(ValueError, match="damaged, or of another model"):
+        made.decode(data, digit=digit - 1)
+    for wrong, message in [(x[:0], "no examples"), (x + 0.5, "allows"), ([], "no examples")]:
+        with pytest.raises(ValueError, match=message):
+            made.encode(wrong, 1.0, lossless=True, digit=digit[: max(1, len(wrong))])
+
+
 def test_counts_with_a_library():
     likelihood = likelihoods.Multinomial()
     made, x = Codec(small((9,), likelihood), search=3), drawn(likelihood, 10, (9,))
@@ -271,6 +304,20 @@ def test_any_number_of_examples(n, progressive):
         assert header.size == 4 + 3 * progressive
 
 
+def test_ten_thousand_examples():
+    made = Codec(small((6,), likelihoods.Gaussian(0.3)), search=0)
+    x = torch.randn(10_000, 6, generator=torch.Generator().manual_seed(2))
+    data = made.encode(x, 0.1)
+    numbers, grid = numbers_of(made, data)
+    again = torch.cat([*made.batches(data)])
+    assert numbers.shape == (3, 10_000) and again.shape == x.shape
+    with torch.no_grad():
+        exact = made.vae(unpack(data).beta_index, exact=True).decode(grid.codes(numbers)).mean
+    assert (again - exact).abs().max() < 1e-4
+    part = made.decode(made.encode(x, 0.1, progressive=True)[:4000])
+    assert part.shape == x.shape and part.isfinite().all()
+
+
 def test_both_ends_of_the_range(digits):
     made, x = digits
     low, high = made.ends
@@ -285,6 +332,24 @@ def test_both_ends_of_the_range(digits):
                 made.encode(x, beta, progressive=progressive)
     with pytest.raises(ValueError, match="give β"):
         made.encode(x)
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_without_gradients(mode):
+    """The search needs some, and takes them."""
+    made, x, digit = Codec(conditional_vae()), torch.randn(5, *SHAPE), torch.arange(5)
+    data = made.encode(x, 0.05, digit=digit)
+    with getattr(torch, mode)():
+        again = Codec(made.model)
+        assert again.encode(x.clone(), 0.05, digit=digit.clone()) == data
+        assert (again.decode(data, digit=digit) == made.decode(data, digit=digit)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types(dtype):
+    made, x = Codec(small(likelihood=likelihoods.Gaussian(0.3)).to(dtype)), torch.randn(5, *SHAPE)
+    check_round_trip(made, x, 0.1)
+    assert made.decode(made.encode(x, progressive=True)).dtype == torch.float32
 
 
 REFUSED = {

@@ -15,6 +15,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import multibeta
@@ -37,6 +38,7 @@ NOT_HERE = {
     "pip install -e '.[test,docs]'": "an installation",
     "pip install 'multibeta[export]'": "an installation",
     "pip install 'multibeta[hub]'": "an installation",
+    "pip install 'multibeta[codec]'": "an installation",
     "pip install 'multibeta[features]'": "an installation",
     "pip install 'multibeta[leiden]'": "an installation",
     "pip install imageio-ffmpeg": "an installation",
@@ -95,6 +97,7 @@ WORDS = {
     "--split S": "--split val",
     "run DATA": "run Digits",
     "FILES": "x.png",
+    "decompress FILE": "decompress x.mb",
 }
 """What a command says → what is run; the files are those of the fixture."""
 
@@ -162,6 +165,8 @@ def place(tmp_path_factory):
     for name in ("FILE", "faces"):
         np.savez(place / f"{name}.npz", x=rng.random((12, 8, 8)).astype(np.float32))
     Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(place / "x.png")
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    (place / "x.mb").write_bytes(multibeta.Codec(multibeta.load("digits")).encode(x, 1.0))
     (place / "FOLDER").mkdir()
     for i in range(12):
         x = rng.integers(0, 256, (64, 66, 3), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import math
@@ -123,6 +124,7 @@ class Codec:
         """Return the number of the β of files that is nearest to β."""
         return index_of(beta, *self.ends)
 
+    @torch.inference_mode(mode=False)  # the search needs a gradient
     def encode(
         self,
         x: Tensor,
@@ -152,16 +154,19 @@ class Codec:
             raise ValueError("a file is lossless or progressive; leave one of them out")
         index = self.index(self.ends[0] if beta is None else beta)
         if lossless:
-            x = x if isinstance(x, Tensor) else torch.cat([*x])
+            each = [batch for batch, _ in _batches(x, {})]
+            x = torch.cat(each) if each else torch.empty(0, *self.model.shape)
             self.model.check(self.model.fitting(x))
-            coded = lossless_encode(self._at(index), x, inputs)
+            with self._in_float64(inputs):
+                given = _rows_of(inputs, slice(None), len(x))
+                coded = lossless_encode(self._at(index), x, given)
             return self._packed("lossless", index, len(x), b"", coded.payload)
         grid = self.plan(index, inputs).grid if progressive else self.grid(index, inputs)
         parts = []
         vae = self.vae(index)
         device = next(vae.parameters()).device
         for batch, given in _batches(x, inputs):
-            batch, given = vae.fitting(batch.to(device)), _to(given, device)
+            batch, given = vae.fitting(_plain(batch, device)), _to(given, device)
             vae.check(batch)
             if progressive:
                 with torch.no_grad():
@@ -205,7 +210,9 @@ class Codec:
         if header.kind == "lossless":
             index = self._known(header)
             payload, _ = verify(header, data, self._key_with(b""))
-            x = lossless_decode(self._at(index), payload, header.count, inputs)
+            with self._in_float64(inputs):
+                given = _rows_of(inputs, slice(None), header.count)
+                x = lossless_decode(self._at(index), payload, header.count, given)
             return Decoded(x.float(), header.beta, "")
         parts = [*self.batches(data, **inputs)]
         x = torch.cat(parts) if parts else torch.empty(0, *self.model.shape)
@@ -312,18 +319,28 @@ class Codec:
         """Make something of the model; with further inputs it depends on them, and is not kept."""
         if not inputs and name in self._kept:
             return self._kept[name]
+        with self._in_float64(inputs):
+            made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
+        if not inputs:
+            self._kept[name] = made
+        return made
+
+    @contextlib.contextmanager
+    def _in_float64(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """Turn what a network says of inputs that are wrong, or are not there, into one line.
+
+        Raises:
+            ValueError: If it says so.
+        """
         self._check(inputs)
         try:
-            made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
+            yield
         except (TypeError, RuntimeError, IndexError) as error:
             names = ", ".join(self.model.further_arguments)
             raise ValueError(
                 f"the model cannot be run in float64 ({str(error).splitlines()[0]})"
                 + (f"; it takes {names} beside x and z, for each example" if names else "")
             ) from None
-        if not inputs:
-            self._kept[name] = made
-        return made
 
     def _check(self, inputs: Mapping[str, Any]) -> None:
         """Refuse further inputs that nothing takes, or that have no row.
@@ -444,7 +461,13 @@ def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, An
 
 
 def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    return {k: _plain(v, device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def _plain(value: Tensor, device: Any) -> Tensor:
+    """Return a tensor on a device, and none of inference mode, which autograd refuses."""
+    value = value.to(device)
+    return value.clone() if value.is_inference() else value
 
 
 def _exact(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def unpack(data: bytes) -> Header:
     """Read a header; the checksum is not looked at, as it needs the model.
 
     Raises:
-        ValueError: If it is no such file, its header is cut, or it is of a newer version.
+        ValueError: If it is no such file, its header is cut, it says more examples than its bits
+            can tell of, or it is of a newer version.
     """
     if len(data) < _LEAST:
         raise ValueError(f"the file has {len(data)} bytes: it is cut, or none of multibeta")
@@ -171,6 +172,8 @@ def unpack(data: bytes) -> Header:
     check, at = data[at : at + (2 if short else 4)], at + (2 if short else 4)
     if len(data) < at:
         raise ValueError("the file is cut within its header; nothing can be read")
+    if kind != "lossless":
+        check_room(count, len(data) - at)
     return Header(kind, word & 0xFFF, count, fingerprint, length, check, at)
 
 
@@ -190,8 +193,6 @@ def verify(header: Header, data: bytes, key: bytes) -> tuple[bytes, str]:
             f"one has {key[: len(header.fingerprint)].hex()}: give the model that made it"
         )
     payload = data[header.size :]
-    if header.kind != "lossless":
-        check_room(header.count, len(payload))
     if header.length is not None and len(payload) < header.length:
         lacks = f"the file ends after {len(data):,} of {header.size + header.length:,} bytes"
         return payload, f"{lacks}: what is there is decoded, and could not be checked"
