@@ -35,7 +35,7 @@ from multibeta.multibeta_vae import MultiBetaVAE
 
 COMMAND = "python -m benchmarks.codec DATA_ROOT"
 ALONE, SHARED = 150, 400
-"""Test pictures in files of their own, at most; and those that are also written in other formats."""
+"""Test pictures in files of their own, at most; and those that other formats write, too."""
 
 TRAIN, TEST, SENT = 10_000, 1_000, 100
 """Pictures that methods are fitted to; measured on; and sent by relative entropy coding."""
