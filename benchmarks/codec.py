@@ -40,6 +40,9 @@ ALONE, SHARED = 150, 400
 TRAIN, TEST, SENT = 10_000, 1_000, 100
 """Pictures that methods are fitted to; measured on; and sent by relative entropy coding."""
 
+TUNED = 1_000
+"""Values of a picture above which no map before the decoder is tuned: that takes hours."""
+
 PRICES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """λ's at which the codes of one β are quantised by VBQ, to reach other rates."""
 
@@ -118,6 +121,13 @@ def _about(name: str, x: Tensor) -> dict[str, Any]:
     return {"set": name, "pictures": len(x), "pixels": x[0, 0].numel()}
 
 
+def _parts(name: str, root: str, most: int) -> tuple[MultiBetaVAE, Tensor, Tensor]:
+    """Return the one model, so many test pictures, and training pictures."""
+    x, train = pictures(name, root), pictures(name, root, "train")
+    few = min(TRAIN, 5 * SETS[name].together)
+    return model_of(name, root), x[rows_of(len(x), most)], train[rows_of(len(train), few)]
+
+
 def compared(name: str, root: str) -> None:
     """Measure ways from a posterior to bits, over β.
 
@@ -125,11 +135,7 @@ def compared(name: str, root: str) -> None:
         name: Of the set.
         root: The data's folder.
     """
-    model, x, train = model_of(name, root), pictures(name, root), pictures(name, root, "train")
-    x, train = (
-        x[rows_of(len(x), min(TEST, SETS[name].together))],
-        train[rows_of(len(train), TRAIN)],
-    )
+    model, x, train = _parts(name, root, min(TEST, SETS[name].together))
     ways = {"searched": Codec(model), "rounded, in a file": Codec(model, search=0)}
     rows, again = [], {}
     for beta in BETAS:
@@ -165,7 +171,7 @@ def _by_tables(codes: Codes) -> dict[str, dict[str, float]]:
     for way, method in ways.items():
         coded = method(codes)
         found[way] = {"bits": float(coded.bits.mean()), **quality(codes, coded.z)}
-        if way == "rounded":
+        if way == "rounded" and codes.x[0].numel() <= TUNED:
             weight, bias = methods.tuned(codes, method)
             z = torch.from_numpy(coded.z).float() @ weight + bias
             found["rounded, decoder's input tuned"] = {**found[way], **quality(codes, z)}
@@ -205,11 +211,7 @@ def progressive(name: str, root: str) -> None:
         name: Of the set.
         root: The data's folder.
     """
-    model, x, train = model_of(name, root), pictures(name, root), pictures(name, root, "train")
-    x, train = (
-        x[rows_of(len(x), min(TEST, SETS[name].together))],
-        train[rows_of(len(train), TRAIN)],
-    )
+    model, x, train = _parts(name, root, min(TEST, SETS[name].together // 2))
     apart = {"one": [_whole(Codec(model), x, beta) for beta in BETAS]}
     dedicated = {
         beta: model_of(name, root, beta).at_beta(beta).requires_grad_(False)

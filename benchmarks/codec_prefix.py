@@ -140,7 +140,9 @@ At = Callable[[int], Any]
 Decode = Callable[[float, Tensor], Tensor]
 
 
-def progressive_file(at: At, exact: At, indices: Sequence[int], x: Tensor) -> tuple[Plan, bytes]:
+def progressive_file(
+    at: At, exact: At, indices: Sequence[int], x: Tensor, search: int = 0
+) -> tuple[Plan, bytes]:
     """Return the plan and the bits of a progressive file, without a header.
 
     Args:
@@ -148,10 +150,11 @@ def progressive_file(at: At, exact: At, indices: Sequence[int], x: Tensor) -> tu
         exact: The same in float64.
         indices: Numbers of β, falling.
         x: (N, C, H, W), in [0, 1].
+        search: See :class:`multibeta.Codec`.
     """
     plan = plan_of(exact, indices, grid_of(exact(indices[-1]), {}), {})
     low = at(indices[-1])
-    parts = [quantised(low, part, plan.grid, {}, 0) for part in x.split(BATCH)]
+    parts = [quantised(low, part, plan.grid, {}, search) for part in x.split(BATCH)]
     return plan, write_passes(plan, np.concatenate(parts, 1))
 
 
@@ -210,7 +213,7 @@ def straight(low: Any, other: Any) -> Map:
     return lambda z: to.mean(0) + slope * (z - of.mean(0))
 
 
-def lengths_of(size: int, points: int = 24) -> list[int]:
+def lengths_of(size: int, points: int = 16) -> list[int]:
     """Return lengths from a fiftieth of a file to all of it, in bytes, evenly in logarithms."""
     return [round(size * math.exp(-math.log(50) * (1 - k / (points - 1)))) for k in range(points)]
 
@@ -232,13 +235,15 @@ def sides_of(
     betas = np.geomspace(high, low, LEVELS).tolist()
     found = {}
     one = {beta: model.at_beta(beta).requires_grad_(False) for beta in betas}
+    found["one, searched"], _ = _cut_both(one, None, x, sizes, search=64)
+    if not dedicated:
+        found["one"], _ = _cut_both(one, None, x, sizes)
+        return found
     lines = {beta: straight(side_of(one[min(one)], train), side_of(vae, train))
              for beta, vae in one.items()}  # fmt: skip
     found["one"], found["one, own"] = _cut_both(
         one, lambda beta: (one[near(one, beta)], lines[near(one, beta)]), x, sizes
     )
-    if not dedicated:
-        return found
     lowest = dedicated[min(dedicated)]
     spread = {beta: Spread(lowest, beta) for beta in betas if beta >= lowest.beta}
     found["lowest"], _ = _cut_both(spread, None, x, sizes)
@@ -262,14 +267,14 @@ def _same(z: np.ndarray) -> np.ndarray:
 
 def _cut_both(
     models: Mapping[float, Any], own: Callable[[float], tuple[Any, Map]] | None, x: Tensor,
-    sizes: Sequence[int],
+    sizes: Sequence[int], search: int = 0,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:  # fmt: skip
     """Return what a file gives, decoded by the model of the lowest β, and by that of each β."""
     ordered = [models[beta] for beta in sorted(models, reverse=True)]
     doubles = [copy.deepcopy(vae).double() for vae in ordered]
     numbers = [index_of(vae.beta, vae.beta, vae.beta) for vae in ordered]
     at, exact = (dict(zip(numbers, of, strict=True)).__getitem__ for of in (ordered, doubles))
-    plan, file = progressive_file(at, exact, numbers, x)
+    plan, file = progressive_file(at, exact, numbers, x, search)
     lengths = sorted({*lengths_of(len(file)), *(size for size in sizes if size <= len(file))})
     rows = cut_at(plan, by_lowest(ordered[-1]), file, x, lengths)
     return rows, [] if own is None else cut_at(plan, by_own(own), file, x, lengths)

@@ -269,6 +269,7 @@ def codec_rivals() -> str:
 
 SIDES = {
     "one": "one model",
+    "one, searched": "one model, its codes searched at the lowest β",
     "one, own": "one model, decoded at the β of the cut",
     "lowest": "the dedicated model of the lowest β alone",
     "dedicated": "dedicated models as they are",
@@ -418,8 +419,8 @@ def draw_rivals(path: Path) -> None:
 
 
 _LINES = {
-    "one": "#0072b2", "lowest": "0.55", "dedicated": "#d55e00", "permuted": "#cc79a7",
-    "linear": "#009e73",
+    "one": "#0072b2", "one, searched": "#56b4e9", "lowest": "0.55", "dedicated": "#d55e00",
+    "permuted": "#cc79a7", "linear": "#009e73",
 }  # fmt: skip
 
 
@@ -431,7 +432,7 @@ def draw_prefix(path: Path) -> None:
         found = result_of(f"codec_{name}_progressive")
         for side, rows in found["cut"].items():
             name_, own = side.removesuffix(", own"), side.endswith(", own")
-            if not own or name_ in ("dedicated", "linear"):
+            if name_ in _LINES and (not own or name_ in ("dedicated", "linear")):
                 axes.plot(
                     [row["bits"] for row in rows], [row["psnr_db"] for row in rows],
                     ":" if own else "-", color=_LINES[name_],
