@@ -89,7 +89,7 @@ SETS = {
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(900), together=400,
+         "--trainer.precision=bf16-mixed"), _steps(900), together=160,
     ),
 }  # fmt: skip
 """Name → set."""
