@@ -141,7 +141,7 @@ Decode = Callable[[float, Tensor], Tensor]
 
 
 def progressive_file(
-    at: At, exact: At, indices: Sequence[int], x: Tensor, search: int = 0
+    at: At, exact: At, indices: Sequence[int], x: Tensor, search: int = 64
 ) -> tuple[Plan, bytes]:
     """Return the plan and the bits of a progressive file, without a header.
 
@@ -235,7 +235,8 @@ def sides_of(
     betas = np.geomspace(high, low, LEVELS).tolist()
     found = {}
     one = {beta: model.at_beta(beta).requires_grad_(False) for beta in betas}
-    found["one, searched"], _ = _cut_both(one, None, x, sizes, search=64)
+    first = one[min(one)]
+    found["first"], _ = _cut_both({b: Spread(first, b) for b in betas}, None, x, sizes)
     if not dedicated:
         found["one"], _ = _cut_both(one, None, x, sizes)
         return found
@@ -245,7 +246,7 @@ def sides_of(
         one, lambda beta: (one[near(one, beta)], lines[near(one, beta)]), x, sizes
     )
     lowest = dedicated[min(dedicated)]
-    spread = {beta: Spread(lowest, beta) for beta in betas if beta >= lowest.beta}
+    spread = {beta: Spread(lowest, beta) for beta in betas}
     found["lowest"], _ = _cut_both(spread, None, x, sizes)
     kinds: dict[str, Mapping[float, Any]] = {"dedicated": dedicated}
     kinds |= {how: matched(dedicated, train, how) for how in ("permuted", "linear")}
@@ -267,14 +268,14 @@ def _same(z: np.ndarray) -> np.ndarray:
 
 def _cut_both(
     models: Mapping[float, Any], own: Callable[[float], tuple[Any, Map]] | None, x: Tensor,
-    sizes: Sequence[int], search: int = 0,
+    sizes: Sequence[int],
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:  # fmt: skip
     """Return what a file gives, decoded by the model of the lowest β, and by that of each β."""
     ordered = [models[beta] for beta in sorted(models, reverse=True)]
     doubles = [copy.deepcopy(vae).double() for vae in ordered]
     numbers = [index_of(vae.beta, vae.beta, vae.beta) for vae in ordered]
     at, exact = (dict(zip(numbers, of, strict=True)).__getitem__ for of in (ordered, doubles))
-    plan, file = progressive_file(at, exact, numbers, x, search)
+    plan, file = progressive_file(at, exact, numbers, x)
     lengths = sorted({*lengths_of(len(file)), *(size for size in sizes if size <= len(file))})
     rows = cut_at(plan, by_lowest(ordered[-1]), file, x, lengths)
     return rows, [] if own is None else cut_at(plan, by_own(own), file, x, lengths)

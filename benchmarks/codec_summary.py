@@ -269,7 +269,7 @@ def codec_rivals() -> str:
 
 SIDES = {
     "one": "one model",
-    "one, searched": "one model, its codes searched at the lowest β",
+    "first": "the one model at the lowest β alone",
     "one, own": "one model, decoded at the β of the cut",
     "lowest": "the dedicated model of the lowest β alone",
     "dedicated": "dedicated models as they are",
@@ -419,7 +419,7 @@ def draw_rivals(path: Path) -> None:
 
 
 _LINES = {
-    "one": "#0072b2", "one, searched": "#56b4e9", "lowest": "0.55", "dedicated": "#d55e00",
+    "one": "#0072b2", "first": "#56b4e9", "lowest": "0.55", "dedicated": "#d55e00",
     "permuted": "#cc79a7", "linear": "#009e73",
 }  # fmt: skip
 

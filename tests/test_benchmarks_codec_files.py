@@ -133,10 +133,9 @@ def test_the_one_model_is_cut_as_the_codec_cuts(model, digits):
     codec = Codec(model)
     file = codec.encode(x, progressive=True)
     found = prefix.sides_of(model, {}, x, digits["train"][:], [])
-    assert found.keys() == {"one", "one, searched"}
+    assert found.keys() == {"one", "first"}
     whole = psnr(x, codec.decode(file)).mean().item()
     assert found["one"][-1]["psnr_db"] == pytest.approx(whole, abs=0.05)
-    assert found["one, searched"][-1]["psnr_db"] > found["one"][-1]["psnr_db"]
     for row in found["one"][8::5]:
         header = len(file) - round(found["one"][-1]["bits"] * len(x) / 8)
         length = header + round(row["bits"] * len(x) / 8)

@@ -497,6 +497,29 @@ def test_the_same_bytes_with_other_batches(digits, monkeypatch, settings):
     assert all(each == found[0] for each in found)
 
 
+def test_last_bits_do_not_matter(digits):
+    """Not even where values are halfway between two levels, as 0.1, 0.3 and 0.5 are.
+
+    Of float32 numbers one in 64 is halfway between two of 17 bits.
+    """
+    made, _ = digits
+    halfway = ((torch.arange(255.0, dtype=torch.float64) + 0.5) / 255).reshape(255, 1, 1, 1)
+    few = (torch.randn(4000, 9, generator=torch.Generator().manual_seed(0)) * 3).double()
+    for each, values in [(made, halfway.expand(255, 1, 8, 8)), (Codec(small((9,))), few)]:
+
+        class Fixed(nn.Module):
+            """Returns values, with other last bits each time."""
+
+            def decode(self, z, values=values):
+                return torch.distributions.Normal(values * (1 + z), 1.0)
+
+        vae, noise = Fixed(), torch.tensor([0.0, 1e-15, -1e-15, 3e-14, -3e-14]).double()
+        vae.register_parameter("weight", nn.Parameter(torch.ones(1)))
+        found = [each._decoded(vae, [last], {}) for last in noise]
+        assert all((x == found[0]).all() for x in found)
+        assert (found[0] - values).abs().max() < 2 / 255
+
+
 ELSEWHERE = """
 import hashlib, sys, torch, multibeta
 from multibeta.codec import Codec

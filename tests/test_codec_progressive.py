@@ -194,8 +194,10 @@ def test_every_beginning_is_a_file(case, n):
             made.decode(data, bits=bits)
 
 
-def test_the_whole_file_is_the_finest_grid(digits, whole):
-    made, x = digits
+def test_the_whole_file_is_the_finest_grid(digits):
+    """With means that are rounded, and not moved."""
+    made, x = Codec(digits[0].model, search=0), digits[1]
+    whole = made.encode(x, progressive=True)
     index = unpack(whole).beta_index
     assert made.index(made.ends[0]) == index
     grid, vae = made.plan(index, {}).grid, made.vae(index)
@@ -220,15 +222,15 @@ def test_more_bits_are_better(digits, whole):
     assert made.read(whole).beta == pytest.approx(made.ends[0], rel=0.016)
 
 
-@pytest.mark.parametrize("beta", [1.0, 0.5, 0.2, 0.05, 0.02])
+@pytest.mark.parametrize("beta", [1.2, 1.0, 0.8, 0.5, 0.2, 0.05, 0.02])
 def test_a_cut_file_is_near_one_for_its_rate(digits, whole, beta):
-    """From 10 bits on, about a decibel below a file that was made for as many bits."""
+    """From 10 bits on, about a decibel below a file that was made for as many bits at most."""
     made, x = digits
     own = made.encode(x, beta)
     bits = 8 * len(own) / len(x)
     assert bits > 10
     part = made.decode(whole, bits=bits)
-    assert psnr(part, x) > psnr(made.decode(own), x) - 1.15
+    assert psnr(part, x) > psnr(made.decode(own), x) - 1.1
 
 
 def test_a_beta_above_the_lowest_may_be_the_last(digits, whole):

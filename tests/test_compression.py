@@ -117,8 +117,10 @@ def test_a_progressive_file_is_cut_without_the_model(here, capsys):
     assert np.array_equal(np.load("a.npy"), np.load("c.npy"))
 
 
-def test_lossless():
+def test_lossless(tmp_path, monkeypatch, capsys):
     """At the β of the least D + R."""
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     made = MultiBetaVAE.of((1, 4, 4), network=MLP(8, 1), latent_dim=2)
     x = (torch.rand(40, 1, 4, 4) < 0.3).float()
@@ -131,6 +133,12 @@ def test_lossless():
     assert (at.distortion + at.rate_nats).mean() < min(totals) + 1
     file = codec.encode(x, beta, lossless=True)
     assert torch.equal(codec.decode(file), x)
+    made.save_pretrained("saved")
+    np.save("x.npy", x.numpy())
+    assert main(["compress", "saved", "x.npy", "--lossless"]) == 0
+    assert "D + R there is" in capsys.readouterr().out
+    assert main(["decompress", "compressed.mb", "--run", "saved", "--out", "y.npy"]) == 0
+    assert np.array_equal(np.load("y.npy"), x.numpy())
     with pytest.raises(ValueError, match="binarise the data"):
         codec.encode(x / 2, beta, lossless=True)
     with pytest.raises(ValueError, match="lossless or progressive"):

@@ -43,6 +43,7 @@ NOT_HERE = {
     "pip install 'multibeta[leiden]'": "an installation",
     "pip install imageio-ffmpeg": "an installation",
     "hf auth login": "asks for a token; tests/test_hub.py pushes to a stub",
+    "multibeta compress RUN FILES --lossless": "of discrete data; tests/test_compression.py",
     "pytest": "this is it",
     "pytest -m slow": "takes an hour",
     "python -m benchmarks.speed_pythae DATA_ROOT": "in an environment with pythae",
@@ -238,6 +239,12 @@ def test_what_is_not_run_is_in_the_pages():
 
 BEFORE = {
     "docs/handing-on.md": "import multibeta",
+    "docs/lossless.md": """
+import pytest, torch, multibeta
+pytest.importorskip("constriction")
+model = multibeta.MultiBetaVAE.of((1, 4, 4), latent_dim=2)
+x = (torch.rand(5, 1, 4, 4) < 0.3).float()
+""",
     "docs/loops.md": """
 import pytest, torch, multibeta
 accelerator = pytest.importorskip("accelerate").Accelerator(cpu=True)

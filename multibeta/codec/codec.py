@@ -27,7 +27,7 @@ from multibeta.codec.container import (
     unpack,
     verify,
 )
-from multibeta.codec.grids import Grid, fingerprint, grid_of, rows, whole
+from multibeta.codec.grids import Grid, fingerprint, grid_of
 from multibeta.codec.lossless import decode as lossless_decode
 from multibeta.codec.lossless import encode as lossless_encode
 from multibeta.codec.lossy import quantised, read_numbers, write_numbers
@@ -42,7 +42,7 @@ __all__ = ["Codec", "Decoded"]
 _BATCH = 256
 _MANTISSA = 17  # bits of what is decoded, where it is no picture of 8 bits
 _VAES = 4  # VAEs at one β that are kept
-_TIE = 2.0**-20  # levels: 0.5 · 255 and the like are no ties, which last bits would decide
+_TIE = 2.0**-20  # of a level: 0.5 · 255 and the like are no ties, which last bits would decide
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Codec:
     itself; then moves of single latents that lower D + β·nats; coded by a range coder with tables
     that begin as N(0, 1) and learn. So a file has about R(β)/ln 2 bits an example.
 
+    ``progressive``: the same at the lowest β, the most worthy bits first; any beginning of the
+    file gives the examples at the β that its bits are good for.
+
     ``lossless``: x itself, where it is discrete and the likelihood of such data, by bits-back
     coding: about (D + R)/ln 2 bits an example.
-
-    ``progressive``: the means at the lowest β, the most worthy bits first; any beginning of the
-    file gives the examples at the β that its bits are good for.
 
     What a file needs beside its bits is computed from the model on both sides, in float64, and
     rounded so that last bits do not matter; tables are whole numbers. Decoded values are rounded,
@@ -109,7 +109,10 @@ class Codec:
         self.model, self.search = copy.deepcopy(model).eval() if model.training else model, search
         fixed = {} if isinstance(model, BetaVAE) else model.pinned
         self._key = fingerprint(model, repr(sorted(fixed.items())))
-        self._exact = copy.deepcopy(model).double().eval().requires_grad_(False)
+        exact = copy.deepcopy(model)
+        if next(exact.parameters()).device.type == "mps":  # which has no float64
+            exact = exact.cpu()
+        self._exact = exact.double().eval().requires_grad_(False)
         self._kept: dict[Any, Any] = {}
         self._vaes: dict[tuple[int, bool], BetaVAE] = {}
 
@@ -168,12 +171,7 @@ class Codec:
         for batch, given in _batches(x, inputs):
             batch, given = vae.fitting(_plain(batch, device)), _to(given, device)
             vae.check(batch)
-            if progressive:
-                with torch.no_grad():
-                    means = rows(vae.encode(batch, **given).mean)
-                parts.append(whole(means / grid.steps[:, None], np.array(grid.live)))
-            else:
-                parts.append(quantised(vae, batch, grid, given, self.search))
+            parts.append(quantised(vae, batch, grid, given, self.search))
         numbers = np.concatenate(parts, 1) if parts else np.zeros((len(grid.live), 0), np.int64)
         count = numbers.shape[1] // grid.per
         if progressive:
@@ -404,7 +402,7 @@ class Codec:
             levels = ((x - low) * (255 / (high - low)) + _TIE).clamp(0, 255).round()
             return (low + levels * ((high - low) / 255)).float().cpu()
         mantissa, exponent = torch.frexp(x)
-        rounded = (mantissa * 2**_MANTISSA).round() / 2**_MANTISSA
+        rounded = (mantissa * 2**_MANTISSA + _TIE).round() / 2**_MANTISSA
         return torch.ldexp(rounded, exponent).float().cpu()
 
 

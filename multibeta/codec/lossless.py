@@ -8,8 +8,8 @@ Sender and reader must find the same probabilities, on whatever machine. The net
 float64, and what they return is rounded to a coarse grid before it becomes a probability. The few
 numbers that lie so near to the border of two steps that another machine might round them the other
 way are listed in the code. From there on all is integers and tables. The weights must agree as
-well: those of ``model.at_beta(b)`` are computed in float32, which another processor may round
-otherwise, those of ``model.double().at_beta(b)`` agree where it matters.
+well: those of ``model.at_beta(b)`` are computed in float32, and another processor finds others in
+the sixth digit; those of ``model.double().at_beta(b)`` agree as the networks' outputs do.
 
 References:
     Townsend, Bird & Barber 2019, arXiv 1901.04866 (BB-ANS).

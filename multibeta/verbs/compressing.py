@@ -76,7 +76,7 @@ def compress(
         cure = "cut it afterwards" if progressive else "its bits are what x takes"
         raise ValueError(f"{kind} takes no {chosen[0]}: {cure}")
     check_writable(Path(out).parent)
-    _, model, datamodule = opened(checkpoint, device, data, allow, at)
+    _, model, datamodule = opened(checkpoint, device, data, allow, at, measures=False)
     codec = Codec(model, search=search)
     raw, _ = examples_of(files, model.shape, datamodule)
     x = model.read(raw, careful=True).x
@@ -134,7 +134,7 @@ def decompress(
             raise ValueError(f"{needed[0]} is of a model; give it, too: --run RUN")
         run, _ = model_of(content)
         print(f"model: {run}", file=sys.stderr)
-    _, model, datamodule = opened(run, device, data, allow, at)
+    _, model, datamodule = opened(run, device, data, allow, at, measures=False)
     inputs = inputs_of(given, model, datamodule)
     found = Codec(model).read(content, bits=bits, **inputs)
     if found.note:

@@ -93,7 +93,7 @@ def reconstruct(
     from multibeta.generate import reconstructions
     from multibeta.outputs import Output
 
-    _, model, datamodule = opened(checkpoint, device, data, allow, at)
+    _, model, datamodule = opened(checkpoint, device, data, allow, at, measures=False)
     grid = _few(model, betas)
     form = Output(out, model)
     raw, names = examples_of(files, model.shape, datamodule)
@@ -237,11 +237,14 @@ def inputs_of(given: dict[str, Any] | None, model: Any, data: Any) -> dict[str, 
         ValueError: If the networks take no such thing, or a value is none of the data's.
     """
     import numpy as np
+    import torch
 
     from multibeta.data.door import Door
 
-    door, found = Door.of(data, model), {}
-    for name, text in (given or {}).items():
+    if not given:
+        return {}
+    door, found = None if data is None else Door.of(data, model), {}
+    for name, text in given.items():
         if name not in (known := model.further_arguments):
             allowed = ", ".join(known) or "nothing beside x and z"
             raise ValueError(
@@ -249,13 +252,13 @@ def inputs_of(given: dict[str, Any] | None, model: Any, data: Any) -> dict[str, 
                 f"{allowed}"
             )
         values = np.array([word.strip() for word in str(text).split(",")])
-        if door.taken().get(name) is None:
+        if door is None or door.taken().get(name) is None:
             try:
                 values = values.astype(float)
             except ValueError:
                 raise ValueError(f"--given.{name} {text} is no number; give numbers") from None
-            values = values.astype(int) if (values == values.round()).all() else values
-        found[name] = door.numbers(name, values)
+            values = values.astype(int if (values == values.round()).all() else np.float32)
+        found[name] = torch.from_numpy(values) if door is None else door.numbers(name, values)
     return found
 
 

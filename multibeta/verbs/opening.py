@@ -18,6 +18,7 @@ def opened(
     allow: str | None,
     at: str | None = None,
     extrapolate: bool = False,
+    measures: bool = True,
 ) -> tuple[Path, Any, Any]:
     """Return a checkpoint's path, its model on the device, and its data.
 
@@ -28,13 +29,15 @@ def opened(
         allow: Modules, with commas, whose classes the checkpoint may name.
         at: Values of the other weights, as ``gamma=2,sigma=0.1``.
         extrapolate: Allow such values outside the trained ranges.
+        measures: Whether the data is measured on. Else it only says how files are read, and is
+            None where the checkpoint does not name it.
 
     Raises:
         ValueError: If the device cannot be used, or a value is a range or outside its own.
     """
     import torch
 
-    from multibeta.checkpoints import find_checkpoint, load, load_data
+    from multibeta.checkpoints import find_checkpoint, load, load_data, read_checkpoint
 
     path = find_checkpoint(checkpoint).absolute()
     model = load(path, allow=allow or ())
@@ -50,6 +53,8 @@ def opened(
     if len(weights) < len(weights_at(at)):
         raise ValueError(f"--at {at} has a range; give one value of each weight")
     model = model.pin(extrapolate=extrapolate, **weights)
+    if not measures and read_checkpoint(path)["multibeta"]["data"] is None:
+        return path, model, None
     return path, model, load_data(path, plain_values(data or {}), allow or ())
 
 
