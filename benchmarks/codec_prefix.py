@@ -213,7 +213,7 @@ def straight(low: Any, other: Any) -> Map:
     return lambda z: to.mean(0) + slope * (z - of.mean(0))
 
 
-def lengths_of(size: int, points: int = 16) -> list[int]:
+def lengths_of(size: int, points: int = 12) -> list[int]:
     """Return lengths from a fiftieth of a file to all of it, in bytes, evenly in logarithms."""
     return [round(size * math.exp(-math.log(50) * (1 - k / (points - 1)))) for k in range(points)]
 

@@ -79,8 +79,7 @@ SETS = {
         "clothes, Conv", lambda root: NPZ(f"{root}/{CLOTHES}"),
         ("--config=npz.yaml", f"--data.root=DATA_ROOT/{CLOTHES}",
          "--model.likelihood=Bernoulli", *CONV),
-        _steps(8000), dedicated=_steps(1000),
-        budget="five share half the processor time of the one model",
+        _steps(8000),
     ),
     "omniglot": Set(
         "Omniglot, Conv", Omniglot,

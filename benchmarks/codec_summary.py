@@ -378,7 +378,7 @@ def draw() -> None:
 def _panels(n: int, height: float = 3.0) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(9.6, height * math.ceil(n / 2)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(math.ceil(n / 2), 2, squeeze=False).flatten()
+    panels = figure.subplots(math.ceil(n / 2), min(n, 2), squeeze=False).flatten()
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -406,6 +406,9 @@ def draw_rivals(path: Path) -> None:
         top = max(psnr for _, psnr in mine["together"])
         low = min(psnr for _, psnr in mine["together"])
         axes.set_ylim(low - 1, top + 8)
+        seen = [bits for side in sides.values() for points in side.values()
+                for bits, psnr in points if low - 1 <= psnr <= top + 8]  # fmt: skip
+        axes.set_xlim(0.8 * min(seen), 1.2 * max(seen))
         axes.set_xscale("log")
         axes.set_title(SETS[name].label, fontsize=9, loc="left")
         axes.set_xlabel("bits a picture")
@@ -419,7 +422,7 @@ def draw_rivals(path: Path) -> None:
 
 
 _LINES = {
-    "one": "#0072b2", "first": "#56b4e9", "lowest": "0.55", "dedicated": "#d55e00",
+    "one": "#0072b2", "first": "#f0e442", "lowest": "0.55", "dedicated": "#d55e00",
     "permuted": "#cc79a7", "linear": "#009e73",
 }  # fmt: skip
 
@@ -435,8 +438,9 @@ def draw_prefix(path: Path) -> None:
             if name_ in _LINES and (not own or name_ in ("dedicated", "linear")):
                 axes.plot(
                     [row["bits"] for row in rows], [row["psnr_db"] for row in rows],
-                    ":" if own else "-", color=_LINES[name_],
-                    linewidth=1.8 if side == "one" else 1.0, label=f"cut: {SIDES[side]}",
+                    ":" if own else "--" if side == "first" else "-", color=_LINES[name_],
+                    linewidth=1.8 if side == "one" else 1.2, zorder=3 if side == "first" else 2,
+                    label=f"cut: {SIDES[side]}",
                 )  # fmt: skip
         for side, mark in (("one", "o"), ("dedicated", "x")):
             rows = found["apart"].get(side, [])
