@@ -227,6 +227,18 @@ def test_further_inputs():
         made.decode(data, digit=9 - digit % 10)
 
 
+def test_what_depends_on_further_inputs_is_made_once_for_them():
+    made, index = Codec(conditional_vae(), search=0), 2000
+    digit = torch.arange(11) % 10
+    plan = made.plan(index, {"digit": digit})
+    assert made.plan(index, {"digit": digit.clone()}) is plan
+    digit[3] = 9  # in place
+    other = made.plan(index, {"digit": digit})
+    assert other is not plan
+    assert made.plan(index, {"digit": digit.int()}) is not other
+    assert Codec(made.model).plan(index, {"digit": digit}) == other
+
+
 def test_lossless_files():
     """As other files they refuse inputs that do not fit; x comes back as it was."""
     encoder, decoder = OwnConditionalEncoder(SHAPE, 3), OwnConditionalDecoder(SHAPE, 3, 1)

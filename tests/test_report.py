@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import math
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -14,12 +16,15 @@ from PIL import Image
 import multibeta
 from multibeta import MultiBetaVAE
 from multibeta.cli import main
+from multibeta.codec import cut
 from multibeta.codes import Codes, encode
 from multibeta.data import Digits
 from multibeta.generate import samples
 from multibeta.networks import MLP, Conv
+from multibeta.report.cuts import Cuts
 from multibeta.report.explain import SENTENCES, one_latent
 from multibeta.report.live import Live, live
+from multibeta.report.page import _page
 from tests.helpers import newest
 
 CPU = "--trainer.accelerator=cpu"
@@ -48,6 +53,16 @@ def content_of(page):
     return json.loads(found[1])
 
 
+def tiles_of(sheet, side=8):
+    """Return the grey pictures in a row, (N, side, side), of a page; between them is nothing."""
+    data = base64.b64decode(sheet.partition("base64,")[2])
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = torch.from_numpy(np.array(image))
+    tiles = torch.stack([pixels[:side, i : i + side] for i in range(0, pixels.shape[1], side + 1)])
+    assert (tiles[..., 3] == 255).all()
+    return tiles[..., 0] / 255
+
+
 def test_the_page_is_one_file_without_a_network(page):
     text = page.read_text(encoding="utf-8")
     assert page.stat().st_size < 15e6
@@ -72,13 +87,33 @@ def test_its_pictures_are_what_the_model_makes(page):
     (of,) = content_of(page)["runs"]
     expected = samples(multibeta.load(RUN), of["betas"], 8).clamp(0, 1)
     for sheet, pictures in zip(of["examples"]["samples"], expected, strict=True):
-        data = base64.b64decode(sheet.partition("base64,")[2])
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image)
-        for i, picture in enumerate(pictures):
-            tile = pixels[:8, 9 * i : 9 * i + 8]
-            assert np.abs(tile[..., 0] / 255 - picture[0].numpy()).max() < 0.51 / 255
-            assert (tile[..., 3] == 255).all()
+        assert (tiles_of(sheet) - pictures[:, 0]).abs().max() < 0.51 / 255
+
+
+def test_its_file_says_at_each_length_what_the_codec_reads_there(page):
+    (of,) = content_of(page)["runs"]
+    file, sheets = (of["examples"][name] for name in ("file", "cut"))
+    codec = multibeta.Codec(multibeta.load(RUN))
+    x, _ = codec.model.read(next(iter(Digits().ordered("test"))))
+    x = x[:8]
+    data = codec.encode(x, progressive=True)
+    lengths = file["lengths"]
+    assert (lengths[0], lengths[-1]) == (file["header"], len(data))
+    assert len(lengths) >= 20 and all(np.diff(lengths) > 0)
+    assert len({*sheets}) >= 20  # nearly each of them is another
+    for length, sheet, beta, db in zip(lengths, sheets, file["betas"], file["psnrs"], strict=True):
+        found = codec.read(cut(data, length))
+        assert (tiles_of(sheet) - found.x[:, 0]).abs().max() < 1e-6
+        assert beta == pytest.approx(found.beta, rel=1e-3)
+        error = (found.x - x).double().square().flatten(1).mean(1)
+        assert db == pytest.approx((-10 * error.log10()).mean().item(), abs=1e-3)
+
+
+def test_a_psnr_that_is_infinite_has_a_place_in_json():
+    x = torch.zeros(2, 1, 1, 4, 4)
+    made = Cuts(x, [4, 6], [1.0, 0.1], [3.0, math.inf], 4).as_dict()
+    assert json.loads(json.dumps(made, allow_nan=False))["psnrs"] == [3.0, None]
+    assert Cuts(x, [4, 6], [1.0, 0.1], None, 4).as_dict()["psnrs"] is None
 
 
 def test_its_codes_have_the_labels_of_the_data(page):
@@ -156,12 +191,19 @@ def test_signals_and_tables_have_pages_too(tmp_path, capsys):
     content = content_of(out)
     signals, table = content["runs"]
     assert np.shape(signals["examples"]["again"]) == (25, 6, 2, 32)
+    shown, file = signals["examples"]["x"], signals["examples"]["file"]
+    rows = [np.abs(x["signals"] - of).sum((1, 2)).argmin() for of in shown]  # they are rounded
+    codec = multibeta.Codec(multibeta.load(runs[0]))
+    data = codec.encode(x["signals"][rows].astype(np.float32), progressive=True)
+    assert file["count"] == 6 and file["lengths"][-1] == len(data) > file["header"]
+    for length, found in zip(file["lengths"], signals["examples"]["cut"], strict=True):
+        np.testing.assert_allclose(found, codec.read(cut(data, length)).x, atol=6e-4)
     assert table["examples"] is None
     assert content["verdict"].startswith("not compared")
 
 
-def test_what_is_left_out_is_said(tmp_path, capsys):
-    """Labels that are all different; channels beyond two; every value of a long signal."""
+def test_what_is_left_out_is_said(tmp_path, capsys, monkeypatch):
+    """Labels all different; channels beyond two; values of a long signal; a file, unless coded."""
     data = np.random.default_rng(0).random((300, 3, 300)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=data, number=np.arange(300))
     options = ["--data=NPZ", f"--data.root={tmp_path / 'x.npz'}", "--data.batch_size=64", CPU,
@@ -170,12 +212,16 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     assert main(["fit", *options, "--model.network.width=8"]) == 0
     run = next(path.parent for path in tmp_path.rglob("config.yaml"))
     capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "constriction", None)
     assert main(["report", str(run), f"--out={tmp_path / 'r.html'}"]) == 0
     said = capsys.readouterr().err
     assert "codes have no colours: no label of number has 2 to 20 values" in said
     (of,) = content_of(tmp_path / "r.html")["runs"]
     assert of["examples"]["note"] == ", the first 2 of 3 channels, 200 of 300 values"
     assert np.shape(of["examples"]["again"])[2:] == (2, 200)
+    lacks = "this needs constriction: pip install 'multibeta[codec]'"
+    assert f"no file that is cut: {lacks}\n" in said
+    assert (of["examples"]["file"], of["examples"]["cut"]) == ({"lacks": lacks}, [])
 
 
 def test_the_densities_of_one_latent_are_those_of_the_codes(explained):
@@ -292,11 +338,57 @@ def test_everything_follows_the_slider(opened, how):
     assert before["value"] != after["value"]
     assert all(a != b for a, b in zip(before["now"], after["now"], strict=True))
     same = [a == b for a, b in zip(before["pictures"], after["pictures"], strict=True)]
-    assert same == [True, False, False, False]  # the examples stay
+    assert same == [True, False, False, False, True, True]  # the examples stay, and the file
     for part in ("cells", "bars", "dots"):
         assert before[part] != after[part]
     made = [a == b for a, b in zip(before["made"], after["made"], strict=True)]
     assert made == [False, True, False]  # what was drawn stays
+
+
+def test_a_file_is_cut_by_its_own_slider(opened, page):
+    view = opened()
+    (of,) = content_of(page)["runs"]
+    file, sheets = (of["examples"][name] for name in ("file", "cut"))
+    part = view.locator("section.card", has=view.get_by_text("One file, cut anywhere"))
+    slider, beta = part.get_by_label("bytes", exact=True), view.locator("#value").inner_text()
+    slider.focus()
+    at, width = 0, slider.bounding_box()["width"]
+    for key, at in (("Home", 0), ("ArrowRight", 1), ("End", len(sheets) - 1)):
+        view.keyboard.press(key)
+        text = f"{file['lengths'][at]} of {file['lengths'][-1]}"
+        assert part.locator("output").inner_text() == text
+        assert slider.get_attribute("aria-valuetext").startswith(f"{text}, bits an example: ")
+        bits, last, db = map(number_of, part.locator("td:last-child").all_inner_texts())
+        assert bits == pytest.approx(8 * file["lengths"][at] / 8, rel=1e-3)
+        assert last == (pytest.approx(file["betas"][at], rel=0.01) if at else None)
+        assert db == pytest.approx(file["psnrs"][at], rel=1e-3)
+        assert part.locator("img").last.get_attribute("src") == sheets[at]
+        assert slider.bounding_box()["width"] == width
+    assert view.locator("#value").inner_text() == beta
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ({"lacks": "this needs a coder"}, "There is none here: this needs a coder"),
+        ({"psnrs": None}, "bits an example"),
+        ({"psnrs": [None] * 24}, "∞"),
+    ],
+)
+def test_a_page_has_no_file_or_no_psnr(opened, page, tmp_path, file, says):
+    content = content_of(page)
+    content["runs"][0]["examples"]["file"] |= file
+    other = tmp_path / "other.html"
+    other.write_text(_page(content, "other"), encoding="utf-8")
+    part = opened(page=other).locator("section.card", has_text="One file, cut anywhere")
+    text = part.inner_text()
+    assert says in text
+    assert ("PSNR" in text) == (says == "∞")
+    assert part.locator("input").count() == ("lacks" not in file)
+
+
+def number_of(text):
+    return None if text == "–" else float(text)
 
 
 def test_the_page_computes_what_torch_does(opened):

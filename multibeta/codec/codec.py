@@ -114,6 +114,7 @@ class Codec:
             exact = exact.cpu()
         self._exact = exact.double().eval().requires_grad_(False)
         self._kept: dict[Any, Any] = {}
+        self._given: dict[str, Any] = {}  # the further inputs that this was made with
         self._vaes: dict[tuple[int, bool], BetaVAE] = {}
 
     @property
@@ -314,13 +315,16 @@ class Codec:
 
     @torch.no_grad()
     def _once(self, name: Any, inputs: Mapping[str, Any], make: Any) -> Any:
-        """Make something of the model; with further inputs it depends on them, and is not kept."""
-        if not inputs and name in self._kept:
+        """Make something of the model, once for the same further inputs."""
+        given = self._given
+        if inputs.keys() != given.keys() or not all(_same(inputs[k], given[k]) for k in given):
+            self._kept.clear()
+            self._given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        if name in self._kept:
             return self._kept[name]
         with self._in_float64(inputs):
             made = make(_exact(_to(inputs, next(self._exact.parameters()).device)))
-        if not inputs:
-            self._kept[name] = made
+        self._kept[name] = made
         return made
 
     @contextlib.contextmanager
@@ -456,6 +460,13 @@ def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, An
             value = value[part] if len(value) == count else value.expand(n, *value.shape[1:])
         found[name] = value
     return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Return whether two further inputs are the same: tensors, or plain values; no others are."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return (a.dtype, a.device) == (b.dtype, b.device) and torch.equal(a, b)
+    return type(a) is type(b) and isinstance(a, bool | int | float | str) and a == b
 
 
 def _to(inputs: Mapping[str, Any], device: Any) -> dict[str, Any]:

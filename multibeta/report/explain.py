@@ -61,6 +61,12 @@ SENTENCES: dict[str, list[str]] = {
         "A row that stays the same is a latent that does not count at this β.",
         "Turn β up slowly: the rows fall still, the least useful first.",
     ],
+    "One file": [
+        "A progressive file says first what a high β would buy, and last what only the lowest "
+        "does.",
+        "Cut it, and you have a shorter file: its bits are those of a higher β.",
+        "The slider of β does not move it: this one file is for all of them.",
+    ],
     "Latents": [
         "Each bar is the mean rate of one latent; together they are R.",
         "A latent stays while what it takes off the distortion is worth β times its rate.",

@@ -153,6 +153,55 @@ function showExamples(into, run) {
   }
 }
 
+// One progressive file of the examples, read up to a byte; β of the page does not matter to it.
+function showFile(into, run) {
+  const {examples} = run;
+  if (!examples) return;
+  const title = "One file, cut anywhere", {file} = examples;
+  if (file.lacks) { card(into, title, make("p", {}, `There is none here: ${file.lacks}`)); return; }
+  const all = file.lengths[file.lengths.length - 1], number = content.runs.indexOf(run), id = `cut-${number}`;
+  const dial = make("input", {type: "range", min: 0, max: file.lengths.length - 1, step: 1, id});
+  dial.value = Math.floor(file.lengths.length / 2);
+  dial.disabled = file.lengths.length < 2;
+  const long = `${all} of ${all}`; // so that the slider stays as it is while it is moved
+  const shown = make("output", {for: id, style: `min-width: ${long.length}ch`}), body = make("tbody");
+  const rows = [
+    ["bits an example", k => short(8 * file.lengths[k] / file.count)],
+    ["β that the last bits are for", k => file.lengths[k] > file.header ? short(file.betas[k], 3) : "–"],
+    ["PSNR (dB)", k => file.psnrs[k] === null ? "∞" : short(file.psnrs[k])],
+  ].slice(0, file.psnrs ? 3 : 2);
+  const cells = rows.map(([name]) => {
+    const cell = make("td");
+    body.append(make("tr", {}, make("td", {}, name), cell));
+    return cell;
+  });
+  const of = card(into, title, make("div", {class: "sliders"}, make("label", {for: id}, "bytes"), dial, shown), make("table", {}, body));
+  const text = "read from these bytes alone" + examples.note, pictures = examples.kind === "pictures";
+  let show;
+  if (pictures) {
+    const [img, smooth] = pictureOf(examples, "cut", 0, `${title}: ${text}`);
+    const [whole] = pictureOf(examples, "x", 0, `${title}: the examples`);
+    if (smooth) of.classList.add("smooth");
+    of.append(figure("examples", whole), figure(text, img));
+    show = k => { img.src = examples.cut[k]; };
+  } else {
+    of.classList.add("wide");
+    const canvas = make("canvas", {class: "lines", role: "img", "aria-label": `${title}: examples, and what is ${text}`});
+    of.append(figure(`examples; below, ${text}`, canvas));
+    show = k => lines(canvas, [examples.x, examples.cut[k]], examples.span);
+  }
+  of.append(make("p", {}, `A file of these ${file.count} examples, in which the most worthy bits are first: each beginning of it is a file. ${file.header} bytes are its header.`));
+  const cut = () => {
+    const k = Number(dial.value);
+    rows.forEach(([, value], i) => { cells[i].textContent = value(k); });
+    shown.textContent = `${file.lengths[k]} of ${all}`;
+    dial.setAttribute("aria-valuetext", `${shown.textContent}, ${rows.map(([name, value]) => `${name}: ${value(k)}`).join(", ")}`);
+    show(k);
+  };
+  dial.addEventListener("input", cut);
+  cut();
+}
+
 function showNumbers(into, run) {
   const body = make("tbody"), of = card(into, "Numbers", make("table", {}, body));
   const unit = run.unit === "nats" ? " (nats)" : ` (${run.unit})`;
@@ -387,6 +436,7 @@ function showRun(run) {
     updates.push(at => { const k = at(run); for (const move of [mark, atRate, atD]) move(k, run.betas[k]); });
   }
   showExamples(cards, run);
+  showFile(cards, run);
   showLatents(cards, run);
   showScatter(cards, run);
   showLive(cards, run);

@@ -32,6 +32,7 @@ from multibeta.evaluation import sweep
 from multibeta.files import replacing
 from multibeta.generate import samples, traversals
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.report.cuts import cuts
 from multibeta.report.explain import SENTENCES, one_latent
 from multibeta.report.live import live
 
@@ -288,34 +289,52 @@ def _examples(of: _Subject) -> dict[str, Any] | None:
             f"{of.where}: samples have the {', '.join(inputs)} of the examples, traversals that "
             "of the first"
         )
-    low, high = model.units.span if model.units else (0.0, 1.0)
-    if not pictures:
-        low, high = float(x.min()), float(x.max())
-        keep = np.linspace(0, shape[1] - 1, min(shape[1], 200)).astype(int)
-        note = f", the first 2 of {shape[0]} channels" if shape[0] > 2 else ""
-        note += f", {len(keep)} of {shape[1]} values" if len(keep) < shape[1] else ""
-        sets = {
-            k: _short(v[..., :2, :][..., keep].numpy())
-            for k, v in {"x": x, "again": again, "samples": drawn, "moved": moved}.items()
-        }
-        return {
-            "kind": "signals", "span": [low, high], "moved_latents": chosen, "note": note, **sets
-        }  # fmt: skip
-    parts = {"x": x[None], "again": again, "samples": drawn, "moved": moved.flatten(1, 2)}
-    columns = {"x": len(x), "again": len(x), "samples": drawn.shape[1], "moved": _STEPS}
+    sets = {"x": x[None], "again": again, "samples": drawn, "moved": moved}
+    file, sets["cut"] = _file(of, x, inputs)
+    made = _pictures(of, sets) if pictures else _signals(sets)
+    return {**made, "moved_latents": chosen, "file": file}
+
+
+def _file(of: _Subject, x: Tensor, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
+    """Return what to say of a file of the examples, and what its first bytes give: (K, N, …).
+
+    Where there is no such file it is said why, and K = 0.
+    """
+    try:
+        found = cuts(of.model, x, inputs)
+    except ValueError as error:
+        of.said.append(f"{of.where}: no file that is cut: {error}")
+        return {"lacks": str(error)}, x[None][:0]
+    return found.as_dict(), found.x
+
+
+def _signals(sets: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the values of signals, (K, N, C, L) each, or some of them; a note says which."""
+    x = sets["x"][0]
+    channels, length = x.shape[1:]
+    keep = np.linspace(0, length - 1, min(length, 200)).astype(int)
+    note = f", the first 2 of {channels} channels" if channels > 2 else ""
+    note += f", {len(keep)} of {length} values" if len(keep) < length else ""
+    values = {k: _short(v[..., :2, :][..., keep].numpy()) for k, v in sets.items()}
+    return {"kind": "signals", "span": [float(x.min()), float(x.max())], "note": note, **values,
+            "x": values["x"][0]}  # fmt: skip
+
+
+def _pictures(of: _Subject, sets: dict[str, Tensor]) -> dict[str, Any]:
+    """Return a sheet of pictures, (K, N, C, H, W), for each of K β's or lengths."""
+    columns = {k: _STEPS if k == "moved" else v.shape[1] for k, v in sets.items()}
+    span = of.model.units.span if of.model.units else (0.0, 1.0)
+    parts = {**sets, "moved": sets["moved"].flatten(1, 2)}
     for form in ("PNG", "WEBP"):
         sheets = {
-            k: [_sheet(of_beta, columns[k], (low, high), form) for of_beta in v]
-            for k, v in parts.items()
+            k: [_sheet(of_one, columns[k], span, form) for of_one in v] for k, v in parts.items()
         }
-        if sum(len(text) for of in sheets.values() for text in of) < _LOSSLESS:
+        if sum(len(text) for each in sheets.values() for text in each) < _LOSSLESS:
             break
     if form == "WEBP":
         of.said.append(f"{of.where}: pictures are compressed (WebP)")
-    return {
-        "kind": "pictures", "note": "", "columns": columns, "moved_latents": chosen,
-        "size": shape[1:], **sheets,
-    }  # fmt: skip
+    return {"kind": "pictures", "note": "", "columns": columns, "size": of.model.shape[1:],
+            **sheets}  # fmt: skip
 
 
 def _sheet(x: Tensor, columns: int, span: tuple[float, float], form: str) -> str:

@@ -82,7 +82,8 @@ def report(
     """Write a page with a slider of β: curves, pictures, codes, and the model itself.
 
     One file that needs no network: curve, reconstructions, samples, traversals, latents and codes
-    follow the slider; small models compute in the page.
+    follow the slider; small models compute in the page. A file of the examples is cut by a
+    slider of its own, with multibeta[codec].
 
     Args:
         runs: Checkpoints, folders of runs, shipped models (digits, mnist, sprites), or owner/name
