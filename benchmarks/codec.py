@@ -233,19 +233,17 @@ def _whole(codec: Codec, x: Tensor, beta: float) -> dict[str, float]:
 
 
 def speeds(root: str) -> None:
-    """Measure the speed of each set's codec, with two threads.
+    """Measure the speed of each set's codec, in processor time of one thread.
 
     Args:
         root: The data's folder.
     """
-    torch.set_num_threads(2)
     found = {}
     for name in SETS:
         model, x = model_of(name, root), pictures(name, root)
         x = x[rows_of(len(x), SETS[name].together)]
         ways = {"searched": Codec(model), "rounded": Codec(model, search=0)}
         found[name] = {way: speed(codec, x / 255, SPEED_BETA) for way, codec in ways.items()}
-    torch.set_num_threads(1)
     save("codec_speed", COMMAND, {"beta": SPEED_BETA, "sets": found})
 
 

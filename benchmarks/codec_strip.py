@@ -44,9 +44,8 @@ def draw_strip(codec: Codec, x: Tensor, lengths: Sequence[int], path: Path) -> N
         path: The picture.
     """
     rows, whole = beginnings(codec, x, lengths)
-    labels = ["pictures", *(f"whole: {min(whole)} to {max(whole)} bytes",), *(
-        f"{length} bytes" for length in reversed(lengths)
-    )]  # fmt: skip
+    labels = ["pictures", f"whole:\n{min(whole)} to {max(whole)} bytes"]
+    labels += [f"{length} bytes" for length in reversed(lengths)]
     lines = [x, rows[-1], *reversed(rows[:-1])]
     figure = Figure(figsize=(9.6, 0.56 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)

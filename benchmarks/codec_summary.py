@@ -299,7 +299,7 @@ def codec_prefix() -> str:
 
 
 def codec_speed() -> str:
-    """Return pictures a second, each way."""
+    """Return pictures a second of processor time of one thread, each way."""
     lines = []
     for name, ways in result_of("codec_speed")["sets"].items():
         for way, of in ways.items():
