@@ -25,7 +25,7 @@ from multibeta.specs import build
 
 COMMAND = "python -m benchmarks.choices DATA_ROOT"
 BETAS = "0.01:10:8"
-FEW = {"frechet": {"most": 500, "kernel": False, "infinity": False}}
+FEW = {"frechet": {"most": 500, "fitted": 500, "kernel": False, "infinity": False}}
 """Settings of the purposes that look at features: pictures are many, and a network is slow."""
 
 
