@@ -212,7 +212,7 @@ def progressive(name: str, root: str) -> None:
         name: Of the set.
         root: The data's folder.
     """
-    model, x, train = _parts(name, root, min(TEST, SETS[name].together // 2))
+    model, x, train = _parts(name, root, SETS[name].cut)
     apart = {"one": [_whole(Codec(model), x, beta) for beta in BETAS]}
     dedicated = {
         beta: model_of(name, root, beta).at_beta(beta).requires_grad_(False)

@@ -48,6 +48,7 @@ class Set:
         options: Of ``multibeta fit``.
         schedule: Further ones, of the one model: how long.
         together: Test pictures in one file.
+        cut: Those in one that is cut.
         shipped: The name of a model that comes with the package; it is not fitted anew.
         dedicated: The schedule of each dedicated model; empty for none.
         budget: What that is, in words.
@@ -58,6 +59,7 @@ class Set:
     options: tuple[str, ...]
     schedule: tuple[str, ...] = ()
     together: int = 2_000
+    cut: int = 1_000
     shipped: str | None = None
     dedicated: tuple[str, ...] = ()
     budget: str = ""
@@ -79,7 +81,8 @@ SETS = {
         "clothes, Conv", lambda root: NPZ(f"{root}/{CLOTHES}"),
         ("--config=npz.yaml", f"--data.root=DATA_ROOT/{CLOTHES}",
          "--model.likelihood=Bernoulli", *CONV),
-        _steps(8000),
+        _steps(8000), cut=300, dedicated=_steps(1000),
+        budget="five share half the processor time of the one model",
     ),
     "omniglot": Set(
         "Omniglot, Conv", Omniglot,
@@ -88,7 +91,7 @@ SETS = {
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(900), together=160,
+         "--trainer.precision=bf16-mixed"), _steps(900), together=160, cut=80,
     ),
 }  # fmt: skip
 """Name → set."""

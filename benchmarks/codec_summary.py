@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.codec_rivals import best
 from benchmarks.codec_sets import SETS
@@ -51,7 +52,10 @@ def bd(first: Points, other: Points) -> dict[str, float | None]:
         for side in (first, other)
     ]
     loss = bd_distortion(*curves)
-    return {"bd_rate_percent": bd_rate(*curves), "bd_psnr_db": None if loss is None else -loss}
+    return {
+        "bd_rate_percent": bd_rate(*curves),
+        "bd_psnr_db": None if loss is None else 0.0 - loss,
+    }
 
 
 def psnr_at(points: Points, bits: float) -> float | None:
@@ -410,6 +414,9 @@ def draw_rivals(path: Path) -> None:
                 for bits, psnr in points if low - 1 <= psnr <= top + 8]  # fmt: skip
         axes.set_xlim(0.8 * min(seen), 1.2 * max(seen))
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda bits, _: f"{bits:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(SETS[name].label, fontsize=9, loc="left")
         axes.set_xlabel("bits a picture")
         axes.set_ylabel("PSNR (dB)")

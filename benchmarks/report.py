@@ -29,8 +29,8 @@ from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
 _DOCS = (
-    "alignment", "case-autoencoder", "case-cells", "case-heartbeats", "lossless", "objectives",
-    "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
+    "alignment", "bytes", "case-autoencoder", "case-cells", "case-heartbeats", "lossless",
+    "objectives", "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
 )  # fmt: skip
 PAGES = (
     TOP / "README.md",
