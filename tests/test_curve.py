@@ -65,10 +65,14 @@ def test_the_rate_command(fitted, capsys):
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["rate_nats"] / math.log(2) == pytest.approx(bits, rel=0.01)
     assert main(["rate", str(run), "--bits", f"{bits}"]) == 0
-    assert re.match(r"β = .*: .* nats, .* bits per example\n\nDigits", capsys.readouterr().out)
+    said = r"β = .*: .* nats, .* bits per example, .* bpp\n\nDigits"
+    assert re.match(said, first := capsys.readouterr().out)
+    assert main(["rate", str(run), "--bpp", f"{bits / 64}"]) == 0
+    assert capsys.readouterr().out == first
     assert main(["rate", str(run)]) == 2
     assert (
-        capsys.readouterr().err == "multibeta: give one of --bits, --nats, --distortion, --psnr\n"
+        capsys.readouterr().err
+        == "multibeta: give one of --bits, --bpp, --nats, --distortion, --psnr\n"
     )
     assert main(["rate", str(run), "--bits", "1e6"]) == 2
     assert capsys.readouterr().err.startswith("multibeta: rate_bits=1e+06 is out of reach")
