@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import aligned as aligning
-from benchmarks import case_autoencoder, case_cells, case_heartbeats, cases, gap
+from benchmarks import case_autoencoder, case_cells, case_heartbeats, cases, codec_summary, gap
 from benchmarks.markdown import cell, number, table
 from benchmarks.price import BUDGETS
 from benchmarks.price import draw as draw_price
@@ -29,8 +29,8 @@ from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
 
 _DOCS = (
-    "alignment", "case-autoencoder", "case-cells", "case-heartbeats", "lossless", "objectives",
-    "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
+    "alignment", "bytes", "case-autoencoder", "case-cells", "case-heartbeats", "lossless",
+    "objectives", "one-or-ten", "over-beta", "sigma", "talk", "trust", "which-beta", "wrap",
 )  # fmt: skip
 PAGES = (
     TOP / "README.md",
@@ -968,6 +968,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         aligned,
         best_beta,
         choices,
+        *codec_summary.TABLES,
         where_the_rate_goes,
         samples,
         alignment,
@@ -998,6 +999,7 @@ def draw() -> None:
     case_autoencoder.draw(result_of("case_autoencoder"))
     case_heartbeats.draw(result_of("case_heartbeats")["sets"])
     case_cells.draw(result_of("case_cells")["sets"])
+    codec_summary.draw()
 
 
 def _ratio(of: dict[str, float]) -> str:
