@@ -1,4 +1,4 @@
-"""Ten thousand damaged files: one line each, no crash, no hang, no memory."""
+"""Damaged files: one line each, no crash, no hang, no memory; ten thousand with ``-m slow``."""
 
 import time
 import tracemalloc
@@ -15,7 +15,7 @@ from tests.test_codec import conv_vae, small
 
 pytest.importorskip("constriction")
 
-EACH = 850  # damaged files of each of twelve kinds
+EACH, MANY = 85, 850  # damaged files of each of twelve kinds
 MOST_SECONDS = 5.0  # of processor time for one of them, a hundred times what it takes
 
 
@@ -93,8 +93,9 @@ def tried(made, data):
     return found
 
 
+@pytest.mark.parametrize("each", [EACH, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", range(KINDS))
-def test_damaged_files(codecs, capfd, number):
+def test_damaged_files(codecs, capfd, number, each):
     """All are refused in one line; of those that are cut, what is there is decoded with a note.
 
     A file of one example has two bytes of checksum: of 65,536 damaged ones it lets one pass. Of
@@ -104,7 +105,7 @@ def test_damaged_files(codecs, capfd, number):
     name, data = [*files(codecs)][number]
     made, rng, notes = codecs[name], np.random.default_rng(number), 0
     made.read(data)
-    for wrong in damaged(data, rng, EACH):
+    for wrong in damaged(data, rng, each):
         found = tried(made, wrong)
         if found is not None:
             notes += 1
@@ -114,7 +115,7 @@ def test_damaged_files(codecs, capfd, number):
                 assert unpack(cut(wrong, len(data))).kind == "cut"
             except ValueError as error:
                 assert "\n" not in str(error)
-    assert notes < EACH / 5
+    assert notes < each / 5
     if unpack(data).in_order:
         assert notes > 0
     assert capfd.readouterr().err == ""

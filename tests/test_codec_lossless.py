@@ -251,6 +251,7 @@ OLDER = {
 """The environment of an older processor: networks' outputs differ in their last digits."""
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads():
     vae = model("logistic")
     x = examples(vae, 90)

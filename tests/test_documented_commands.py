@@ -62,6 +62,10 @@ SLOW = {
     "multibeta export run --beta 0.1": "tests/test_export.py",
     "multibeta score run Digits": "tests/test_scores.py",
     "multibeta curve run --against one other": "tests/test_evaluation.py",
+    "multibeta choose run --for probe": "tests/test_choose.py",
+    "multibeta choose run --for likelihood": "tests/test_choose.py",
+    "multibeta curve run --metrics torchmetrics.MeanAbsoluteError,nll":
+        "tests/test_metrics_pairs.py",
     "multibeta curve run --metrics frechet --settings.frechet.extractor package.module.Pixels":
         "tests/test_metrics_frechet.py",
     "multibeta fit --config mnist.yaml --model.network Conv --model.network.depth 3":
