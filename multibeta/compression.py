@@ -14,6 +14,7 @@ from torch import Tensor
 from multibeta.checkpoints import SHIPPED, load
 from multibeta.codec import Codec
 from multibeta.codec.container import beta_at, unpack
+from multibeta.codec.streams import coder
 from multibeta.data.examples import on
 from multibeta.files import check_readable
 from multibeta.metrics.psnr import psnr as psnr_of
@@ -164,9 +165,10 @@ def model_of(data: bytes, runs: str | os.PathLike[str] = "runs") -> tuple[str, M
         runs: The folder of runs, as ``multibeta fit`` writes them; the newest are tried first.
 
     Raises:
-        ValueError: If it is no such file, or no model fits.
+        ValueError: If it is no such file, no model fits, or constriction is missing.
     """
     unpack(data)
+    coder()
     shipped = sorted(file.stem for file in SHIPPED.glob("*.ckpt"))
     folders = {file.parent.parent: file.stat().st_mtime
                for file in Path(runs).glob("*/*/checkpoints/last.ckpt")}  # fmt: skip

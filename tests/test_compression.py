@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -155,6 +156,15 @@ def test_the_model_that_made_a_file_is_found(model, x, tmp_path):
     other = MultiBetaVAE.of((1, 8, 8), network=MLP(8, 1), latent_dim=2)
     with pytest.raises(ValueError, match=r"none of 3 shipped models and 0 runs in .* give --run"):
         model_of(Codec(other).encode(x[:5], 0.3), tmp_path)
+
+
+@pytest.mark.parametrize("words", [["compress", "digits", "x.npy", "--beta", "1"],
+                                   ["decompress", "a.mb"]])  # fmt: skip
+def test_without_a_coder_it_is_the_coder_that_is_named(here, model, x, capsys, monkeypatch, words):
+    (here / "a.mb").write_bytes(Codec(model, search=0).encode(x, 1.0))
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    assert main(words) == 2
+    assert "pip install 'multibeta[codec]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
