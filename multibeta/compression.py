@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from multibeta.checkpoints import SHIPPED, load
 from multibeta.codec import Codec
 from multibeta.codec.container import beta_at, unpack
 from multibeta.codec.streams import coder
-from multibeta.data.examples import on
+from multibeta.data.examples import on, rows_of
 from multibeta.files import check_readable
 from multibeta.metrics.psnr import psnr as psnr_of
 from multibeta.multibeta_vae import MultiBetaVAE
@@ -74,18 +73,17 @@ def encode_to(
     # The best of what was not asked for is at one end: the lowest β, or the fewest bits.
     best, worst = (low, high) if bits is not None else (high, low)
     index = _first(lambda i: good(tried(i, some, given)[0]), best, worst)
-    if index is None:
-        there = tried(worst, some, given)[0]
-        unit, end = ("bits", "least") if bits is not None else ("dB", "most")
-        raise ValueError(
-            f"{wanted:g} {unit} are out of reach: the {end} is near {there:.4g}, at β = "
-            f"{beta_at(worst):.4g}"
-        )
-    while True:
+    while index is not None and low <= index <= high:
         found, data = tried(index, x, inputs)
-        if good(found) or index == worst:
+        if good(found):
             return data
         index += 1 if worst > best else -1
+    unit, end = ("bits", "least") if bits is not None else ("dB", "most")
+    nearest, _ = tried(worst, some, given)
+    raise ValueError(
+        f"{wanted:g} {unit} are out of reach: the {end} is near {nearest:.4g}, at β = "
+        f"{beta_at(worst):.4g}"
+    )
 
 
 def _first(good: Callable[[int], bool], best: int, worst: int) -> int | None:
@@ -134,11 +132,7 @@ def shortest_beta(codec: Codec, x: Tensor, **inputs: Any) -> float:
 def _some(x: Tensor, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
     """Return up to 500 examples, spread over all, and what else they have."""
     rows = torch.arange(min(_SOME, len(x))) * len(x) // max(1, min(_SOME, len(x)))
-    given = {
-        k: v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim and len(v) == len(x) else v
-        for k, v in inputs.items()
-    }
-    return x[rows], given
+    return x[rows], rows_of(inputs, rows, len(x))
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -173,13 +167,17 @@ def model_of(data: bytes, runs: str | os.PathLike[str] = "runs") -> tuple[str, M
     folders = {file.parent.parent: file.stat().st_mtime
                for file in Path(runs).glob("*/*/checkpoints/last.ckpt")}  # fmt: skip
     newest = sorted(folders, key=lambda folder: -folders[folder])
+    unread = []
     for name in [*shipped, *map(str, newest)]:
-        with contextlib.suppress(ValueError, OSError, RuntimeError):
+        try:
             model = load(name)
             if Codec(model).made(data):
                 return name, model
+        except (ValueError, OSError, RuntimeError) as error:
+            unread.append(f"{name}: {error}")
     looked = f"{len(shipped)} shipped models and {len(newest)} runs in {runs}"
+    left = f" ({len(unread)} could not be tried, the first {unread[0]})" if unread else ""
     raise ValueError(
         f"none of {looked} has made this file, or it is damaged; give --run RUN, the model that "
-        "made it"
+        f"made it{left}"
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from multibeta.betas import parse_betas
 from multibeta.data.door import Door
-from multibeta.data.examples import on
+from multibeta.data.examples import on, rows_of
 from multibeta.metrics.psnr import peak_of, psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.noise import evaluation_noise
@@ -300,18 +300,9 @@ def _needs() -> Iterator[None]:
         ) from error
 
 
-def _rows(inputs: Inputs | None, n: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Return further inputs with n rows each; one row is that of all.
-
-    Raises:
-        ValueError: If there are others.
-    """
-    found = {}
-    for name, value in (inputs or {}).items():
-        if len(value) not in (1, n):
-            raise ValueError(f"{name} has {len(value)} values; give 1, or {n}")
-        found[name] = value.expand(n, *value.shape[1:]).to(device)
-    return found
+def _rows(inputs: Inputs | None, n: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Return further inputs with n rows each; one row is that of all."""
+    return on(rows_of(inputs or {}, slice(None), n), torch.device(device))
 
 
 def _drawn(vae: BetaVAE, model: MultiBetaVAE, batch: Any, index: int) -> Tensor:

@@ -137,13 +137,33 @@ def test_what_is_given_is_what_the_decoder_is_told(run, tmp_path, monkeypatch):
     assert torch.allclose(line, moved[0, 0], atol=1e-6)
 
 
+def test_a_file_has_no_labels_and_who_reads_it_gives_them(run, tmp_path, monkeypatch, capsys):
+    """One label for all, or one for each; with others the fingerprint is another."""
+    pytest.importorskip("constriction")
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).random((3, 1, 8, 8)).astype(np.float32))
+    for given in ("7", "7,0,3"):
+        options = [f"--given.digit={given}", "--allow=tests"]
+        for how in ("--beta=0.3", "--bits=2000", "--progressive"):
+            assert main(["compress", str(run), "x.npy", how, *options]) == 0
+            read = ["decompress", "compressed.mb", f"--run={run}", "--out=y.npy"]
+            assert main([*read, *options]) == 0
+            inputs = {"digit": torch.tensor([int(word) for word in given.split(",")])}
+            codec = multibeta.Codec(multibeta.load(run, allow="tests"))
+            again = codec.decode((tmp_path / "compressed.mb").read_bytes(), **inputs)
+            assert np.array_equal(np.load("y.npy"), again)
+        capsys.readouterr()
+        assert main([*read, "--allow=tests", "--given.digit=1,2"]) == 2
+        assert "and the labels that it was given" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "the networks take more than x and z"),
         (["--given.digt=3"], "take no digt (did you mean digit?); they take digit"),
         (["--given.digit=cat"], "--given.digit cat is no number"),
-        (["--given.digit=1,2"], "digit has 2 values; give 1, or 10"),
+        (["--given.digit=1,2"], "digit has 2 rows, and there are 10 examples; give one for each"),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(run, tmp_path, monkeypatch, capsys, options, message):

@@ -33,6 +33,7 @@ from multibeta.codec.lossless import encode as lossless_encode
 from multibeta.codec.lossy import quantised, read_numbers, write_numbers
 from multibeta.codec.progressive import LEVELS, Plan, draws, plan_of, read_passes, write_passes
 from multibeta.codec.streams import coder
+from multibeta.data.examples import rows_of
 from multibeta.likelihoods import Categorical
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.vae import BetaVAE
@@ -162,7 +163,7 @@ class Codec:
             x = torch.cat(each) if each else torch.empty(0, *self.model.shape)
             self.model.check(self.model.fitting(x))
             with self._in_float64(inputs):
-                given = _rows_of(inputs, slice(None), len(x))
+                given = rows_of(inputs, slice(None), len(x))
                 coded = lossless_encode(self._at(index), x, given)
             return self._packed("lossless", index, len(x), b"", coded.payload)
         grid = self.plan(index, inputs).grid if progressive else self.grid(index, inputs)
@@ -210,7 +211,7 @@ class Codec:
             index = self._known(header)
             payload, _ = verify(header, data, self._key_with(b""))
             with self._in_float64(inputs):
-                given = _rows_of(inputs, slice(None), header.count)
+                given = rows_of(inputs, slice(None), header.count)
                 x = lossless_decode(self._at(index), payload, header.count, given)
             return Decoded(x.float(), header.beta, "")
         parts = [*self.batches(data, **inputs)]
@@ -229,7 +230,7 @@ class Codec:
         vae, first = self.vae(index, exact=True), 0
         for z in _codes(grid, read_numbers(payload, grid, header.count * grid.per)):
             for part in z.split(_BATCH):
-                given = _rows_of(inputs, slice(first, first + len(part)), header.count)
+                given = rows_of(inputs, slice(first, first + len(part)), header.count)
                 yield self._decoded(vae, [part], given)
                 first += len(part)
 
@@ -272,7 +273,7 @@ class Codec:
         for first in range(0, header.count, _BATCH):
             here = slice(first * per, (first + _BATCH) * per)
             codes = draws(plan, numbers[:, here], powers[:, here], done == len(plan.passes))
-            given = _rows_of(inputs, slice(first, first + _BATCH), header.count)
+            given = rows_of(inputs, slice(first, first + _BATCH), header.count)
             found.append(self._decoded(vae, map(plan.grid.shaped, codes), given))
         reached = plan.passes[done - 1].beta if 0 < done < len(plan.passes) else self.ends[1]
         beta = header.beta if done == len(plan.passes) else reached
@@ -419,7 +420,7 @@ def _batches(x: Any, inputs: Mapping[str, Any]) -> Iterator[tuple[Tensor, dict[s
             raise ValueError("x is one number; give examples, (N, …)")
         for first in range(0, len(x), _BATCH):
             part = slice(first, first + _BATCH)
-            yield x[part], _rows_of(inputs, part, len(x))
+            yield x[part], rows_of(inputs, part, len(x))
         return
     if inputs:
         raise ValueError("further inputs need x as one tensor, not as batches")
@@ -441,25 +442,6 @@ def _codes(grid: Grid, parts: Iterable[np.ndarray]) -> Iterator[Tensor]:
         if whole:
             yield grid.codes(left[:, :whole])
         left = left[:, whole:]
-
-
-def _rows_of(inputs: Mapping[str, Any], part: slice, count: int) -> dict[str, Any]:
-    """Return some rows of what each example has; one row is for all.
-
-    Raises:
-        ValueError: If there are fewer rows than examples, or more.
-    """
-    found, n = {}, len(range(count)[part])
-    for name, value in inputs.items():
-        if isinstance(value, Tensor) and value.ndim:
-            if len(value) not in (1, count):
-                raise ValueError(
-                    f"{name} has {len(value):,} rows, and there are {count:,} examples; give one "
-                    "for each, or one for all"
-                )
-            value = value[part] if len(value) == count else value.expand(n, *value.shape[1:])
-        found[name] = value
-    return found
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -190,7 +190,8 @@ def verify(header: Header, data: bytes, key: bytes) -> tuple[bytes, str]:
     if not key.startswith(header.fingerprint):
         raise ValueError(
             f"the file was made by another model, of fingerprint {header.fingerprint.hex()}; this "
-            f"one has {key[: len(header.fingerprint)].hex()}: give the model that made it"
+            f"one has {key[: len(header.fingerprint)].hex()}: give the model that made it, "
+            "and the labels that it was given"
         )
     payload = data[header.size :]
     if header.length is not None and len(payload) < header.length:

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor
 
 from multibeta.codec.decisions import MIDDLE, Known, Read, kind_of, nearest
+from multibeta.codec.stack import DAMAGED, WORD, Stack, uniform, yes
+from multibeta.codec.streams import coder
 from multibeta.conditioning import copied
 from multibeta.vae import BetaVAE
 
@@ -37,11 +39,9 @@ __all__ = ["Coded", "decode", "encode"]
 
 _SIZES = 9  # of a batch: 1, 2, 4 … 256
 _AT_ONCE = 2**22  # numbers of a batch
-_DAMAGED = "the code is damaged, or of another model, β, number of examples or inputs"
 _PANIC = "PanicException"  # constriction's; it is no Exception
 _PARTS = 16  # of a step of z: the grid of q's mean
 _SHARES = 32  # of an octave: the grid of q's σ
-_WORD = 32
 _NARROW = 0.05  # the quantile of all σ that the step of z is at most
 _FINEST, _WIDEST = 40, 20
 
@@ -108,7 +108,7 @@ def encode(vae: BetaVAE, x: Tensor, inputs: Mapping[str, Any] | None = None) -> 
     symbols = model.symbols(x)
     mean, std = model.posteriors(symbols)
     grid = _Grid.of(mean, std)
-    stack = _Stack.supplied(_words(symbols))
+    stack = Stack.supplied(_words(symbols))
     at = 0
     while at < len(symbols):
         size = min(model.largest, 1 << (len(symbols) - at).bit_length() - 1)
@@ -120,7 +120,7 @@ def encode(vae: BetaVAE, x: Tensor, inputs: Mapping[str, Any] | None = None) -> 
         at += size
     words, initial = stack.finished()
     payload = grid.header + words.astype("<u4").tobytes().rstrip(b"\0")
-    return Coded(payload, _WORD * initial, len(symbols), symbols.shape[1])
+    return Coded(payload, WORD * initial, len(symbols), symbols.shape[1])
 
 
 @torch.no_grad()
@@ -151,31 +151,31 @@ def decode(
         raise ValueError(f"count={count} is no number of examples; give that of encode, 1 or more")
     if not (shape or vae.shape):
         raise ValueError("the VAE takes x of any shape; give shape=, that of an example")
-    grid, stack = _Grid.read(payload), _Stack.read(payload[2:])
+    grid, stack = _Grid.read(payload), Stack.read(payload[2:])
     model = _Model(vae, tuple(shape or vae.shape), inputs or {})
     found: list[np.ndarray] = []
     left = count
     while left > 0:
-        size = 1 << int(stack.pop(_uniform(_SIZES), 1)[0])
+        size = 1 << int(stack.pop(uniform(_SIZES), 1)[0])
         if size > left or stack.is_spent:
-            raise ValueError(_DAMAGED)
+            raise ValueError(DAMAGED)
         left -= size
         try:
             found.append(_pop(stack, model, grid, slice(left, left + size)))
         except BaseException as error:  # a z that q has no place for, a list beyond its end
             if isinstance(error, KeyError | IndexError) or type(error).__name__ == _PANIC:
-                raise ValueError(_DAMAGED) from None
+                raise ValueError(DAMAGED) from None
             raise
     symbols = np.concatenate(found[::-1])
     words = stack.words[::-1]
     if len(words) < 2 or not np.array_equal(words, _words(symbols)(len(words))):
-        raise ValueError(_DAMAGED)
+        raise ValueError(DAMAGED)
     x = model.kind.values(torch.from_numpy(symbols).to(vae.x_dtype))
     return x.reshape(-1, *model.shape)
 
 
 def _push(
-    stack: _Stack,
+    stack: Stack,
     model: _Model,
     grid: _Grid,
     rows: slice,
@@ -194,17 +194,17 @@ def _push(
     known = Known(model.kind.targets(symbols))
     model.kind.walk(model.likelihood(z * grid.step, rows), known)
     answers, chances, unsure = known.finished()
-    stack.push(answers, _yes(), chances)
+    stack.push(answers, yes(), chances)
     stack.push_list(unsure)
     stack.push(z, grid.prior)
-    stack.push(np.array([len(symbols).bit_length() - 1], np.int32), _uniform(_SIZES))
+    stack.push(np.array([len(symbols).bit_length() - 1], np.int32), uniform(_SIZES))
 
 
-def _pop(stack: _Stack, model: _Model, grid: _Grid, rows: slice) -> np.ndarray:
+def _pop(stack: Stack, model: _Model, grid: _Grid, rows: slice) -> np.ndarray:
     """Take a batch off the stack, after its size; return the symbols: (B, d)."""
     size = rows.stop - rows.start
     z = stack.pop(grid.prior, size * math.prod(model.latent_shape))
-    read = Read(lambda chances: stack.pop(_yes(), chances), stack.pop_list())
+    read = Read(lambda chances: stack.pop(yes(), chances), stack.pop_list())
     symbols = model.kind.walk(model.likelihood(z * grid.step, rows), read)
     symbols = symbols.astype(model.kind.dtype).reshape(size, -1)
     mean, std, _ = grid.rounded(*model.posterior(symbols, rows), stack.pop_list())
@@ -324,7 +324,7 @@ class _Grid:
     def read(cls, payload: bytes) -> _Grid:
         """Return that of a code."""
         if len(payload) < 3 or payload[0] > 2 * _FINEST or payload[1] > _WIDEST:
-            raise ValueError(_DAMAGED)
+            raise ValueError(DAMAGED)
         return cls(payload[0] - _FINEST, payload[1])
 
     @property
@@ -377,98 +377,7 @@ def _normal(most: int, *parameters: float) -> Any:
     Its distribution function is constriction's own: Rust throughout, without the system's
     mathematical library, so that it is the same on every machine.
     """
-    return _stream().model.QuantizedGaussian(-most, most, *parameters)
-
-
-class _Stack:
-    """The coder, on top of as many words as are needed.
-
-    A stack of ANS can be popped and pushed with any probabilities. What is popped before anything
-    was pushed comes from the words below; those that were never reached are left out at the end.
-    """
-
-    def __init__(self, coder: Any, supply: Callable[[int], np.ndarray] | None = None) -> None:
-        self._coder, self._supply = coder, supply
-        self._given = self._untouched = 0
-
-    @classmethod
-    def supplied(cls, supply: Callable[[int], np.ndarray]) -> _Stack:
-        """Return an empty one.
-
-        Args:
-            supply: n → the first n words of what lies below, from above.
-        """
-        return cls(_stream().stack.AnsCoder(), supply)
-
-    @classmethod
-    def read(cls, payload: bytes) -> _Stack:
-        """Return that of a code."""
-        words = np.frombuffer(payload + bytes(-len(payload) % 4), "<u4").astype(np.uint32)
-        if not len(words) or not words[-1]:
-            raise ValueError(_DAMAGED)
-        return cls(_stream().stack.AnsCoder(words))
-
-    @property
-    def words(self) -> np.ndarray:
-        """What is on it, from below."""
-        return self._coder.get_compressed()
-
-    @property
-    def free(self) -> int:
-        """How many bits can be popped before new words are reached."""
-        return self._coder.num_valid_bits() - _WORD * self._untouched
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether it is lower than that of any code."""
-        return self._coder.num_words() < 2
-
-    def reserve(self, symbols: int) -> None:
-        """Put words below, so that so many symbols, of at most 24 bits each, can be popped."""
-        lacking = 2 + symbols - self._coder.num_words()
-        if self._supply is None or lacking <= 0:
-            return
-        below = self._supply(self._given + lacking)[self._given :][::-1]
-        self._coder = _stream().stack.AnsCoder(np.concatenate([below, self.words]))
-        self._given += lacking
-        self._untouched += lacking
-
-    def pop(self, model: Any, *parameters: Any) -> np.ndarray:
-        """Return symbols."""
-        found = self._coder.decode(model, *parameters)
-        self._untouched = min(self._untouched, max(self._coder.num_words() - 2, 0))
-        return found
-
-    def push(self, symbols: np.ndarray, model: Any, *parameters: np.ndarray) -> None:
-        """Put symbols on it, so that :meth:`pop` finds them in their order."""
-        self._coder.encode_reverse(symbols, model, *parameters)
-
-    def whiten(self, noise: np.ndarray) -> None:
-        """Turn over bits at the top, as noise says; a second time undoes it.
-
-        Args:
-            noise: Numbers of 16 bits.
-        """
-        self.push(self.pop(_uniform(2**16), len(noise)) ^ noise, _uniform(2**16))
-
-    def push_list(self, positions: np.ndarray) -> None:
-        """Put ascending numbers below 2³⁶ on it, few of them."""
-        self.push(np.zeros(1, np.int32), _rare())
-        for position in positions[::-1]:
-            self.push(np.array(divmod(int(position), 2**18), np.int32), _uniform(2**18))
-            self.push(np.ones(1, np.int32), _rare())
-
-    def pop_list(self) -> np.ndarray:
-        """Take them off."""
-        found = []
-        while self.pop(_rare(), 1)[0]:
-            high, low = self.pop(_uniform(2**18), 2)
-            found.append((int(high) << 18) + int(low))
-        return np.array(found, np.int64)
-
-    def finished(self) -> tuple[np.ndarray, int]:
-        """Return the words from below, and how many of them lay there at first."""
-        return self.words[self._untouched :], self._given - self._untouched
+    return coder().model.QuantizedGaussian(-most, most, *parameters)
 
 
 def _taken(std: np.ndarray) -> int:
@@ -509,36 +418,10 @@ def _words(symbols: np.ndarray) -> Callable[[int], np.ndarray]:
 
 
 @cache
-def _stream() -> Any:
-    try:
-        from constriction import stream
-    except ImportError:
-        raise ValueError(
-            "lossless coding needs constriction: pip install 'multibeta[codec]'"
-        ) from None
-    return stream
-
-
-@cache
 def _powers() -> np.ndarray:
     """Return the σ of one octave, the same on every machine."""
     of = [Decimal(share + MIDDLE) / _SHARES for share in range(_SHARES)]
     return np.array([float(Decimal(2) ** power) for power in of])
-
-
-@cache
-def _uniform(size: int) -> Any:
-    return _stream().model.Uniform(size)
-
-
-@cache
-def _rare() -> Any:
-    return _stream().model.Bernoulli(2.0**-6, perfect=False)
-
-
-@cache
-def _yes() -> Any:
-    return _stream().model.Bernoulli(perfect=False)
 
 
 def _numpy(dtype: torch.dtype) -> Any:

@@ -18,6 +18,7 @@ __all__ = [
     "labels_in",
     "on",
     "read",
+    "rows_of",
     "tensor_of",
 ]
 
@@ -114,6 +115,33 @@ def labels_in(batch: Any, n: int) -> dict[str, np.ndarray]:
 def on(inputs: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Return further inputs on a device."""
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def rows_of(inputs: Mapping[str, Any], rows: slice | Tensor, count: int) -> dict[str, Any]:
+    """Return some rows of further inputs; what has one row has it for all.
+
+    Args:
+        inputs: By name; what is no tensor, or has no rows, is left as it is.
+        rows: Which: a slice, or numbers.
+        count: How many examples there are.
+
+    Raises:
+        ValueError: If an input has neither one row nor as many as there are examples.
+    """
+    found, n = {}, len(torch.arange(count)[rows])
+    for name, value in inputs.items():
+        if isinstance(value, Tensor) and value.ndim:
+            if len(value) not in (1, count):
+                raise ValueError(
+                    f"{name} has {len(value):,} rows, and there are {count:,} examples; give one "
+                    "for each, or one for all"
+                )
+            if len(value) == count:
+                value = value[rows if isinstance(rows, slice) else rows.to(value.device)]
+            else:
+                value = value.expand(n, *value.shape[1:])
+        found[name] = value
+    return found
 
 
 def tensor_of(array: Any) -> Tensor:

@@ -292,6 +292,14 @@ class Chosen:
     noise: Callable[[int], Tensor]
 
 
+def joined(chosen: Sequence[Chosen]) -> dict[str, Any]:
+    """Return the further inputs of examples of several batches, in one."""
+    return {
+        k: torch.cat([of.inputs[k] for of in chosen]) if isinstance(v, Tensor) and v.ndim else v
+        for k, v in chosen[0].inputs.items()
+    }
+
+
 class Spread(CurveMetric):
     """A metric that decodes many samples of an example, and so uses some, spread over the set.
 

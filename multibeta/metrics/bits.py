@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from multibeta.adapters import normal
 from multibeta.divergences import kl_standard_normal
-from multibeta.metrics.base import Spread, mean_and_se
+from multibeta.metrics.base import Spread, joined, mean_and_se
 from multibeta.metrics.psnr import peak_of, psnr
 from multibeta.vae import BetaVAE
 
@@ -76,12 +75,7 @@ class Bits(Spread):
             return
         chosen, self.chosen = self.chosen, []
         x, mean, std = (torch.cat([getattr(of, k) for of in chosen]) for k in ("x", "mean", "std"))
-        inputs: dict[str, Any] = {
-            k: torch.cat([of.inputs[k] for of in chosen])
-            if isinstance(v, Tensor) and v.ndim
-            else v
-            for k, v in chosen[0].inputs.items()
-        }
+        inputs = joined(chosen)
         codec = Codec(self.vae, search=self.search)
         data = codec.encode(x, self.vae.beta, **inputs)
         again = codec.decode(data, **inputs)

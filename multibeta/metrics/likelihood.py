@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multibeta.metrics.base import Spread, mean_and_se
+from multibeta.metrics.base import Spread, joined, mean_and_se
 from multibeta.vae import BetaVAE
 
 __all__ = ["NLL", "importance_weights", "log_mean_exp"]
@@ -68,12 +68,7 @@ class NLL(Spread):
         kept = [torch.cat([getattr(of, name) for of in chosen]) for name in names]
         # Drawn only now: it is larger than all else that is kept.
         drawn = [of.noise(2 * self.samples) for of in chosen]
-        inputs = {
-            k: torch.cat([of.inputs[k] for of in chosen])
-            if isinstance(v, Tensor) and v.ndim
-            else v
-            for k, v in chosen[0].inputs.items()
-        }
+        inputs = joined(chosen)
         parts = zip(
             *(v.split(_EXAMPLES) for v in kept), torch.cat(drawn, 1).split(_EXAMPLES, 1),
             strict=True,

@@ -124,17 +124,19 @@ def decompress(
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
     from multibeta.codec import Codec
+    from multibeta.codec.container import unpack
     from multibeta.compression import model_of, read_file
     from multibeta.files import check_writable
 
     check_writable(out if Path(out).suffix == "" else Path(out).parent)
-    content, inputs = read_file(file), {}
+    content = read_file(file)
     if run is None:
         if needed := [f"--{k}" for k, v in {"at": at, "given": given, "data": data}.items() if v]:
             raise ValueError(f"{needed[0]} is of a model; give it, too: --run RUN")
         run, _ = model_of(content)
         print(f"model: {run}", file=sys.stderr)
     _, model, datamodule = opened(run, device, data, allow, at, measures=False)
+    _check(Path(out), unpack(content).count, model)
     inputs = inputs_of(given, model, datamodule)
     found = Codec(model).read(content, bits=bits, **inputs)
     if found.note:
@@ -176,18 +178,20 @@ def _measured(codec: Any, file: bytes, x: Any, inputs: dict[str, Any]) -> dict[s
     import torch
 
     from multibeta.codec.container import unpack
-    from multibeta.data.examples import on
+    from multibeta.data.examples import on, rows_of
     from multibeta.metrics.bits import per_place
     from multibeta.metrics.psnr import peak_of, psnr
+    from multibeta.noise import evaluation_noise
 
     found, lossless = codec.read(file, **inputs), unpack(file).kind == "lossless"
     vae, rates, near, bound = codec.vae(codec.index(found.beta)), [], [], []
     device = next(vae.parameters()).device
-    for first in range(0, len(x), _BATCH):
-        part = slice(first, first + _BATCH)
-        given = on({k: v[part] if len(v) == len(x) else v for k, v in inputs.items()}, device)
+    for number, some in enumerate(x.split(_BATCH)):
+        part = slice(number * _BATCH, (number + 1) * _BATCH)
+        given = on(rows_of(inputs, part, len(x)), device)
+        noise = evaluation_noise(None, number, len(some), vae.latent_shape).to(device)
         with torch.no_grad():
-            terms = vae.elbo_terms(x[part].to(device), **given)
+            terms = vae.elbo_terms(some.to(device), noise, **given)
             rates.append(terms.rate_nats.cpu())
             bound.append(terms.distortion.cpu() + rates[-1])
             near.append(vae.decode(terms.posterior.mean, **given).mean.cpu())
@@ -224,6 +228,23 @@ def _line(row: dict[str, Any], out: str) -> str:
     return "\n".join([*said, "", f"files: {out}"])
 
 
+_PICTURES = (".png", ".webp", ".bmp", ".tif", ".tiff")
+_ARRAYS = (".npz", ".npy")
+
+
+def _check(out: Path, count: int, model: Any) -> None:
+    """Refuse a place that cannot hold the examples, before they are read."""
+    kind = out.suffix.lower()
+    if kind in _ARRAYS:
+        return
+    if len(model.shape) != 3 or model.shape[0] not in (1, 3):
+        raise ValueError(f"x {model.shape} is no picture with 1 or 3 channels; write --out x.npz")
+    if kind and (kind not in _PICTURES or count != 1):
+        raise ValueError(
+            f"--out {out} cannot hold {count:,} pictures; give a folder, or write --out x.npz"
+        )
+
+
 def _write(x: Any, out: Path, model: Any) -> str:
     """Write examples (N, *shape); return what they are."""
     import numpy as np
@@ -232,21 +253,12 @@ def _write(x: Any, out: Path, model: Any) -> str:
     from multibeta.files import replacing
 
     kind = out.suffix.lower()
-    if kind in (".npz", ".npy"):
+    if kind in _ARRAYS:
         with replacing(out) as temporary:
             np.save(temporary, x) if kind == ".npy" else np.savez(temporary, x=x)
         return f"{len(x):,} examples"
-    allowed = "write --out x.npz"
-    if len(model.shape) != 3 or model.shape[0] not in (1, 3):
-        raise ValueError(f"x {model.shape} is no picture with 1 or 3 channels; {allowed}")
     bounds = model.units.span if model.units else (0.0, 1.0)
-    if kind == "":
-        for i, picture in enumerate(x):
-            write_picture(picture, out / f"{i:0{max(4, len(str(len(x) - 1)))}}.png", bounds)
-        return f"{len(x):,} pictures"
-    if kind not in (".png", ".webp", ".bmp", ".tif", ".tiff") or len(x) != 1:
-        raise ValueError(
-            f"--out {out} cannot hold {len(x):,} pictures; give a folder, or {allowed}"
-        )
-    write_picture(x[0], out, bounds)
-    return "1 picture"
+    digits = max(4, len(str(len(x) - 1)))
+    for i, picture in enumerate(x):
+        write_picture(picture, out if kind else out / f"{i:0{digits}}.png", bounds)
+    return f"{len(x):,} picture{'s' * (len(x) != 1)}"
