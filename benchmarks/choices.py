@@ -20,7 +20,8 @@ import multibeta
 from benchmarks.record import is_done, save
 from benchmarks.runs import Run, arguments, fitted, is_there, result_of
 from multibeta.checkpoints import find_checkpoint, load_data
-from multibeta.choose import PURPOSES, choose
+from multibeta.choose import choose
+from multibeta.purposes import PURPOSES
 from multibeta.specs import build
 
 COMMAND = "python -m benchmarks.choices DATA_ROOT"

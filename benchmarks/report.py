@@ -23,10 +23,10 @@ from benchmarks.runs import curve_of, falls, result_of, self_regret
 from benchmarks.talk import pictures, tables
 from benchmarks.talk.runs import TALKS
 from multibeta import plots
-from multibeta.choose import PURPOSES
 from multibeta.curve import Curve
 from multibeta.files import replacing
 from multibeta.objectives import table as table_of_objectives
+from multibeta.purposes import PURPOSES
 
 _DOCS = (
     "alignment", "bytes", "case-autoencoder", "case-cells", "case-heartbeats", "lossless",

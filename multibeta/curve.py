@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from multibeta.choose import Choice
+    from multibeta.purposes import Choice
 
 __all__ = ["Curve"]
 
@@ -195,7 +195,7 @@ class Curve:
         Raises:
             ValueError: If the purpose is unknown, or was not measured.
         """
-        from multibeta.choose import choose_on
+        from multibeta.purposes import choose_on
 
         beta = None
         if purpose == "compression":

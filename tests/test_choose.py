@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 import multibeta
 from multibeta import MultiBetaVAE
 from multibeta.checkpoints import load_data
-from multibeta.choose import PURPOSES, choose, decide, knee
+from multibeta.choose import choose
 from multibeta.cli import main
 from multibeta.curve import Curve
 from multibeta.data import NPZ, Digits, Gaussian, Sprites
@@ -26,6 +26,7 @@ from multibeta.likelihoods import Gaussian as GaussianLikelihood
 from multibeta.metrics.psnr import psnr
 from multibeta.networks import Linear
 from multibeta.priors import fit_flow
+from multibeta.purposes import PURPOSES, decide, knee
 from multibeta.scores import auroc, auroc_se
 from tests.test_evaluation import set_to_optimum
 

@@ -40,6 +40,7 @@ ORDER = [
     {"codec"},
     {"settings", "metrics"},
     {"module", "checkpoints", "plots"},
+    {"purposes"},
     {"curve", "saved"},
     {"pretrained"},
     {"codes"},
@@ -76,7 +77,6 @@ def part(path):
 
 # Methods of a model that stand for functions above it, such as vae.sweep and vae.fit.
 SHORTCUTS = {
-    ("curve", "choose"),
     ("multibeta_vae", "checkpoints"), ("multibeta_vae", "evaluation"),
     ("multibeta_vae", "fitting"), ("multibeta_vae", "pretrained"),
     ("vae", "pretrained"), ("vae", "saved"),

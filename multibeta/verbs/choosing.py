@@ -63,9 +63,9 @@ def choose(
         other_data: Settings of the other data, such as --other_data.root FOLDER.
         allow: Modules of yours, with commas, whose classes the checkpoint may name.
     """
-    from multibeta.choose import PURPOSES
     from multibeta.choose import choose as chosen
     from multibeta.files import check_writable
+    from multibeta.purposes import PURPOSES
     from multibeta.runs import shown
 
     if for_ is None:
