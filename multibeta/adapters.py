@@ -171,6 +171,18 @@ def p_of(out: Any, likelihood: Likelihood, inputs: Mapping[str, Any]) -> Distrib
     if isinstance(out, Distribution):
         over = len(out.batch_shape) - 1
         return Independent(out, over, validate_args=False) if over > 0 else out
+    return likelihood(output_tensor(out), **taken_by(likelihood, inputs))
+
+
+def output_tensor(out: Any) -> Tensor:
+    """Return the tensor that a decoder returned, itself or in an object.
+
+    Args:
+        out: A tensor, or an object with a tensor as ``sample``, or a sequence of one tensor.
+
+    Raises:
+        ValueError: If it is something else.
+    """
     if isinstance(getattr(out, "sample", None), Tensor):
         out = out.sample
     if isinstance(out, tuple | list) and len(out) == 1:
@@ -180,7 +192,7 @@ def p_of(out: Any, likelihood: Likelihood, inputs: Mapping[str, Any]) -> Distrib
             f"the decoder returned a {type(out).__name__}; a tensor, an object with a tensor as "
             "sample, or a torch.distributions.Distribution is wanted"
         )
-    return likelihood(out, **taken_by(likelihood, inputs))
+    return out
 
 
 def accepted(call: Callable[..., Any], inputs: Mapping[str, Any]) -> dict[str, Any]:

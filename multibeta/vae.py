@@ -17,6 +17,7 @@ from multibeta.adapters import (
     accepted,
     further_arguments,
     normal,
+    output_tensor,
     p_of,
     q_of,
     taken_by,
@@ -292,7 +293,7 @@ class Networks(nn.Module):
             return p_of(out, likelihood, inputs)
         if not likelihood.unit:  # D is in units of its own
             return p_of(
-                _tensor_of(out) * self.scale + cast(Tensor, self.shift), likelihood, inputs
+                output_tensor(out) * self.scale + cast(Tensor, self.shift), likelihood, inputs
             )
         return _Rescaled(p_of(out, likelihood, inputs), cast(Tensor, self.shift), self.scale)
 
@@ -348,9 +349,12 @@ class BetaVAE(Networks):
 
     def decode(self, z: Tensor, **inputs: Any) -> Distribution:
         """Return p(x|z): batch shape (B,), event shape that of x, for z (B, *latent shape)."""
+        return self.likelihood_of(self.output(z, **inputs), self.likelihood, inputs)
+
+    def output(self, z: Tensor, **inputs: Any) -> Any:
+        """Return what the decoder gives for z (B, *latent shape), before it is read as p(x|z)."""
         _, call = self.network("decoder")
-        out = call(self.cast("decoder", z), **self.named_inputs("decoder", inputs))
-        return self.likelihood_of(out, self.likelihood, inputs)
+        return call(self.cast("decoder", z), **self.named_inputs("decoder", inputs))
 
     def elbo_terms(self, x: Tensor, noise: Tensor | None = None, **inputs: Any) -> ELBOTerms:
         """Return D, from one posterior sample per example, and R in closed form.
@@ -651,9 +655,9 @@ class Standardised(BetaVAE):
         q = super().encode(x, **inputs)
         return normal((q.mean - self.mean) / self.std, q.stddev / self.std)
 
-    def decode(self, z: Tensor, **inputs: Any) -> Distribution:
-        """Return p(x|z')."""
-        return super().decode(self.mean + self.std * z, **inputs)
+    def output(self, z: Tensor, **inputs: Any) -> Any:
+        """Return what the decoder gives for z'."""
+        return super().output(self.mean + self.std * z, **inputs)
 
 
 class _Rescaled(Distribution):
@@ -676,10 +680,6 @@ class _Rescaled(Distribution):
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw x."""
         return self.p.sample(sample_shape) * self.scale + self.shift
-
-
-def _tensor_of(out: Any) -> Tensor:
-    return out if isinstance(out, Tensor) else out.sample
 
 
 def elbo_terms_of(

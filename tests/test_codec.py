@@ -9,12 +9,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch import nn
 
 import multibeta
 from multibeta import likelihoods
 from multibeta.codec import Codec, codec
 from multibeta.codec.container import unpack
+from multibeta.codec.grids import log_steps
 from multibeta.codec.lossy import read_numbers
 from multibeta.data import Digits
 from multibeta.distortions import Distortion
@@ -128,7 +130,7 @@ LIKELIHOODS = {
 def test_every_likelihood(name):
     likelihood = LIKELIHOODS[name]()
     made, x = Codec(small(likelihood=likelihood), search=4), drawn(likelihood)
-    check_round_trip(made, x, 0.3)
+    check_round_trip(made, x, 0.05)
     data = made.encode(x, progressive=True)
     found = made.read(data)
     assert found.note == "" and found.x.shape == x.shape
@@ -640,7 +642,7 @@ def test_no_search_is_rounding(digits):
 
 @pytest.mark.parametrize(("beta", "coded"), [(0.1, 8), (1.0, 8), (10.0, 3)])
 def test_steps_are_the_posteriors_widths(digits, beta, coded):
-    """√12 times the geometric mean of σ over decoded codes; dead latents are not coded."""
+    """Those of the geometric mean of σ over decoded codes; dead latents are not coded."""
     made, _ = digits
     index = made.index(beta)
     grid, vae = made.grid(index, {}), made.vae(index)
@@ -649,4 +651,28 @@ def test_steps_are_the_posteriors_widths(digits, beta, coded):
         std = vae.encode(vae.decode(z).mean).stddev.log().mean(0).exp().numpy()
     live = np.array(grid.live)
     assert (live == (std < 0.98)).all() and live.sum() == coded
-    np.testing.assert_allclose(grid.steps[live], 12**0.5 * std[live], rtol=0.15)
+    np.testing.assert_allclose(grid.steps[live], np.exp(log_steps(np.log(std[live]))), rtol=0.15)
+
+
+def cost_of(step, sigma):
+    """Return J/β of one latent on a grid: for z of N(0, 1), its mean rounded, bits at entropy."""
+    spread = np.sqrt(1 - sigma**2)
+    mean = spread * np.linspace(-9, 9, 100_001)
+    weight = norm.pdf(mean / spread)
+    k = np.rint(mean / step).astype(int)
+    share = np.bincount(k - k.min(), weight / weight.sum())
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    error = np.average((k * step - mean / spread**2) ** 2, weights=weight)
+    return error * spread**2 / (2 * sigma**2) + entropy
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9])
+def test_no_other_step_is_better_for_a_gaussian(sigma):
+    """The best of all widths is as good to .04 nats, which is what the coarser grid costs."""
+    unit = 12**0.5 * sigma
+    chosen = math.exp(log_steps(np.log(sigma)))
+    assert chosen >= 1.18 * unit
+    best = min(cost_of(f * unit, sigma) for f in np.geomspace(0.8, 3, 60))
+    assert cost_of(chosen, sigma) < best + 0.04
+    if sigma >= 0.7:
+        assert cost_of(chosen, sigma) < min(best + 0.003, cost_of(unit, sigma))

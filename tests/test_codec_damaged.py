@@ -201,17 +201,18 @@ HOSTILE = {
     "one byte": b"m",
     "another file": b"\x89PNG\r\n\x1a\n" + bytes(40),
     "text": b"multibeta compresses this",
-    "the magic alone": b"mB\x01",
-    "no count": b"mB\x01\x00\x00aaaa",
-    "a count without an end": b"mB\x01\x00\x00aaaa" + b"\xff" * 30,
-    "a count of five bytes": b"mB\x01\x00\x00aaaa\xff\xff\xff\xff\x7f" + bytes(30),
-    "one example, the long way": b"mB\x01\x08\x00aaaa\x01" + bytes(30),
-    "a length without an end": b"mB\x01\x18\x00aaaa\x02" + b"\xff" * 30,
-    "an unknown kind": b"mB\x01\xf0\x00" + bytes(40),
+    "the magic alone": b"mB\x02",
+    "no count": b"mB\x02\x00\x00aaaa",
+    "a count without an end": b"mB\x02\x00\x00aaaa" + b"\xff" * 30,
+    "a count of five bytes": b"mB\x02\x00\x00aaaa\xff\xff\xff\xff\x7f" + bytes(30),
+    "one example, the long way": b"mB\x02\x08\x00aaaa\x01" + bytes(30),
+    "a length without an end": b"mB\x02\x18\x00aaaa\x02" + b"\xff" * 30,
+    "an unknown kind": b"mB\x02\xf0\x00" + bytes(40),
     "an unknown kind of one": b"\xf0\x00" + bytes(40),
-    "a newer version": b"mB\x02" + bytes(40),
-    "β far below": b"mB\x01\x00\x00aaaa\x02" + bytes(30),
-    "β far above": b"mB\x01\x0f\xffaaaa\x02" + bytes(30),
+    "a newer version": b"mB\x63" + bytes(40),
+    "an older version": b"mB\x01" + bytes(40),
+    "β far below": b"mB\x02\x00\x00aaaa\x02" + bytes(30),
+    "β far above": b"mB\x02\x0f\xffaaaa\x02" + bytes(30),
     "β far above, of one": b"\x8f\xff" + bytes(30),
 }
 
@@ -229,7 +230,7 @@ def test_hostile_headers(codecs, case):
 def test_random_headers(codecs, capfd):
     rng, made = np.random.default_rng(0), codecs["vector"]
     for _ in range(1000):
-        start = b"mB\x01" if rng.random() < 0.7 else bytes([rng.integers(128, 256)])
+        start = b"mB\x02" if rng.random() < 0.7 else bytes([rng.integers(128, 256)])
         assert tried(made, start + rng.bytes(rng.integers(0, 40))) is None
     assert capfd.readouterr().err == ""
 

@@ -81,7 +81,8 @@ class Codec:
 
     Args:
         model: A model for a range of β, or a plain VAE at one.
-        search: How many moves of latents to try for an example, at most; each costs a decoding.
+        search: At how many latents of an example to look, at most, for a better code than the
+            rounded mean: each costs two decodings and more. 0 for none.
 
     Raises:
         ValueError: If constriction is missing, or the model's shape is not known.
@@ -98,7 +99,7 @@ class Codec:
         >>> codec.decode(data).shape  # doctest: +SKIP
     """
 
-    def __init__(self, model: MultiBetaVAE | BetaVAE, *, search: int = 64) -> None:
+    def __init__(self, model: MultiBetaVAE | BetaVAE, *, search: int = 128) -> None:
         coder()
         if not model.latent_shape or not model.shape:
             raise ValueError(

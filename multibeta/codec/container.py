@@ -28,7 +28,7 @@ MOST = 2**28
 """The largest number of examples in a file."""
 
 _MAGIC = b"mB"
-_VERSION = 1
+_VERSION = 2
 _MIDDLE, _PER_E = 2048, 64  # β = e^((i − 2048)/64), 12 bits
 _LEAST = 4  # bytes of the shortest header
 _FREE, _PER_BYTE = 256, 128  # examples that need no bytes, and those of each byte
@@ -151,9 +151,10 @@ def unpack(data: bytes) -> Header:
         if data[:2] != _MAGIC:
             raise ValueError("this is no file of multibeta compress: it begins otherwise")
         if data[2] != _VERSION:
+            older = "make the file anew" if data[2] < _VERSION else "update multibeta"
             raise ValueError(
-                f"the file has version {data[2]}, and this multibeta reads {_VERSION}; update "
-                "multibeta, or the file is damaged"
+                f"the file has version {data[2]}, and this multibeta reads {_VERSION}: {older}, "
+                "unless the file is damaged"
             )
         at = 3
     word, at = int.from_bytes(data[at : at + 2], "big"), at + 2

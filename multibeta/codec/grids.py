@@ -17,13 +17,17 @@ from torch import Tensor
 from multibeta.codec.tables import step_of
 from multibeta.vae import BetaVAE
 
-__all__ = ["DEAD", "Grid", "fingerprint", "grid_of", "probes", "repeated", "rows", "whole"]
+__all__ = [
+    "DEAD", "Grid", "fingerprint", "grid_of", "log_steps", "probes", "repeated", "rows", "whole",
+]  # fmt: skip
 
 DEAD = 0.98
 """A latent with σ above this tells nothing, and is not coded."""
 
 _LEAST, _MOST = 64, 4_096  # codes that are decoded to find the steps, and how many values of them
 _SEED = 0
+_WIDER = 2**0.25
+_AT, _BEST = (0.55, 0.6, 0.7, 0.8), (1.0, 1.06, 1.17, 1.49)  # σ: best step / (√12 σ)
 _FINEST = 320  # steps are at least 2⁻⁴⁰
 _FARTHEST = 2**60  # the largest number of steps; those that are read may have one bit more
 
@@ -32,11 +36,11 @@ _FARTHEST = 2**60  # the largest number of steps; those that are read may have o
 class Grid:
     r"""A grid of codes: one step for each latent; of a map, for each channel.
 
-    .. math:: Δ_j = \sqrt{12} \, \exp E[\log σ_j(\hat x)], \quad \hat x = E[x|z],
-        \quad z \sim \mathcal N(0, I)
+    .. math:: Δ_j = f(σ_j) \sqrt{12} \, σ_j, \quad \log σ_j = E[\log σ_j(\hat x)],
+        \quad \hat x = E[x|z], \quad z \sim \mathcal N(0, I)
 
-    rounded to the nearest power of :math:`2^{1/8}`. Uniform noise of that width has the variance
-    of q(z|x). Both sides compute it from the model in float64, so a file need not tell it.
+    rounded to the nearest power of :math:`2^{1/8}`; see :func:`log_steps`. Both sides compute it
+    from the model in float64, so a file need not tell it.
 
     Attributes:
         exponents: e of each step 2^(−e/8): (G,).
@@ -73,6 +77,28 @@ class Grid:
         """Return what each latent has, (G,), beside z: (G, 1, …), of as many axes as a code."""
         ones = (1,) * (len(self.latent_shape) - 1)
         return torch.from_numpy(values).reshape(-1, *ones)
+
+
+def log_steps(log_std: np.ndarray) -> np.ndarray:
+    r"""Return log Δ of latents for log σ of their posterior.
+
+    .. math:: Δ = f(σ) \sqrt{12} \, σ
+
+    Uniform noise √12 σ wide has the posterior's variance. Where σ is small, J = D + β·nats of a
+    code on a grid is least at that width. f(σ) is how many times wider the best step is where σ
+    is large: of a Gaussian latent whose means are rounded and coded at their entropy, numerically.
+    It is 2^(1/4) at least, where J is flat: .04 nats a latent more, while a quarter of a bit goes,
+    which is what rounding costs beyond R.
+
+    Args:
+        log_std: log σ, of any shape.
+
+    References:
+        Farvardin & Modestino 1984, "Optimum quantizer performance for a class of non-Gaussian
+        memoryless sources" (entropy-coded uniform quantisers).
+    """
+    wider = np.exp(np.interp(np.exp(log_std), _AT, np.log(_BEST)))
+    return math.log(12) / 2 + log_std + np.log(np.maximum(wider, _WIDER))
 
 
 def rows(z: Tensor) -> np.ndarray:
@@ -134,7 +160,8 @@ def grid_of(vae: BetaVAE, inputs: Mapping[str, Any]) -> Grid:
             "the posterior of decoded codes is not finite, so there is no grid; measure the model "
             "by multibeta curve, and choose another β or checkpoint"
         )
-    exponents = [round(-8 * (math.log2(12) / 2 + log / math.log(2))) for log in logs.tolist()]
+    steps = log_steps(logs.numpy()) / math.log(2)
+    exponents = [round(-8 * step) for step in steps.tolist()]
     if max(exponents) > _FINEST:
         raise ValueError(
             f"a latent has σ = {logs.min().exp().item():.3g}, too fine for a file; choose a "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from multibeta.codec.grids import Grid, rows, whole
+from multibeta.codec.search import Search
 from multibeta.codec.streams import Reader, Writer, shortest
 from multibeta.codec.symbols import Numbers, blocks
 from multibeta.codec.tables import step_of
@@ -20,68 +21,32 @@ __all__ = ["quantised", "read_numbers", "write_numbers"]
 _MOST = 4_096  # symbols of a latent between two looks at its table
 
 
+@torch.no_grad()
 def quantised(
     vae: BetaVAE, x: Tensor, grid: Grid, inputs: Mapping[str, Any], search: int
 ) -> np.ndarray:
-    r"""Return the numbers k of z = kΔ for examples.
-
-    The means of q(z|x) are rounded. Then each latent of an example is tried one step further, in
-    the direction in which
-
-    .. math:: J(z) = D(x, z) + \tfrac12 β \lVert z \rVert^2
-
-    falls, those first whose step promises most; what lowers J is kept.
+    """Return the numbers k of z = kΔ for examples: the means of q(z|x), rounded, then searched.
 
     Args:
         vae: The VAE, in any type.
         x: (n, *shape).
         grid: The grid.
         inputs: Further inputs, n rows each.
-        search: How many steps to try for each example at most.
+        search: At how many latents of an example to look at most; see :class:`Search`.
 
     Returns:
         k, int64: (G, n·per).
     """
-    with torch.no_grad():
-        q = vae.encode(x, **inputs)
-    live = grid.spread(np.array(grid.live)).to(q.mean.device)
-    step = grid.spread(grid.steps).to(q.mean)
-    k = torch.where(live, (q.mean.double() / step.double()).round(), 0.0)
-    tries = min(search, int(sum(grid.live)) * grid.per)
-    if tries:
-        k = _searched(vae, x, k, step, live, q.stddev, inputs, tries)
-    return whole(rows(k), np.array(grid.live))
-
-
-def _searched(
-    vae: BetaVAE, x: Tensor, k: Tensor, step: Tensor, live: Tensor, std: Tensor,
-    inputs: Mapping[str, Any], tries: int,
-) -> Tensor:  # fmt: skip
-    """Return numbers (n, *latent shape) of a lower D + β‖z‖²/2."""
-
-    def objective(z: Tensor) -> Tensor:
-        p = vae.decode(z, **inputs)
-        return -p.log_prob(x) + vae.beta / 2 * z.square().flatten(1).sum(1)
-
-    at = (k * step).to(std.dtype).requires_grad_()
-    with torch.enable_grad():
-        best = objective(at)
-        (slope,) = torch.autograd.grad(best.sum(), at)
-    best = best.detach()
-    # What a step against the slope promises, with q's curvature β/σ².
-    gain = slope.abs() * step - vae.beta / 2 * (step / std).square()
-    order = torch.where(live, gain, -torch.inf).flatten(1).topk(tries, dim=1).indices
-    found, steps = k.flatten(1).clone(), step.expand(k.shape[1:]).flatten()
-    towards = -slope.sign().flatten(1).to(k.dtype)
-    with torch.no_grad():
-        for chosen in order.T:
-            trial, one = found.clone(), chosen[:, None]
-            trial.scatter_add_(1, one, towards.gather(1, one))
-            value = objective((trial * steps).to(std.dtype).reshape(k.shape))
-            better = value < best
-            found = torch.where(better[:, None], trial, found)
-            best = torch.where(better, value, best)
-    return found.reshape(k.shape)
+    q = vae.encode(x, **inputs)
+    mean, std = (of.flatten(1).cpu().double() for of in (q.mean, q.stddev))
+    live, step = (
+        grid.spread(of).expand(vae.latent_shape).flatten()
+        for of in (np.array(grid.live), grid.steps)
+    )
+    k = torch.where(live, (mean / step).round(), 0.0)
+    if search:
+        k = Search(vae, x, live, step, std, inputs, search).best(k)
+    return whole(rows(k.reshape(-1, *vae.latent_shape)), np.array(grid.live))
 
 
 def write_numbers(numbers: np.ndarray, grid: Grid) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from multibeta.codec.container import beta_at
-from multibeta.codec.grids import DEAD, Grid, probes, repeated, rows
+from multibeta.codec.grids import DEAD, Grid, log_steps, probes, repeated, rows
 from multibeta.codec.streams import Reader, Writer, shortest
 from multibeta.codec.symbols import Numbers, Thirds, blocks
 from multibeta.codec.tables import step_of
@@ -76,13 +76,13 @@ def plan_of(
 
     A code is that of the lowest β. At a higher one, latent j needs but a grid of the width
 
-    .. math:: w_j(β) = \sqrt{12} \, σ_j(β) / s_j(β)
+    .. math:: w_j(β) = Δ_j(β) / s_j(β)
 
-    where :math:`s_j` is the slope of its means at β over those at the lowest, both of decoded
-    codes of N(0, I). Cells are :math:`3^n` steps of the finest grid wide. As β falls, a latent is
-    first told when it lives, and goes to a third when :math:`w_j` falls below :math:`\sqrt3` of
-    that. The finest grids of the latents are made up to :math:`\sqrt3` finer or coarser, by turns,
-    so that not all of them go to a third at once.
+    where Δ is the step of a file for that β, and :math:`s_j` the slope of its means at β over
+    those at the lowest, both of decoded codes of N(0, I). Cells are :math:`3^n` steps of the
+    finest grid wide. As β falls, a latent is first told when it lives, and goes to a third when
+    :math:`w_j` falls below :math:`\sqrt3` of that. The finest grids of the latents are made up to
+    :math:`\sqrt3` finer or coarser, by turns, so that not all of them go to a third at once.
 
     Args:
         at: The VAE of each number of β, in float64.
@@ -103,7 +103,7 @@ def plan_of(
         q = at(index).encode(x, **inputs)
         slope = (rows(q.mean) * mean).sum(1) / np.maximum((mean * mean).sum(1), 1e-30)
         log = np.log(rows(q.stddev)).mean(1)
-        width = math.log(12) / 2 + log - np.log(np.maximum(slope, 1e-3))
+        width = log_steps(log) - np.log(np.maximum(slope, 1e-3))
         wanted.append(np.where(log < math.log(DEAD), width, np.inf))
     groups = len(grid.live)
     turns = [8 * math.log2(3) * (0.5 - (j + 0.5) / groups) for j in range(groups)]

@@ -39,7 +39,7 @@ class Bits(Spread):
     Args:
         vae: The model at the β that is measured.
         most: How many examples to use, spread over the set. Tables learn, so more cost less each.
-        search: How many moves of latents to try for an example; see the codec.
+        search: At how many latents of an example to look; see the codec.
         every: Each so many-th example is used; :meth:`prepare` finds it.
     """
 
@@ -50,7 +50,7 @@ class Bits(Spread):
     needs = "it writes and reads a file at each β; ask for it by name"
 
     def __init__(
-        self, vae: BetaVAE, most: int = 1_000, search: int = 64, *, every: int = 1
+        self, vae: BetaVAE, most: int = 1_000, search: int = 128, *, every: int = 1
     ) -> None:
         super().__init__(vae, most, every=every)
         self.search = search

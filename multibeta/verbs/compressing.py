@@ -24,7 +24,7 @@ def compress(
     psnr: float | None = None,
     progressive: bool = False,
     lossless: bool = False,
-    search: int = 64,
+    search: int = 128,
     at: str | None = None,
     given: dict[str, Any] | None = None,
     out: str = "compressed.mb",
@@ -50,7 +50,8 @@ def compress(
         progressive: Order the bits so that any beginning of the file is a file, by multibeta cut.
         lossless: Keep x as it is, for likelihoods of discrete data; without --beta at the β of the
             least D + R, of 16.
-        search: How many moves of latents to try for an example, each of which is a decoding.
+        search: At how many latents of an example to look for a better code than the rounded mean,
+            each of which takes two decodings and more; 0 for none.
         at: Values of the other weights that are ranges, as for curve.
         given: As for sample; decompress needs the same.
         out: The file.
