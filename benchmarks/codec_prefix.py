@@ -141,7 +141,7 @@ Decode = Callable[[float, Tensor], Tensor]
 
 
 def progressive_file(
-    at: At, exact: At, indices: Sequence[int], x: Tensor, search: int = 64
+    at: At, exact: At, indices: Sequence[int], x: Tensor, search: int = 128
 ) -> tuple[Plan, bytes]:
     """Return the plan and the bits of a progressive file, without a header.
 

@@ -41,6 +41,7 @@ def in_network() -> Iterator[list[float]]:
     with (
         patch.object(BetaVAE, "encode", clocked(BetaVAE.encode)),
         patch.object(BetaVAE, "decode", clocked(BetaVAE.decode)),
+        patch.object(BetaVAE, "output", clocked(BetaVAE.output)),
         patch.object(torch.autograd, "grad", clocked(torch.autograd.grad)),
     ):
         yield seconds
