@@ -357,7 +357,13 @@ def _bisect(curve: Curve, measure: Callable[..., Curve], name: str, wanted: floa
 
     def value(beta: float) -> float:
         if beta not in known:
-            known[beta] = measure(beta, metrics=metrics)[column][0]
+            found = measure(beta, metrics=metrics)
+            if column not in found.columns:
+                raise ValueError(
+                    f"{name} needs the peak of x, which is not known of these data; ask for "
+                    "another value"
+                )
+            known[beta] = found[column][0]
         return known[beta] / unit
 
     def near(found: float) -> bool:

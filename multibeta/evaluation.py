@@ -202,7 +202,11 @@ def sweep(
             row |= {f"against_difference{points[k].curve.suffix}": value}
             row |= {"against_difference_se": se}
     kept.remove()
-    measure = partial(sweep, model, data, at=at, split=split, extrapolate=extrapolate)
+
+    def measure(beta: float, metrics: Iterable[str] = ()) -> Curve:
+        of = {name: settings.get(name, {}) for name in metrics}
+        return sweep(model, data, beta, metrics=of, at=at, split=split, extrapolate=extrapolate)
+
     return Curve(tuple(rows), about, tuple(latents) if any(latents) else (), measure)
 
 

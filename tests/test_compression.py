@@ -17,6 +17,7 @@ from multibeta.compression import encode_to, model_of, shortest_beta
 from multibeta.data import Digits
 from multibeta.data.given import write_picture
 from multibeta.evaluation import sweep
+from multibeta.likelihoods import Gaussian
 from multibeta.metrics.psnr import psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
@@ -211,3 +212,12 @@ def test_real_bits_over_beta(model, x):
     assert curve["code_bits"][0] > curve["code_bits"][1]
     beta = curve.beta_for(code_bits=20)
     assert 0.1 < beta < 1
+    again = sweep(model, x, beta, metrics={"bits": {"most": 30, "search": 0}})
+    assert again["code_bits"][0] == pytest.approx(20, rel=0.01)
+
+
+def test_psnr_of_data_without_a_peak_is_refused():
+    table = MultiBetaVAE.of((6,), "0.01:1", network=MLP(8, 1), latent_dim=3, likelihood=Gaussian())
+    curve = sweep(table, torch.randn(20, 6), "0.1,1", metrics="bits")
+    with pytest.raises(ValueError, match="code_psnr_db needs the peak of x"):
+        curve.beta_for(code_psnr_db=20)
