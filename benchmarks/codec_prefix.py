@@ -97,6 +97,9 @@ class Spread(nn.Module):
     def __init__(self, vae: BetaVAE, beta: float) -> None:
         super().__init__()
         self.vae, self.beta, self.latent_shape = vae, beta, vae.latent_shape
+        self.likelihood, self.likelihood_of, self.output = (
+            vae.likelihood, vae.likelihood_of, vae.output,
+        )  # fmt: skip
 
     def encode(self, x: Tensor) -> Independent:
         """Return q(z|x)."""
