@@ -38,8 +38,8 @@ ALONE, SHARED = 150, 400
 """Test pictures in files of their own, at most; and those that other formats write, too: all of a
 set's file where it has fewer, with other pictures of the same set then."""
 
-TRAIN, TEST, SENT = 10_000, 1_000, 100
-"""Pictures that methods are fitted to; measured on; and sent by relative entropy coding."""
+TRAIN, SENT = 10_000, 100
+"""Pictures that methods are fitted to, and sent by relative entropy coding."""
 
 TUNED = 1_000
 """Values of a picture above which no map before the decoder is tuned: that takes hours."""
@@ -89,7 +89,7 @@ def files(name: str, root: str) -> None:
     model, x = model_of(name, root), pictures(name, root)
     shared, x = shared_of(x), x[rows_of(len(x), SETS[name].together)]
     alone = rows_of(len(x), min(ALONE, len(x) // 8))
-    rows, few = [], len(x) < len(shared)
+    rows, few = [], len(x) <= len(shared)
     for search in (None, 0):
         codec = Codec(model) if search is None else Codec(model, search=search)
         for beta in BETAS:
@@ -125,7 +125,7 @@ def _about(name: str, x: Tensor) -> dict[str, Any]:
 def _parts(name: str, root: str, most: int) -> tuple[MultiBetaVAE, Tensor, Tensor]:
     """Return the one model, so many test pictures, and training pictures."""
     x, train = pictures(name, root), pictures(name, root, "train")
-    few = min(TRAIN, 5 * SETS[name].together)
+    few = min(TRAIN, 10 * SETS[name].tried)
     return model_of(name, root), x[rows_of(len(x), most)], train[rows_of(len(train), few)]
 
 
@@ -136,7 +136,7 @@ def compared(name: str, root: str) -> None:
         name: Of the set.
         root: The data's folder.
     """
-    model, x, train = _parts(name, root, min(TEST, SETS[name].together))
+    model, x, train = _parts(name, root, SETS[name].tried)
     ways = {"searched": Codec(model), "rounded, in a file": Codec(model, search=0)}
     rows, again = [], {}
     for beta in BETAS:

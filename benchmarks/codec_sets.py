@@ -48,6 +48,7 @@ class Set:
         options: Of ``multibeta fit``.
         schedule: Further ones, of the one model: how long.
         together: Test pictures in one file.
+        tried: Those on which other ways to bits are tried.
         cut: Those in one that is cut.
         shipped: The name of a model that comes with the package; it is not fitted anew.
         dedicated: The schedule of each dedicated model; empty for none.
@@ -59,6 +60,7 @@ class Set:
     options: tuple[str, ...]
     schedule: tuple[str, ...] = ()
     together: int = 2_000
+    tried: int = 1_000
     cut: int = 1_000
     shipped: str | None = None
     dedicated: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ SETS = {
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(900), together=160, cut=80,
+         "--trainer.precision=bf16-mixed"), _steps(900), together=400, tried=160, cut=80,
     ),
 }  # fmt: skip
 """Name → set."""

@@ -25,7 +25,7 @@ LEVELS = 12
 _MOST = 512  # symbols of a latent between two looks at its table
 _CODES = 64  # decodings that the β's are compared on
 _PLACES = 6  # of log β, by which passes are ordered
-_DRAWS = 16  # codes within the cells, whose decodings are averaged
+_DRAWS = 32  # codes within the cells, whose decodings are averaged
 _FINE = 0.05  # narrower cells are taken for their middles
 
 
