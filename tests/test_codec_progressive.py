@@ -138,7 +138,7 @@ def test_draws_are_of_n01_within_the_cells():
     width = plan.grid.steps[0] * 3
     numbers, powers = np.array([[1, 0], [0, 0]]), np.array([[1, -1], [-1, 1]], dtype=np.int8)
     found = np.stack([*draws(plan, numbers, powers, False)])
-    assert found.shape == (16, 2, 2) and np.isfinite(found).all()
+    assert found.shape == (32, 2, 2) and np.isfinite(found).all()
     assert (np.abs(found[:, 0, 0] - width) <= width / 2).all() and found[:, 0, 0].std() > width / 5
     assert (np.abs(found[:, 1, 1]) <= width / 2).all()
     for free in (found[:, 0, 1], found[:, 1, 0]):  # nothing is told: N(0, 1)
