@@ -27,6 +27,8 @@ from multibeta.likelihoods import Gaussian, Poisson
 from multibeta.multibeta_vae import MultiBetaVAE
 from tests.loaders import KINDS, SHAPE, Module, N, examples
 
+pytestmark = pytest.mark.dots
+
 BETAS = "0.01,1"
 
 

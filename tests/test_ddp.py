@@ -13,7 +13,6 @@ import tests.loaders
 from tests.ddp_door import TRAINED, measured, trained
 from tests.loaders import KINDS
 
-
 CODE = """
 import gc
 gc.disable()  # imports are quicker
