@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+# As the command does before torch is imported: the tests of two threads share their cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():

@@ -6,7 +6,6 @@ import pytest
 
 from benchmarks.report import PAGES, filled
 
-
 QUICK = """
 import gc
 gc.disable()  # imports are quicker
