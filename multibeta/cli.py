@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
+import importlib
 import inspect
 import io
 import itertools
@@ -158,6 +160,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     )
 }  # fmt: skip
 
+_LIGHT = ("beta", "cite", "cut")
+"""Verbs that may need less than what the others measure with."""
 
 _MEANT = {"train": "fit", "resume": "fit --ckpt_path", "evaluate": "curve", "measure": "curve",
           "sweep": "curve", "plot": "curve", "predict": "encode"}  # fmt: skip
@@ -203,8 +207,27 @@ def _dispatch(argv: list[str]) -> int:
         arguments = parser.parse_args(_as_list(_with_values(argv[1:], _VERBS[verb]), _VERBS[verb]))
     except argparse.ArgumentError as error:
         raise ValueError(explain(str(error), [parser])) from None
+    if verb not in _LIGHT:
+        _at_once("multibeta.evaluation")
     _VERBS[verb](**arguments.as_dict())
     return 0
+
+
+def _at_once(module: str) -> None:
+    """Import a module, and leave garbage for later: there is none, and to look costs a quarter.
+
+    What is there afterwards stays, and is not looked through again. A process that has torch
+    already is the caller's, and is left alone.
+    """
+    alone = "torch" not in sys.modules and gc.isenabled()
+    if alone:
+        gc.disable()
+    try:
+        importlib.import_module(module)
+    finally:
+        if alone:
+            gc.freeze()
+            gc.enable()
 
 
 def _with_values(argv: list[str], run: Callable[..., None]) -> list[str]:
@@ -323,6 +346,7 @@ def _train(argv: list[str]) -> None:
             else:
                 argv[i + 1] = _config(argv[i + 1])
 
+    _at_once("multibeta.training")
     from multibeta.training import train
 
     train(argv)

@@ -164,11 +164,12 @@ class _SaveConfig(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the settings to the module, which writes checkpoints."""
+        if stage == "fit":
+            self._settings = plain_config(self.parser, self.config)
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             folder = Path(trainer.log_dir or ".")
-            settings = plain_config(self.parser, self.config)
-            kept = {k: v for k, v in settings.items() if k in _RECORDED}
+            kept = {k: v for k, v in self._settings.items() if k in _RECORDED}
             kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in OF_THE_PLACE}
             cast(Any, pl_module).record = {
                 "name": folder.parent.name, "folder": folder.name, **kept,
@@ -179,8 +180,7 @@ class _SaveConfig(SaveConfigCallback):
         if stage == "fit":
             folder = trainer.logger.log_dir if trainer.logger else trainer.default_root_dir
             with replacing(Path(folder or ".") / "config.yaml") as temporary:
-                settings = plain_config(self.parser, self.config)
-                temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
+                temporary.write_text(yaml.safe_dump(self._settings, sort_keys=False))
 
 
 class _Training(LightningCLI):

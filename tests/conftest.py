@@ -1,13 +1,37 @@
 """Fixtures of all tests. Here nothing heavy is imported: xdist reads this before it starts."""
 
+import gc
+import itertools
 import os
 
 import pytest
 
+# As the command does before torch is imported: the tests of two threads share their cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Leave garbage for later while torch and the tests are imported: to look costs a third.
+
+    What is there afterwards stays, and is not looked through again.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+_NUMBERS = itertools.count()
+
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed(monkeypatch, tmp_path):
+def one_thread_and_seed(monkeypatch, tmp_path_factory):
     """Make each test deterministic, and keep caches out of the user's folders.
+
+    Few tests fill these folders, which are made when they are, unlike ``tmp_path``.
 
     What a test leaves in the environment is taken back: after a training by ddp Lightning takes
     the next process for one that somebody else has started, and waits for the others.
@@ -16,9 +40,12 @@ def one_thread_and_seed(monkeypatch, tmp_path):
 
     before = dict(os.environ)
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    monkeypatch.setenv("MULTIBETA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # where Inception is looked for
+    # Before an accelerator is used, each seed of its own is kept with the stack it came from.
+    at_hand = torch.accelerator.is_available()
+    (torch if at_hand else torch.default_generator).manual_seed(0)
+    own = tmp_path_factory.getbasetemp() / f"caches-{next(_NUMBERS)}"
+    monkeypatch.setenv("MULTIBETA_CACHE", str(own / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(own / "torch"))  # where Inception is looked for
     monkeypatch.delenv("MULTIBETA_DATA", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the processes that a test starts
     yield
@@ -31,13 +58,18 @@ def one_thread_and_seed(monkeypatch, tmp_path):
 def pictures(request, monkeypatch):
     """Keep a dot for each picture of a curve, and no others of a run, but where the mark says so.
 
-    To draw them takes as long as a short training. The mark is ``pictures``.
+    To draw them takes as long as a short training. The mark is ``pictures``. To lay out those of a
+    curve takes a fifth of one: the mark ``dots`` leaves that out, too.
     """
     if request.node.get_closest_marker("pictures"):
         from tests.helpers import DRAWING
 
         for module, name in DRAWING:
             monkeypatch.setattr(module, name, DRAWING[module, name])
+    elif request.node.get_closest_marker("dots"):
+        from tests.helpers import dots
+
+        monkeypatch.setattr("multibeta.curve.Curve.draw_pictures", dots)
 
 
 @pytest.fixture(scope="session", autouse=True)

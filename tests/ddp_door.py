@@ -3,15 +3,17 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import torch
 
 import tests.loaders
+from multibeta import costs
+from multibeta.curve import Curve
 from multibeta.data import Door
 from multibeta.likelihoods import Gaussian
 from multibeta.multibeta_vae import MultiBetaVAE
-from tests.helpers import draw_nothing
+from multibeta.networks import MLP
+from tests.helpers import dots, draw_nothing
 from tests.loaders import KINDS, SHAPE
 
 TRAINED = ("tensor", "shuffled_loader", "loader_of_a_stream", "datamodule")
@@ -19,7 +21,7 @@ TRAINED = ("tensor", "shuffled_loader", "loader_of_a_stream", "datamodule")
 
 def model():
     torch.manual_seed(0)
-    return MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(0.3))
+    return MultiBetaVAE.of(SHAPE, latent_dim=3, network=MLP(width=16), likelihood=Gaussian(0.3))
 
 
 def measured(kind):
@@ -41,6 +43,7 @@ def main(folder):
     """Write what two processes find. The second is forked: the imports are made once."""
     torch.set_num_threads(1)
     draw_nothing()
+    Curve.draw_pictures, costs._PAIRS = dots, 2
     second = os.fork()
     rank = 0 if second else 1
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -59,7 +62,3 @@ def found_by(rank, folder):
         vae = trained(kind, folder / kind, strategy="ddp", devices=2)
         torch.save(vae.state_dict(), folder / f"{kind}-{rank}.pt")
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,19 +1,17 @@
-"""Runs that meet folders and disks which will not have them, for ``tests.test_disks``.
-
-python -m tests.disks CASES FOLDER
-"""
+"""Runs that meet folders and disks which will not have them, for ``tests.test_disks``."""
 
 import contextlib
 import io
 import json
 import os
-import sys
 from pathlib import Path
 
 from lightning.pytorch import Callback
 
+from multibeta import costs
 from multibeta.cli import main
-from tests.helpers import SMALL, draw_nothing, newest
+from multibeta.curve import Curve
+from tests.helpers import SMALL, dots, draw_nothing, newest
 
 SMALLEST = [*SMALL, "--curve.betas=1", "--trainer.max_epochs=1"]
 
@@ -105,8 +103,8 @@ class Fill(Callback):
         fill(Path(self.folder))
 
 
-if __name__ == "__main__":
+def tell(cases, folder):
+    """Print what each case ended with, as JSON."""
     draw_nothing()
-    place = Path(sys.argv[2])
-    cases = {"permissions": permissions, "full": full}[sys.argv[1]]
-    print(json.dumps(list(cases(place))))
+    Curve.draw_pictures, costs._PAIRS = dots, 2
+    print(json.dumps(list({"permissions": permissions, "full": full}[cases](Path(folder)))))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from multibeta import callbacks, costs
 from multibeta.cli import main
+from multibeta.curve import Curve
 from multibeta.plots import drawing
 
 DRAWING = {
@@ -38,6 +39,19 @@ def draw_nothing():
 
     drawing.save = dot
     callbacks.save_pictures = nothing
+
+
+LAID_OUT = Curve.draw_pictures
+"""What lays out the pictures of a curve."""
+
+
+def dots(curve, folder):
+    """Keep a dot for each picture of a curve, without laying it out."""
+    if curve.latents:
+        LAID_OUT(curve, folder)
+        return
+    for name in ("curve", *["plane"] * (curve.swept == "beta")):
+        drawing.save(None, Path(folder) / f"{name}.png")
 
 
 SMALL = [

@@ -23,7 +23,7 @@ def fitted(root, *options):
 
 def test_digits_rate_falls_and_distortion_rises_at_every_step(tmp_path):
     """At a part of the config's training; the result file has the whole."""
-    curve = fitted(tmp_path, "--config=digits.yaml", "--trainer.max_epochs=50")
+    curve = fitted(tmp_path, "--config=digits.yaml", "--trainer.max_epochs=25")
     assert len(curve.rows) == 16
     assert all(a > b for a, b in pairwise(curve["rate_nats"]))
     assert all(a < b for a, b in pairwise(curve["distortion_nats"]))

@@ -1,3 +1,4 @@
+import gc
 import re
 import subprocess
 import sys
@@ -43,6 +44,17 @@ def test_help_is_fast():
 def test_help_does_not_import_torch():
     code = "import sys; from multibeta.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"  # noqa: E501
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_new_process_imports_before_it_looks_for_garbage(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("of_a_new_one", "of_the_callers"):
+        (tmp_path / f"{name}.py").write_text("import gc\nlooks = gc.isenabled()\n")
+    cli._at_once("of_the_callers")
+    monkeypatch.delitem(sys.modules, "torch")
+    cli._at_once("of_a_new_one")
+    assert sys.modules["of_the_callers"].looks and not sys.modules["of_a_new_one"].looks
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

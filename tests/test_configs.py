@@ -17,6 +17,8 @@ from multibeta.objectives import table as objectives_table
 from tests.helpers import newest
 from tests.test_data import character_sheet, write_mnist
 
+pytestmark = pytest.mark.dots
+
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
 

@@ -20,6 +20,8 @@ from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP
 from tests.helpers import PAIRS, SMALL, newest, weights
 
+pytestmark = pytest.mark.dots
+
 COMPARED = re.compile(
     r"(\d+) β's in (\S+) s of training; \1 dedicated models of this network: about (\S+) s "
     r"\(a plain step takes (\S+) of one of these; (\d+) pairs\)"

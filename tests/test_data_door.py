@@ -25,7 +25,10 @@ from multibeta.data.loaders import Stream, collate
 from multibeta.data.units import Summary, units_of
 from multibeta.likelihoods import Gaussian, Poisson
 from multibeta.multibeta_vae import MultiBetaVAE
+from multibeta.networks import MLP
 from tests.loaders import KINDS, SHAPE, Module, N, examples
+
+pytestmark = pytest.mark.dots
 
 BETAS = "0.01,1"
 
@@ -59,7 +62,8 @@ def test_every_kind_gives_the_figures_of_an_array(kind, model, wanted):
 @pytest.mark.filterwarnings("ignore:the length of the data is not known")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "datamodule_of_ours"])
 def test_a_training_on_every_kind(kind, tmp_path):
-    vae = MultiBetaVAE.of(SHAPE, latent_dim=3, likelihood=Gaussian(0.3))
+    small = MLP(width=16)
+    vae = MultiBetaVAE.of(SHAPE, network=small, latent_dim=3, likelihood=Gaussian(0.3))
     data = KINDS[kind]()
     door = data if isinstance(data, LightningDataModule) else Door(data, data, batch_size=32)
     run = vae.fit(door, epochs=2, betas="1", root=tmp_path)

@@ -13,11 +13,19 @@ import tests.loaders
 from tests.ddp_door import TRAINED, measured, trained
 from tests.loaders import KINDS
 
+CODE = """
+import gc
+gc.disable()  # imports are quicker
+import pathlib, sys
+from tests.ddp_door import main
+main(pathlib.Path(sys.argv[1]))
+"""
+
 
 def found_by_two(folder):
     """Let two processes write into a folder what they find."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.ddp_door", str(folder)],
+        [sys.executable, "-c", CODE, str(folder)],
         env={
             **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2",
             "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1",
@@ -27,6 +35,7 @@ def found_by_two(folder):
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+@pytest.mark.dots
 @pytest.mark.filterwarnings("ignore:the length of the data is not known")
 def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
     """One test: the processes are started once.

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -62,15 +61,6 @@ ORDER = [
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
-WRAPPED = """
-import torch, multibeta, multibeta.distortions, multibeta.likelihoods
-from torch import nn
-vae = multibeta.wrap(nn.Linear(6, 4), nn.Linear(2, 6), example=torch.randn(5, 6))
-vae.loss(torch.randn(5, 6)).backward()
-vae.at_beta(1.0).reconstruct(torch.randn(5, 6))
-"""
-
-
 def part(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
@@ -112,17 +102,6 @@ def test_imports_point_one_way(path):
 def test_data_does_not_know_the_model():
     for path in (ROOT / "data").glob("*.py"):
         assert "model" not in set(imports(path))
-
-
-def test_a_wrapped_model_needs_torch_alone():
-    """Lightning, torchvision, torchmetrics and matplotlib are imported where they are used."""
-    heavy = [
-        "lightning", "torchvision", "torchmetrics", "matplotlib", "sklearn", "pandas", "scipy",
-        "jsonargparse",
-    ]  # fmt: skip
-    code = f"{WRAPPED}\nimport sys; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]", done.stdout
 
 
 def test_public_names():

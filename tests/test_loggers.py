@@ -16,6 +16,8 @@ from multibeta.cli import main
 from multibeta.curve import Curve
 from tests.helpers import SMALL, newest
 
+pytestmark = pytest.mark.dots
+
 PICTURES = {"curve", "plane", "strip"}
 
 

@@ -239,7 +239,8 @@ def test_other_pictures_and_extractors_are_not_taken_for_these(tmp_path):
     assert torch.equal(real(x, most=20)[0], Corners()(x[:20]))
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path):
+def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULTIBETA_CACHE", str(tmp_path / "cache"))
     x = pictures()
     real(x)
     (path,) = (tmp_path / "cache/features").iterdir()
@@ -510,6 +511,7 @@ def test_weights_that_are_missing(tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no\nroute")
 
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     with pytest.raises(ValueError, match=re.escape(WEIGHTS_URL)) as info:
         sweep(model(), Digits(), "1", metrics="fid")

@@ -483,6 +483,24 @@ def test_compiled_is_eager():
     assert not [name for name in model.at_beta(1.0).state_dict() if "_orig_mod" in name]
 
 
+def test_folded_shares_nothing_and_leaves_the_model_as_it_was():
+    model = make("conv").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plain = model.at_beta(0.3)
+    mine, folded = (
+        [m for part in (of.encoder, of.decoder) for m in part.modules()] for of in (model, plain)
+    )
+    places = {id(value) for m in mine for value in vars(m).values() if isinstance(value, dict)}
+    assert not [m for m in folded if places & {id(value) for value in vars(m).values()}]
+    assert not [m for m in folded if m._forward_hooks or m._forward_pre_hooks]
+    assert not {p.data_ptr() for p in model.parameters()} & {
+        p.data_ptr() for p in plain.parameters()
+    }
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert any(m._forward_hooks for m in mine) and any("condition" in m._modules for m in mine)
+
+
 def test_a_network_belongs_to_one_model():
     model = make()
     with pytest.raises(ValueError, match="the encoder belongs to another model already; give a c"):

@@ -421,7 +421,8 @@ def test_importance_samples_see_their_own_example():
         torch.testing.assert_close(mine[i], math.log(5) - log_w.logsumexp(0)[0])
 
 
-FIT = ["--data.batch_size=64", "--trainer.accelerator=cpu", "--curve.betas=0.01,1,10"]
+FIT = ["--data.batch_size=64", "--model.network.width=16", "--trainer.accelerator=cpu",
+       "--curve.betas=0.01,1,10"]  # fmt: skip
 
 
 def fit(tmp_path, *options):
@@ -430,6 +431,7 @@ def fit(tmp_path, *options):
     return newest(tmp_path)
 
 
+@pytest.mark.dots
 @pytest.mark.parametrize("row", ["FactorVAE", "IWAE", "TargetRate"])
 def test_a_row_on_the_command_line(row, tmp_path, capsys):
     run = fit(tmp_path, f"--model.objective={row}", "--trainer.max_epochs=2")

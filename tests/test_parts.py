@@ -14,7 +14,7 @@ from multibeta.likelihoods import Gaussian
 from multibeta.multibeta_vae import MultiBetaVAE
 from tests.helpers import newest
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.dots]
 
 RUN = [
     "fit", "--data=Digits", "--data.batch_size=64", "--model.network=MLP",
@@ -60,7 +60,7 @@ WORKS = {
     "moving average": (callback("EMAWeightAveraging"), ""),
     "batch size finder": (
         [*callback("BatchSizeFinder", max_trials=2, steps_per_trial=1),
-         "--trainer.limit_train_batches=20"],
+         "--trainer.limit_train_batches=20", "--trainer.limit_val_batches=5"],
         "in batches of 4",
     ),
     "accumulation scheduler": (

@@ -178,7 +178,8 @@ def test_signals_and_tables_have_pages_too(tmp_path, capsys):
     for name, array in x.items():
         np.savez(tmp_path / f"{name}.npz", x=array.astype(np.float32), labels=np.arange(60) % 3)
         assert main(["fit", "--data=NPZ", f"--data.root={tmp_path / name}.npz", CPU,
-                     "--data.batch_size=16", "--model.likelihood=Gaussian", f"--name={name}",
+                     "--data.batch_size=16", "--model.network.width=16",
+                     "--model.likelihood=Gaussian", f"--name={name}",
                      "--trainer.max_epochs=1", "--curve.enabled=false",
                      f"--trainer.default_root_dir={tmp_path / 'runs'}"]) == 0  # fmt: skip
     runs = [next((tmp_path / "runs" / name).iterdir()) for name in x]
@@ -252,6 +253,7 @@ def test_a_code_that_is_a_map_has_no_single_latents():
 
 def test_two_models_of_the_same_data_have_a_verdict(tmp_path, capsys):
     assert main(["fit", "--config=digits", "--trainer.max_epochs=1", "--curve.enabled=false", CPU,
+                 "--model.network.width=16",
                  f"--trainer.default_root_dir={tmp_path}"]) == 0  # fmt: skip
     out = tmp_path / "two.html"
     assert main(["report", RUN, str(newest(tmp_path)), f"--out={out}"]) == 0

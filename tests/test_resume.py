@@ -25,6 +25,8 @@ from multibeta.networks import MLP
 from multibeta.resume import Origin
 from tests.helpers import InterruptAt, newest, weights
 
+pytestmark = pytest.mark.dots
+
 CPU = "--trainer.accelerator=cpu"
 RUN = [
     "--config=digits", "--model.betas=0.1:4", "--model.likelihood.sigma=0.3",

@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +21,8 @@ from multibeta.cli import main
 from multibeta.curve import Curve
 from tests.helpers import SMALL, fit_digits, newest, weights
 
+pytestmark = pytest.mark.dots
+
 
 def rows_of(path):
     with Path(path).open(newline="") as file:
@@ -31,6 +33,13 @@ def rows_of(path):
 def uninterrupted(tmp_path_factory):
     torch.set_num_threads(1)
     return fit_digits(tmp_path_factory.mktemp("a"), "--trainer.max_epochs=3")
+
+
+@pytest.fixture
+def mine(uninterrupted, tmp_path):
+    """A copy of the run, to change."""
+    folder = tmp_path / "mine" / "digits" / uninterrupted.name
+    return shutil.copytree(uninterrupted, folder)
 
 
 @pytest.mark.pictures
@@ -91,9 +100,8 @@ def test_curve_again_gives_the_same_numbers_from_another_folder(
     assert printed.err == ""
 
 
-def test_curves_of_other_weights_and_splits_have_folders_of_their_own(tmp_path):
-    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
-    before = (run / "curve.csv").read_text()
+def test_curves_of_other_weights_and_splits_have_folders_of_their_own(mine):
+    run, before = mine, (mine / "curve.csv").read_text()
     for arguments in ([run, "--split=val"], [run / "checkpoints" / "best.ckpt"]):
         assert main(["curve", *map(str, arguments), "--betas=1", "--device=cpu"]) == 0
     assert (run / "val" / "curve.csv").exists()
@@ -243,9 +251,8 @@ def test_sigterm_while_the_curve_is_measured(tmp_path, monkeypatch, capsys):
     assert (run / "curve.csv").exists()
 
 
-def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
-    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
-    before = weights(run)
+def test_going_on_with_a_run_that_ended_measures_it_again(mine):
+    run, before = mine, weights(mine)
     (run / "curve.csv").unlink()
     assert main(["fit", "--ckpt_path", str(run)]) == 0
     assert (run / "curve.csv").exists()
@@ -253,14 +260,14 @@ def test_going_on_with_a_run_that_ended_measures_it_again(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_curve_of_other_weights_does_not_count_as_measured(tmp_path, monkeypatch):
+def test_a_curve_of_other_weights_does_not_count_as_measured(mine, monkeypatch):
     """Killed while the curve of the further epochs is drawn, a run is measured again."""
-    run = fit_digits(tmp_path, "--trainer.max_epochs=1")
+    run = mine
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    more = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs=2"]
+    more = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs=4"]
     with monkeypatch.context() as patched:
         patched.setattr("multibeta.results.draw_strip", killed)
         assert main(more) == 130
@@ -381,19 +388,18 @@ def test_a_data_module_of_ones_own_and_options_in_any_order(tmp_path):
         load_data(run)
 
 
-def run_process(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "multibeta", *arguments], cwd=cwd, capture_output=True, text=True,
-        timeout=200, env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
-
-
-def test_two_processes_give_the_figures_of_one(tmp_path, capsys):
+def test_two_processes_give_the_figures_of_one(tmp_path, capfd, monkeypatch):
+    """The first is this one, and starts the second as it does on the command line."""
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
     spy = "--trainer.callbacks+=tests.ddp.WriteBetas"
-    done = run_process("fit", *SMALL, *ddp, spy, "--model.draws.opening=0", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "sync_dist" not in done.stderr
+    arguments = ["fit", *SMALL, *ddp, spy, "--model.draws.opening=0"]
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["multibeta", *arguments])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="multibeta"))
+    status, said = main(arguments), capfd.readouterr().err
+    assert status == 0, said
+    assert "sync_dist" not in said
     run = newest(tmp_path / "runs")
     drawn = [json.loads((tmp_path / f"betas-{rank}.json").read_text()) for rank in range(2)]
     assert drawn[0] != drawn[1], "each process draws its own β's"
@@ -403,7 +409,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, capsys):
     for row, alone in zip(rows, one.rows, strict=True):
         assert {k: float(v) for k, v in row.items()} == pytest.approx(alone, rel=1e-6, nan_ok=True)
     assert main(["validate", f"--ckpt_path={run}", "--trainer.accelerator=cpu"]) == 0
-    alone = capsys.readouterr().out
+    alone = capfd.readouterr().out
     for beta in ("0.01", "10"):
         logged = float(rows_of(run / "metrics.csv")[-1][f"val/objective_nats@{beta}"])
         shown = next(line for line in alone.splitlines() if line.split()[:1] == [beta]).split()[-1]

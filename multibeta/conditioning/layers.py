@@ -100,9 +100,13 @@ class FiLM(nn.Module):
         return [layer.register_forward_hook(_after, with_kwargs=True)]
 
     def remove(self, layer: nn.Module) -> None:
-        """Take the condition off the layer."""
+        """Take the condition off the layer, or off a copy of it, which has hooks of its own."""
         for handle in self._hooks:
-            handle.remove()
+            for hooks in (
+                layer._forward_hooks, layer._forward_hooks_with_kwargs,
+                layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs,
+            ):  # fmt: skip
+                hooks.pop(handle.id, None)
         del layer._modules["condition"]
 
     def affine_of(self, c: Tensor) -> tuple[Tensor | None, Tensor | None]:
