@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 import multibeta
 from multibeta.codec import Codec, cut
@@ -17,6 +18,7 @@ from multibeta.codec.progressive import (
     _coarse,
     _passes,
     draws,
+    plan_of,
     read_passes,
     write_passes,
 )
@@ -120,6 +122,17 @@ def test_passes_of_a_latent_that_comes_and_goes():
     betas = [each.beta for each in found]
     assert all(math.isfinite(beta) for beta in betas)
     assert betas == sorted(betas, reverse=True) and betas[0] == pytest.approx(math.e)
+
+
+def test_at_the_highest_beta_the_narrowest_latents_come_first(digits):
+    """They are told most by their first cells, and would live at a higher β, too."""
+    made, _ = digits
+    top, low = made.index(0.1), made.index(0.01)
+    plan = plan_of(made._at, [top, low], made.grid(low, {}), {})
+    order = [each.group for each in plan.passes if each.first]
+    widths = made.grid(top, {}).steps[order]
+    assert len(order) == 8 and plan.passes[:8] == tuple(p for p in plan.passes if p.first)
+    assert widths[0] == widths.min() and spearmanr(widths, np.arange(8)).statistic > 0.9
 
 
 def test_a_latent_without_a_mean_does_not_divide_by_zero():

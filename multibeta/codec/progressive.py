@@ -80,9 +80,10 @@ def plan_of(
 
     where Δ is the step of a file for that β, and :math:`s_j` the slope of its means at β over
     those at the lowest, both of decoded codes of N(0, I). Cells are :math:`3^n` steps of the
-    finest grid wide. As β falls, a latent is first told when it lives, and goes to a third when
-    :math:`w_j` falls below :math:`\sqrt3` of that. The finest grids of the latents are made up to
-    :math:`\sqrt3` finer or coarser, by turns, so that not all of them go to a third at once.
+    finest grid wide. As β falls, a latent is first told when it lives, of those that live at the
+    highest β the narrowest first, and goes to a third when :math:`w_j` falls below
+    :math:`\sqrt3` of that. The finest grids of the latents are made up to :math:`\sqrt3` finer or
+    coarser, by turns, so that not all of them go to a third at once.
 
     Args:
         at: The VAE of each number of β, in float64.
@@ -120,7 +121,8 @@ def plan_of(
         for group in np.flatnonzero(grid.live).tolist()
         for each in _passes(group, levels, np.array(wanted)[:, group], math.log(grid.steps[group]))
     ]
-    return Plan(grid, tuple(sorted(found, key=lambda p: (-p.beta, p.group, -p.power))))
+    place = np.array(wanted)[0].round(_PLACES).argsort(kind="stable").argsort()
+    return Plan(grid, tuple(sorted(found, key=lambda p: (-p.beta, place[p.group], -p.power))))
 
 
 def _passes(group: int, levels: np.ndarray, wanted: np.ndarray, step: float) -> Iterator[Pass]:
