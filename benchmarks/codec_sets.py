@@ -93,7 +93,7 @@ SETS = {
     "celeba": Set(
         "CelebA 64×64, Conv", CelebA,
         ("--config=celeba.yaml", "--data.root=DATA_ROOT", "--model.latent_dim=128",
-         "--trainer.precision=bf16-mixed"), _steps(900), together=400, tried=160, cut=80,
+         "--trainer.precision=bf16-mixed"), _steps(900), together=1_000, tried=160, cut=80,
     ),
 }  # fmt: skip
 """Name → set."""
