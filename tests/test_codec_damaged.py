@@ -227,6 +227,12 @@ def test_hostile_headers(codecs, case):
         cut(HOSTILE[case], 20)
 
 
+def test_another_version_says_what_to_do(codecs):
+    for case, cure in (("an older version", "make the file anew"), ("a newer version", "update")):
+        with pytest.raises(ValueError, match=cure):
+            codecs["vector"].read(HOSTILE[case])
+
+
 def test_random_headers(codecs, capfd):
     rng, made = np.random.default_rng(0), codecs["vector"]
     for _ in range(1000):

@@ -142,7 +142,7 @@ def unpack(data: bytes) -> Header:
 
     Raises:
         ValueError: If it is no such file, its header is cut, it says more examples than its bits
-            can tell of, or it is of a newer version.
+            can tell of, or it is of another version.
     """
     if len(data) < _LEAST:
         raise ValueError(f"the file has {len(data)} bytes: it is cut, or none of multibeta")

@@ -27,7 +27,7 @@ DEAD = 0.98
 _LEAST, _MOST = 64, 4_096  # codes that are decoded to find the steps, and how many values of them
 _SEED = 0
 _WIDER = 2**0.25
-_AT, _BEST = (0.55, 0.6, 0.7, 0.8), (1.0, 1.06, 1.17, 1.49)  # σ: best step / (√12 σ)
+_AT, _BEST = (0.7, 0.8), (1.17, 1.49)  # σ: best step / (√12 σ); it goes on rising, and J is flat
 _FINEST = 320  # steps are at least 2⁻⁴⁰
 _FARTHEST = 2**60  # the largest number of steps; those that are read may have one bit more
 
