@@ -558,6 +558,42 @@ def same_total() -> str:
     return table([*titles, "where it is worst", "seeds"], lines)
 
 
+def wrapped() -> str:
+    """Return one model minus dedicated ones in its time, for networks of a user's own."""
+    lines = []
+    for case in ("case_heartbeats", "case_cells"):
+        for of in result_of(case)["sets"].values():
+            differences = [row["one_minus_dedicated"]["objective_nats"] for row in of["dedicated"]]
+            betas = ", ".join(f"{row['beta']:.3g}" for row in of["dedicated"])
+            lines.append([
+                of["label"], str(len(differences)), betas,
+                *(number(each, signed=True) for each in differences), str(of["seeds"]),
+            ])  # fmt: skip
+    titles = ["set", "K", "at β =", "lowest", "middle", "highest", "seeds"]
+    return table(titles, lines)
+
+
+def turned() -> str:
+    """Return what a change to principal axes early in the training is worth."""
+    lines = [
+        [of["label"], f"{row['beta']:g}", number(row["plain"]),
+         number(row["turned_minus_plain"], signed=True), str(of["seeds"])]
+        for of in result_of("turned")["sets"].values()
+        for row in of.get("rows", ())
+    ]  # fmt: skip
+    return table(["set, network", "β", "J without", "with − without", "seeds"], lines)
+
+
+def turned_linear() -> str:
+    """Return the excess of a linear VAE over its optimum with that change and without."""
+    of = result_of("turned")["sets"]["linear"]
+    lines = [
+        [label, f"{of[side]['mean_excess_nats']:.3f}", f"{of[side]['max_excess_nats']:.3f}"]
+        for side, label in (("plain", "as it is"), ("turned", "with `PrincipalAxes`"))
+    ]
+    return table([f"{of['label']}, {of['seeds']} seeds", "mean excess", "largest"], lines)
+
+
 def price() -> str:
     """Return J of one model and of dedicated ones, at each budget, set and β."""
     lines = [
@@ -982,6 +1018,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
         robust,
         long,
         same_total,
+        wrapped,
+        turned,
+        turned_linear,
         targets,
     )
 } | tables.blocks(TALKS.values())

@@ -21,7 +21,11 @@ from benchmarks.runs import Run, arguments, curve_of, is_there, make, objective_
 COMMAND = "python -m benchmarks.turned DATA_ROOT"
 CALLBACK = "--trainer.callbacks+=multibeta.principal_axes.PrincipalAxes"
 SEEDS = (0, 1, 2)
-SETS = {"linear": "binarised MNIST, linear", "clothes_mlp": "clothes, MLP", "cells_mlp": "cells, MLP"}
+SETS = {
+    "linear": "binarised MNIST, linear",
+    "clothes_mlp": "clothes, MLP",
+    "cells_mlp": "cells, MLP",
+}
 
 
 def plain(name: str, seed: int) -> Run:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from multibeta.axes import Axes, turn
-from multibeta.conditioning import conditions_of, fold
+from multibeta.conditioning import fold
 from multibeta.module import MultiBetaModule
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.runs import tell
@@ -96,7 +96,12 @@ class PrincipalAxes(Callback):
         elif vae.conditioning.kind != "film":
             why = f"it is for conditioning=film, not {vae.conditioning.kind}; leave it out"
         elif vae.frozen:
-            why = "with freeze=True the weights of head and stem are to stay; leave one of them out"
+            why = "freeze=True keeps the weights of head and stem; leave one of them out"
+        elif (vae.draws.opening or 0) > self.at:
+            why = (
+                f"at={self.at:g} is before low β's are drawn, as draws.opening is "
+                f"{vae.draws.opening:g}; give at={vae.draws.opening:g}, or draws.opening=0"
+            )
         elif inputs:
             why = f"the networks take {', '.join(inputs)} beside x; leave it out"
         if why:

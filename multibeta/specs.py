@@ -31,7 +31,10 @@ _DATA = (
     "gaussian", "mnist", "npz", "omniglot", "sprites", "table",
 )  # fmt: skip
 _OURS = {
-    *(f"multibeta.{name}" for name in ("distortions", "likelihoods", "networks", "objectives")),
+    *(
+        f"multibeta.{name}"
+        for name in "distortions likelihoods networks objectives principal_axes".split()
+    ),
     *(f"multibeta.data.{name}" for name in _DATA),
 }
 """The modules whose classes a file may name; importing them does nothing else."""

@@ -50,7 +50,7 @@ ORDER = [
     {"outputs"},
     {"costs"},
     {"results"},
-    {"callbacks"},
+    {"callbacks", "principal_axes"},
     {"resume"},
     {"training", "fitting"},
     {"report", "export"},
