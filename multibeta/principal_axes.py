@@ -34,7 +34,8 @@ class PrincipalAxes(Callback):
     Raises:
         ValueError: If an argument is out of its domain; with the first batch, if the code cannot
             be turned, by the reasons of :class:`~multibeta.axes.Axes`, if the length of the
-            training is unknown, or there are several processes.
+            training is unknown or less than ten times what is gathered, or there are several
+            processes.
     """
 
     def __init__(self, at: float = 0.1, beta: float | None = None, examples: int = 2048) -> None:
@@ -56,14 +57,14 @@ class PrincipalAxes(Callback):
         steps = trainer.estimated_stepping_batches
         if not self._tried:
             x, inputs = vae.read(batch)
-            self._check(trainer, vae, inputs)
+            self._check(trainer, vae, inputs, len(x))
             _turned(vae, x, self._beta(vae))
             self._tried = True
         if trainer.global_step < self.at * steps or batch_idx % trainer.accumulate_grad_batches:
             return
-        self._rows.append(vae.read(batch)[0])
+        self._rows.append(vae.read(batch)[0].cpu())
         count = sum(map(len, self._rows))
-        if count < self.examples and trainer.global_step + 1 < steps:
+        if count < self.examples:
             return
         beta = self._beta(vae)
         changed = {id(p) for p in turn_at(vae, torch.cat(self._rows), beta)}
@@ -78,18 +79,16 @@ class PrincipalAxes(Callback):
         )
         self._done, self._rows = True, []
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that the training was over before."""
-        if not self._done and trainer.global_step:
-            tell("the code was not turned to its principal axes: the training ended before")
-
     def _beta(self, vae: MultiBetaVAE) -> float:
         return vae.beta_range.low if self.beta is None else vae.beta_range.check(self.beta)
 
-    def _check(self, trainer: Trainer, vae: MultiBetaVAE, inputs: dict[str, Any]) -> None:
+    def _check(
+        self, trainer: Trainer, vae: MultiBetaVAE, inputs: dict[str, Any], batch: int
+    ) -> None:
         """Refuse what would be noticed after a part of the training."""
+        steps, wanted = trainer.estimated_stepping_batches, math.ceil(self.examples / batch)
         why = ""
-        if not math.isfinite(trainer.estimated_stepping_batches):
+        if not math.isfinite(steps):
             why = "the length of the training is unknown; give trainer.max_steps"
         elif trainer.world_size > 1:
             why = f"it is for one process, and there are {trainer.world_size}; leave it out"
@@ -101,6 +100,11 @@ class PrincipalAxes(Callback):
             why = (
                 f"at={self.at:g} is before low β's are drawn, as draws.opening is "
                 f"{vae.draws.opening:g}; give at={vae.draws.opening:g}, or draws.opening=0"
+            )
+        elif wanted > steps / 10:
+            why = (
+                f"examples={self.examples:,} are {wanted} batches, and the training has {steps:g} "
+                f"steps, of which they may take a tenth; give {steps // 10 * batch:,.0f} or fewer"
             )
         elif inputs:
             why = f"the networks take {', '.join(inputs)} beside x; leave it out"

@@ -110,7 +110,7 @@ def test_a_linear_vae_comes_nearer_to_its_optimum():
 
 TURN = "--trainer.callbacks+=multibeta.principal_axes.PrincipalAxes"
 SHORT = "--config=digits.yaml", "--trainer.max_epochs=2", "--model.draws.opening=0"
-FEW = "--trainer.callbacks.examples=200"
+FEW = "--trainer.callbacks.examples=128"
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +118,11 @@ def whole(tmp_path_factory):
     return fit_digits(tmp_path_factory.mktemp("whole"), *SHORT, TURN, FEW)
 
 
-@pytest.mark.parametrize("step", [1, 4, 9])
+@pytest.mark.parametrize("step", [1, 3, 9])
 def test_a_run_that_goes_on_ends_with_the_weights_of_an_uninterrupted_one(
     whole, tmp_path, capsys, step
 ):
-    """The code is turned at step 7: before, among what is gathered, and after."""
+    """The code is turned at step 5: before, among what is gathered, and after."""
     interrupt = f"--trainer.callbacks+={{class_path: tests.helpers.InterruptAt, init_args: {{step: {step}}}}}"  # noqa: E501
     with pytest.raises(AssertionError):
         fit_digits(tmp_path, *SHORT, TURN, FEW, interrupt)
@@ -130,7 +130,7 @@ def test_a_run_that_goes_on_ends_with_the_weights_of_an_uninterrupted_one(
     last = run / "checkpoints" / "last.ckpt"
     assert main(["fit", "--ckpt_path", str(last), "--allow", "tests"]) == 0
     said = capsys.readouterr().err
-    assert said.count("step 7: the code is turned to its principal axes at β = 0.01, by 256") == 1
+    assert said.count("step 5: the code is turned to its principal axes at β = 0.01, by 128") == 1
     before, after = weights(whole), weights(run)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
@@ -162,6 +162,7 @@ def test_the_first_moments_of_what_changed_start_anew(tmp_path):
     [
         (["--trainer.callbacks.at=1"], "at=1 is outside (0, 1)"),
         (["--trainer.callbacks.examples=1"], "examples=1 is too few; give some thousands"),
+        (["--trainer.callbacks.examples=256"], "2 batches, and the training has 18 steps"),
         (["--trainer.callbacks.beta=20"], "beta=20 is outside the trained range [0.01, 10]"),
         (["--model.conditioning=gate"], "it is for conditioning=film, not gate; leave it out"),
         (["--model.draws.opening=0.2"], "at=0.1 is before low β's are drawn"),
@@ -170,14 +171,8 @@ def test_the_first_moments_of_what_changed_start_anew(tmp_path):
 )
 def test_what_cannot_be_turned_is_refused_with_the_first_batch(tmp_path, capsys, options, said):
     arguments = [*SHORT, f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu"]
-    assert main(["fit", *arguments, TURN, *options]) == 2
+    assert main(["fit", *arguments, TURN, FEW, *options]) == 2
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("*/*"))
-
-
-def test_a_training_that_ends_before_says_so(tmp_path, capsys):
-    fit_digits(tmp_path, *SHORT, TURN, "--trainer.max_steps=3", "--trainer.callbacks.at=0.9")
-    said = capsys.readouterr().err
-    assert "the code was not turned to its principal axes: the training ended before" in said
