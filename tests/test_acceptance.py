@@ -104,7 +104,7 @@ def test_one_model_is_no_worse_than_dedicated_ones_on_average():
 def test_one_run_is_ahead_of_as_many_that_share_its_time(k):
     """But for an MLP at the highest β against four: the next test."""
     found = [row for row in total(k) if k == 8 or row[1] < 10 or "_mlp" not in row[0]]
-    assert len(found) >= {4: 30, 8: 48}[k]
+    assert len(found) >= {4: 29, 8: 48}[k]
     assert [row for row in found if row[2] >= 0] == []
 
 
