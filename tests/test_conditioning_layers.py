@@ -139,6 +139,31 @@ def test_each_example_gets_its_own_condition(kind, name, build, shape):
 
 
 @pytest.mark.parametrize(("kind", "name", "build", "shape"), CASES)
+def test_neighbours_may_share_a_condition(kind, name, build, shape):
+    """Values and gradients are as with a row of c each, and no output is a view of another."""
+    layer, _ = conditioned(kind, lambda: build().double())
+    layer.eval()
+    x, c = torch.randn(6, *shape).double(), torch.randn(3, F).double().requires_grad_()
+    found = []
+    for call in (Call(c.repeat_interleave(2, 0), lambda: c), Call(c, lambda: c, each=2)):
+        y = layer.condition.source.run(call, layer, False, x)
+        assert not y._is_view()
+        y.relu_().square().sum().backward()
+        found.append([y, c.grad, *(p.grad for p in layer.parameters())])
+        layer.zero_grad()
+        c.grad = None
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_neighbours_in_a_layers_output_with_strides_of_its_own():
+    layer, _ = conditioned(FiLM, lambda: nn.Linear(6, 5))
+    y, c = torch.randn(5, 12).t(), torch.randn(4, F)
+    shared = layer.condition.modulated(y, c)
+    torch.testing.assert_close(shared, layer.condition.modulated(y, c.repeat_interleave(3, 0)))
+
+
+@pytest.mark.parametrize(("kind", "name", "build", "shape"), CASES)
 def test_gradients_are_those_of_plain_operations(kind, name, build, shape):
     """With a graph (_ScaleShift, in place) and in a transform (plain operations): the same."""
     layer, _ = conditioned(kind, lambda: build().double(), in_place=True)

@@ -141,8 +141,15 @@ class FiLM(nn.Module):
         if in_place and not (transforming() or watched()):
             a, t = (cast(Tensor, self._beside(v, y)) for v in (log_scale, shift))
             return cast(Tensor, _ScaleShift.apply(y, a, a.exp(), t))
-        scale = self._beside(None if log_scale is None else log_scale.exp().to(y.dtype), y)
-        shift = self._beside(None if shift is None else shift.to(y.dtype), y)
+        scale = None if log_scale is None else log_scale.exp().to(y.dtype)
+        shift = None if shift is None else shift.to(y.dtype)
+        m, n = c.shape[0], y.shape[0]
+        grouped = not large and self.axis == 0 and 1 < m < n and y.is_contiguous()
+        if grouped and scale is not None and shift is not None:
+            rows = torch.addcmul(shift[:, None], y.view(m, n // m, -1), scale[:, None])
+            # Not a view, as in _beside.
+            return cast(Tensor, torch.ops.aten._unsafe_view(rows, y.shape))
+        scale, shift = self._beside(scale, y), self._beside(shift, y)
         if scale is None:
             return y if shift is None else y + shift
         return y * scale if shift is None else torch.addcmul(shift, y, scale)
