@@ -39,6 +39,7 @@ from benchmarks.runs import (
 from benchmarks.speed import stepper
 from multibeta.betas import parse_betas
 from multibeta.checkpoints import load_data
+from multibeta.compare import distortion_at
 from multibeta.files import replacing
 from multibeta.settings import make as model_of
 
@@ -107,13 +108,13 @@ SETS = {
         Set("cells_mlp", "cells, MLP", CELLS, 3000),
         Set(
             "mnist_resnet", "binarised MNIST, ResNet",
-            ("--config=binarized_mnist.yaml", ROOT), 3124, 1, ("total4",),
+            ("--config=binarized_mnist.yaml", ROOT), 3124, 1, TOTALS,
         ),
         Set(
             "omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 2000, 1,
             TOTALS,
         ),
-        Set("celeba_conv", "CelebA, Conv", ("--config=celeba.yaml", ROOT), 2500, 1, ("total4",)),
+        Set("celeba_conv", "CelebA, Conv", ("--config=celeba.yaml", ROOT), 2500, 1, TOTALS),
     )
 }  # fmt: skip
 
@@ -230,9 +231,16 @@ def _row(of: Set, budget: str, beta: float, rate: float) -> dict[str, Any] | Non
         for name, column in COLUMNS.items()
     }
     differences = [a["objective_nats"] - b["objective_nats"] for a, b in rows]
+    at_equal_rate = [
+        (distortion_at(curve_of(mine), b["rate_nats"]), b["distortion_nats"])
+        for (mine, _), (_, b) in zip(pairs, rows, strict=True)
+    ]
     return {
         "beta": beta, "lr": theirs, "seeds": len(rows), **found,
         "one_minus_dedicated": spread(differences),
+        "distortion_at_equal_rate": spread(
+            mine - other for mine, other in at_equal_rate if mine is not None
+        ),
         "share_of_j": fmean(differences) / abs(fmean(b["objective_nats"] for _, b in rows)),
     }  # fmt: skip
 
@@ -287,6 +295,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", choices=[*SETS], default=[*SETS], metavar="SET")
     budgets = [*BUDGETS]
     parser.add_argument("--budgets", nargs="*", choices=budgets, default=budgets, metavar="BUDGET")
+    parser.add_argument("--seeds", type=int, default=3, help="at most so many of each set")
     parser.add_argument("--summary", action="store_true", help="only sum up what is there")
     given = parser.parse_args()
     for name in () if given.summary else given.sets:
@@ -299,7 +308,7 @@ def main() -> None:
             COMMAND, given.root, given.jobs,
         )  # fmt: skip
         rate = best_rate({lr: one(of, lr, 0) for lr in of.rates}, SIX)
-        more = range(1, of.seeds)
+        more = range(1, min(of.seeds, given.seeds))
         rates = {
             side: best_rate({lr: dedicated(of, *side, lr, 0) for lr in of.rates}, (side[1],))
             for side in every

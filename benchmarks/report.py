@@ -595,13 +595,15 @@ def turned_linear() -> str:
 
 
 def price() -> str:
-    """Return J of one model and of dedicated ones, at each budget, set and β."""
+    """Return J, D and R of one model and of dedicated ones, at each budget, set and β."""
     lines = [
         [
             of["label"], BUDGETS[budget], f"{row['beta']:.3g}", number(row["one_objective"]),
             number(row["dedicated_objective"]), number(row["one_minus_dedicated"], signed=True),
             f"{100 * row['share_of_j']:+.2f} %",
             number(row["one_distortion"]), number(row["dedicated_distortion"]),
+            number(row["one_rate"]), number(row["dedicated_rate"]),
+            number(row["distortion_at_equal_rate"], signed=True),
             f"{row['one_active']['mean']:.0f} / {row['dedicated_active']['mean']:.0f}",
             str(row["seeds"]),
         ]
@@ -611,7 +613,7 @@ def price() -> str:
     ]  # fmt: skip
     return table(
         ["set, network", "budget", "β", "J one", "J dedicated", "difference", "of J", "D one",
-         "D dedicated", "active latents", "seeds"],
+         "D dedicated", "R one", "R dedicated", "D at equal R", "active latents", "seeds"],
         [[cell.replace("-", "−") for cell in line] for line in lines],
     )  # fmt: skip
 
