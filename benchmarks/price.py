@@ -2,12 +2,12 @@
 
     python -m benchmarks.price DATA_ROOT [--jobs 2] [--sets digits_mlp …] [--budgets total4 …]
 
-*Same steps*: each dedicated model has as many steps as the one. *Same time*: as much processor
-time as the one run took. *Same total*: K dedicated models share it, 1/K each, with a schedule of
-that length. The times are of training steps, the two kinds in turn, in processor time. Each side
-takes the learning rate of the grid that is best on the validation set with the first seed (a
-dedicated model at its β, the one model over six β's). Finished runs are skipped. The summary is
-price.json.
+*Same steps*: each dedicated model has as many steps as the one. *Two β's*: so has it, and the one
+model has two β's an example. *Same time*: as much processor time as the one run took. *Same
+total*: K dedicated models share it, 1/K each, with a schedule of that length. The times are of
+training steps, the two kinds in turn, in processor time. Each side takes the learning rate of the
+grid that is best on the validation set with the first seed (a dedicated model at its β, the one
+model over six β's). Finished runs are skipped. The summary is price.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -49,7 +49,7 @@ SIX = (0.01, 0.05, 0.3, 1.0, 3.0, 10.0)
 ROUNDS = 40
 BUDGETS = {
     "steps": "same steps", "time": "same time", "total4": "same total, K = 4",
-    "total8": "same total, K = 8",
+    "total8": "same total, K = 8", "two": "same steps, two β's an example",
 }  # fmt: skip
 """What they are called in tables."""
 
@@ -73,7 +73,7 @@ class Set:
     options: tuple[str, ...]
     steps: int
     seeds: int = 3
-    budgets: tuple[str, ...] = ("steps", "time", "total4", "total8")
+    budgets: tuple[str, ...] = (*BUDGETS,)
     rates: tuple[float, ...] = RATES
 
     @property
@@ -121,7 +121,7 @@ SETS = {
 
 def betas_of(budget: str) -> tuple[float, ...]:
     """Return the β's of the dedicated models of a budget."""
-    if budget in ("steps", "time"):
+    if not budget.startswith("total"):
         return SIX
     return tuple(parse_betas(f"0.01:10:{budget.removeprefix('total')}"))
 
@@ -136,13 +136,18 @@ def _run(of: Set, side: str, steps: int, lr: float, seed: int, beta: float | Non
     return Run(name, tuple(options), {"val": betas, "test": betas}, {"active_units": {}})
 
 
-def one(of: Set, lr: float, seed: int) -> Run:
-    """Return the run of the one model."""
-    return _run(of, "one", of.steps, lr, seed, None)
+def one(of: Set, lr: float, seed: int, budget: str = "") -> Run:
+    """Return the run of the one model for a budget."""
+    if budget != "two":
+        return _run(of, "one", of.steps, lr, seed, None)
+    run = _run(of, "two", of.steps, lr, seed, None)
+    return replace(run, options=(*run.options, "--model.draws.betas_per_example=2"))
 
 
 def dedicated(of: Set, budget: str, beta: float, lr: float, seed: int) -> Run:
     """Return the run of a dedicated model."""
+    if budget == "two":
+        budget = "steps"
     ratio = 1.0 if budget == "steps" else result_of(f"price_{of.name}_step")["ratio"]
     share = int(budget.removeprefix("total")) if budget.startswith("total") else 1
     steps = round(of.steps * ratio / share)
@@ -218,10 +223,12 @@ def _row(of: Set, budget: str, beta: float, rate: float) -> dict[str, Any] | Non
         return None
     theirs = best_rate(tried, (beta,))
     pairs = [
-        (one(of, rate, seed).name, dedicated(of, budget, beta, theirs, seed).name)
+        (one(of, rate, seed, budget).name, dedicated(of, budget, beta, theirs, seed).name)
         for seed in range(of.seeds)
     ]
     pairs = [pair for pair in pairs if all(map(is_there, pair))]
+    if not pairs:
+        return None
     rows = [
         (_at(curve_of(mine), beta), curve_of(other).rows[0]) for mine, other in pairs
     ]  # fmt: skip
@@ -265,7 +272,7 @@ def draw(sets: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9.6, 2.6 * math.ceil(len(sets) / 3)), layout="constrained")
     panels = figure.subplots(math.ceil(len(sets) / 3), 3, squeeze=False).flatten()
     for axes, of in zip(panels, sets.values(), strict=False):
-        for (budget, label), mark in zip(BUDGETS.items(), "os^v", strict=True):
+        for (budget, label), mark in zip(BUDGETS.items(), "os^vD", strict=True):
             rows = of["budgets"].get(budget, [])
             axes.errorbar(
                 [row["beta"] for row in rows],
@@ -309,6 +316,7 @@ def main() -> None:
         )  # fmt: skip
         rate = best_rate({lr: one(of, lr, 0) for lr in of.rates}, SIX)
         more = range(1, min(of.seeds, given.seeds))
+        two = (0, *more) if "two" in of.budgets and "two" in given.budgets else ()
         rates = {
             side: best_rate({lr: dedicated(of, *side, lr, 0) for lr in of.rates}, (side[1],))
             for side in every
@@ -316,6 +324,7 @@ def main() -> None:
         make(
             [
                 *(one(of, rate, seed) for seed in more),
+                *(one(of, rate, seed, "two") for seed in two),
                 *(dedicated(of, *side, rates[side], seed) for side in every for seed in more),
             ],
             COMMAND, given.root, given.jobs,

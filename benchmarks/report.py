@@ -541,20 +541,36 @@ def lossless_sets() -> str:
 
 def same_total() -> str:
     """Return one model minus dedicated ones that share its time, for each set."""
+    return _over_beta("K", {"total4": "4", "total8": "8"}, "mean over the K β's")
+
+
+def one_beta() -> str:
+    """Return one model minus dedicated ones that have its steps, or its time, for each β."""
+    return _over_beta(
+        "the dedicated one has",
+        {
+            "steps": "as many steps", "two": "as many steps, the one two β's an example",
+            "time": "as much time",
+        },
+        "mean over six β's",
+    )  # fmt: skip
+
+
+def _over_beta(title: str, budgets: Mapping[str, str], mean: str) -> str:
     lines = []
     for of in result_of("price")["sets"].values():
-        for budget, k in (("total4", 4), ("total8", 8)):
+        for budget, label in budgets.items():
             if rows := of["budgets"].get(budget):
                 differences = [row["one_minus_dedicated"]["mean"] for row in rows]
                 worst = max(rows, key=lambda row: row["one_minus_dedicated"]["mean"])
                 lines.append([
-                    of["label"], str(k), number(rows[0]["one_minus_dedicated"], signed=True),
+                    of["label"], label, number(rows[0]["one_minus_dedicated"], signed=True),
                     number(rows[-1]["one_minus_dedicated"], signed=True),
                     f"{fmean(differences):+.2f}".replace("-", "−"),
                     f"{number(worst['one_minus_dedicated'], signed=True)} at {worst['beta']:.3g}",
                     str(min(row["seeds"] for row in rows)),
                 ])  # fmt: skip
-    titles = ["set, network", "K", "at β = 0.01", "at β = 10", "mean over the K β's"]
+    titles = ["set, network", title, "at β = 0.01", "at β = 10", mean]
     return table([*titles, "where it is worst", "seeds"], lines)
 
 
@@ -644,6 +660,7 @@ def targets() -> str:
          worst(("total4", "total8"), False)],
         ["same steps, one − dedicated, % of J", "at most .3",
          worst(("steps",), True)],
+        ["… with two β's an example", "at most .3", worst(("two",), True)],
         ["same time, one − dedicated, % of J", "reported",
          worst(("time",), True)],
         ["a step, in plain ones", "1.35 (ResNet), 1.7 (MLP), 1.4 (Conv)", ratios],
@@ -1020,6 +1037,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         robust,
         long,
         same_total,
+        one_beta,
         wrapped,
         turned,
         turned_linear,
