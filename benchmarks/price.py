@@ -290,7 +290,7 @@ def draw(sets: dict[str, Any], path: Path) -> None:
         axes.set_axis_off()
     for axes in panels[::3]:
         axes.set_ylabel("J one − dedicated (nats)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
                   frameon=False, fontsize=9)  # fmt: skip
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -188,7 +188,8 @@ class Costs(Callback):
     def compared(self, vae: MultiBetaVAE, curve: Curve) -> str | None:
         """Return what as many dedicated models as a curve has β's would have cost, in a line.
 
-        A training step of the plain network is timed beside one of the model's, in pairs.
+        A training step of the plain network is timed beside one of the model's, in pairs; on a
+        processor by the time that it worked for them, which other processes hardly disturb.
 
         Args:
             vae: The trained model.
@@ -227,8 +228,10 @@ class Costs(Callback):
         with torch.random.fork_rng(devices=[vae.device] if vae.device.type == "cuda" else []):
             for step in steps:
                 step()
+            clock = time.process_time if vae.device.type == "cpu" else time.perf_counter
             while len(took) < _PAIRS and time.monotonic() - begun < _PATIENCE:
-                took.append((_seconds(steps[0], vae.device), _seconds(steps[1], vae.device)))
+                first, second = (_seconds(step, clock, vae.device) for step in steps)
+                took.append((first, second))
         return took
 
 
@@ -259,12 +262,16 @@ def training_of(folder: Path) -> dict[str, Any]:
         return {"steps": 0, "seconds": 0.0, "warnings": []}
 
 
-def _seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
-    begun = time.perf_counter()
+def _seconds(
+    work: Callable[[], object],
+    clock: Callable[[], float] = time.perf_counter,
+    device: torch.device | None = None,
+) -> float:
+    begun = clock()
     work()
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_one_model_is_no_worse_than_dedicated_ones_on_average():
 def test_one_run_is_ahead_of_as_many_that_share_its_time(k):
     """But for an MLP at the highest β against four: the next test."""
     found = [row for row in total(k) if k == 8 or row[1] < 10 or "_mlp" not in row[0]]
-    assert len(found) >= {4: 29, 8: 48}[k]
+    assert len(found) >= {4: 29, 8: 64}[k]
     assert [row for row in found if row[2] >= 0] == []
 
 
@@ -125,13 +125,19 @@ def test_the_rate_falls_on_other_data(data):
     assert all(result("transfer")[data]["rate_falls"])
 
 
-@pytest.mark.xfail(strict=True, reason="an MLP is behind at the ends, clothes by 2 % at .01")
+@pytest.mark.xfail(strict=True, reason="behind at the ends, clothes by 2 % at .01")
 def test_one_run_of_as_many_steps_is_as_good():
     rows = [
         row for of in result("price")["sets"].values() for row in of["budgets"].get("steps", ())
     ]
     assert rows
     assert max(row["share_of_j"] for row in rows) <= 0.003
+
+
+@pytest.mark.parametrize("name", ["clothes_conv", "ecg_conv"])
+def test_one_run_of_as_many_steps_is_as_good_with_two_betas_an_example(name):
+    rows = result("price")["sets"][name]["budgets"]["two"]
+    assert max(row["share_of_j"] for row in rows) <= 0.0035
 
 
 STEPS = {"mlp": 1.7, "conv": 1.4, "resnet": 1.35}
@@ -161,12 +167,12 @@ def test_the_code_turned_early_is_worth_what_is_said():
 
 
 def test_neither_side_overfits_in_ten_times_the_budget():
-    """And the one model is behind, with convolutions by less than 1 %."""
+    """And the one model is behind, with convolutions by about 1 % at most."""
     for name, rows in ((name, of["rows"]) for name, of in result("long")["sets"].items()):
         for row in rows:
             assert row["one_best_epoch"] == row["dedicated_best_epoch"] == 100
             if name == "mnist_conv":
-                assert 0 < row["one_best"] - row["dedicated_best"] < 0.01 * row["dedicated_best"]
+                assert 0 < row["one_best"] - row["dedicated_best"] < 0.011 * row["dedicated_best"]
 
 
 def rates_of(name):
