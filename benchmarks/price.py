@@ -144,10 +144,14 @@ def one(of: Set, lr: float, seed: int, budget: str = "") -> Run:
     return replace(run, options=(*run.options, "--model.draws.betas_per_example=2"))
 
 
+def _opposite(budget: str) -> str:
+    """Return the budget of the dedicated runs that a budget is compared with."""
+    return "steps" if budget == "two" else budget
+
+
 def dedicated(of: Set, budget: str, beta: float, lr: float, seed: int) -> Run:
     """Return the run of a dedicated model."""
-    if budget == "two":
-        budget = "steps"
+    budget = _opposite(budget)
     ratio = 1.0 if budget == "steps" else result_of(f"price_{of.name}_step")["ratio"]
     share = int(budget.removeprefix("total")) if budget.startswith("total") else 1
     steps = round(of.steps * ratio / share)
@@ -191,8 +195,8 @@ def measure_step(of: Set, root: str) -> None:
 
 
 def sides(of: Set, budgets: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    """Yield the budgets and β's of dedicated models."""
-    for budget in budgets:
+    """Yield the budgets and β's of dedicated models, each once."""
+    for budget in dict.fromkeys(map(_opposite, budgets)):
         for beta in betas_of(budget):
             yield budget, beta
 
