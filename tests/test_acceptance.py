@@ -140,6 +140,14 @@ def test_one_run_of_as_many_steps_is_as_good_with_two_betas_an_example(name):
     assert max(row["share_of_j"] for row in rows) <= 0.0031
 
 
+def test_as_much_time_for_each_beta_is_reported():
+    found = {
+        name: len(of["budgets"].get("time", ())) for name, of in result("price")["sets"].items()
+    }
+    sets = "digits_mlp", "clothes_mlp", "clothes_conv", "ecg_conv", "cells_mlp"
+    assert [found[name] for name in sets] == [6] * 5
+
+
 STEPS = {"mlp": 1.7, "conv": 1.4, "resnet": 1.35}
 
 

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 import multibeta
-from benchmarks import case_autoencoder, case_cells, case_heartbeats, cases, sigma, third_axis
+from benchmarks import (
+    case_autoencoder,
+    case_cells,
+    case_heartbeats,
+    cases,
+    price,
+    sigma,
+    third_axis,
+)
 from benchmarks.gap import bd_rate_of, difference, spread
 from benchmarks.runs import falls, self_regret
 from benchmarks.talk.runs import TALKS
@@ -206,3 +214,12 @@ def test_a_beta_is_chosen_on_the_validation_set_and_reported_on_the_test_set(mon
     found = cases._choice(case_cells.CASES[0], ["a"], cases.Best("knn_accuracy", "neighbours"))
     assert (found["beta"], found["test"], found["flat"]) == (0.1, 0.6, [0.1, 1.0])
     assert (found["best_on_test"], found["best_test"], found["end"]) == (0.01, 0.8, False)
+
+
+def test_dedicated_runs_that_two_budgets_share_are_made_once():
+    of = price.SETS["cells_mlp"]
+    names = [price.dedicated(of, *side, 4e-3, 0).name for side in price.sides(of, of.budgets)]
+    assert len(names) == len(set(names)) == 6 + 6 + 4 + 8
+    for budget in ("steps", "two"):
+        assert price.dedicated(of, budget, 1.0, 4e-3, 0).name in names
+    assert price.one(of, 4e-3, 0, "two").name != price.one(of, 4e-3, 0).name
