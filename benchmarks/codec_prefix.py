@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from benchmarks.aligned import Map, linear, permutation
-from multibeta.adapters import normal
 from multibeta.codec.container import index_of
 from multibeta.codec.grids import grid_of
 from multibeta.codec.lossy import quantised
@@ -33,6 +32,7 @@ from multibeta.codec.progressive import (
     read_passes,
     write_passes,
 )
+from multibeta.densities import normal
 from multibeta.metrics.psnr import psnr
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.vae import BetaVAE

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from multibeta.densities import normal
 from multibeta.likelihoods import Likelihood, at_least_float32
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "accepted",
     "check_form",
     "code_of",
-    "normal",
     "p_of",
     "posterior_of",
     "q_of",
@@ -33,11 +33,6 @@ Posterior = Form | Callable[[Any], Distribution]
 
 # Its exponential and the square of that are float32 above 0; the upper one is diffusers'.
 _LOG_VARIANCE = (-30.0, 20.0)
-
-
-def normal(mean: Tensor, std: Tensor) -> Independent:
-    """Return N(mean, std²) with batch shape (B,)."""
-    return Independent(Normal(mean, std, validate_args=False), mean.ndim - 1, validate_args=False)
 
 
 def q_of(out: Any, form: Posterior, beta: Tensor) -> Independent:

@@ -16,7 +16,6 @@ from multibeta.adapters import (
     Posterior,
     accepted,
     further_arguments,
-    normal,
     output_tensor,
     p_of,
     q_of,
@@ -25,6 +24,7 @@ from multibeta.adapters import (
 from multibeta.conditioning import copied
 from multibeta.data.examples import LABELS, Examples, on, read
 from multibeta.data.units import Units
+from multibeta.densities import normal
 from multibeta.divergences import kl_standard_normal
 from multibeta.likelihoods import Likelihood
 from multibeta.markup import facts

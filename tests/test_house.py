@@ -29,7 +29,7 @@ ORDER = [
         "tables",
         "conventions",
     },
-    {"specs", "tensors"},
+    {"specs", "tensors", "densities"},
     {"betas", "likelihoods", "divergences", "conditioning", "noise"},
     {"distortions", "networks", "adapters"},
     {"objectives", "data"},

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from multibeta.adapters import normal
+from multibeta.densities import normal
 from multibeta.divergences import kl_standard_normal
 from multibeta.metrics.base import Spread, joined, mean_and_se
 from multibeta.metrics.psnr import peak_of, psnr
