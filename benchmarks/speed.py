@@ -215,8 +215,10 @@ def pictures(root: str, case: str) -> Tensor:
 def fit(root: str) -> None:
     """Measure ``multibeta fit`` against a bare loop of the same step over the same tensors.
 
-    The loop clips the gradient and has a schedule, as `fit` has.
+    The loop clips the gradient and has a schedule, as `fit` has. One thread each.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for case, (network, batch, steps) in FITS.items():
         images = pictures(root, case)
@@ -239,6 +241,7 @@ def fit(root: str) -> None:
             {"fit": partial(fit_seconds, root, case), "bare loop": bare}, batch * steps
         )
         print(case, found[case])
+    torch.set_num_threads(threads)
     save("speed_fit", COMMAND, {"pairs": PAIRS, "cases": found})
 
 

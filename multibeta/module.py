@@ -93,6 +93,16 @@ class MultiBetaModule(LightningModule):
         grid = vae.beta_range.grid(_VALIDATION_POINTS)
         self.grid = [RateDistortion(beta, vae.likelihood.unit) for beta in grid]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; what Lightning sets dozens of times a step, without a search.
+
+        ``nn.Module`` looks for the name among parameters, buffers and modules first.
+        """
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def setup(self, stage: str) -> None:
         """Refuse data that the likelihood gives no density to, and warn of a σ without optimum."""
         vae, data = self.vae, _datamodule(self._trainer)

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -167,6 +168,11 @@ class Checkpoints(ModelCheckpoint):
         super().__init__(
             monitor=MONITOR, filename="best", save_last=True, enable_version_counter=False
         )
+
+    @cached_property
+    def state_key(self) -> str:
+        """Its name in checkpoints, for which Lightning asks at every hook."""
+        return super().state_key
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep; and remember what the last weights have, which Lightning does for the best."""

@@ -252,3 +252,29 @@ def test_a_run_keeps_what_it_cost_and_the_warnings_that_were_given(tmp_path, cap
     assert more["steps"] == 12 and more["seconds"] > found["seconds"]
     assert warnings.showwarning is before
     assert training_of(tmp_path) == {"steps": 0, "seconds": 0.0, "warnings": []}
+
+
+def test_no_step_on_a_processor_looks_for_a_gpu(tmp_path, monkeypatch):
+    """Adam asks at each step whether there is one, and Lightning has it ask the driver."""
+    monkeypatch.setattr("torch.cuda.is_available", asked := Asked())
+    steps = []
+    for epochs in (1, 3):
+        monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+        x, asked.driver = torch.randn(64, 6), 0
+        vae = multibeta.wrap(nn.Linear(6, 4), nn.Linear(2, 6), example=x)
+        options = {"batch_size": 16, "betas": "1", "root": tmp_path, "accelerator": "cpu"}
+        vae.fit(x, epochs=epochs, val=x, **options)
+        steps.append(asked.driver)
+    assert asked.times > 16
+    assert steps[0] == steps[1]
+
+
+class Asked:
+    """Whether there is a GPU: no. Counts how often it was asked, and by the driver."""
+
+    times = driver = 0
+
+    def __call__(self):
+        self.times += 1
+        self.driver += os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK") == "1"
+        return False
