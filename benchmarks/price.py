@@ -7,7 +7,8 @@ model has two β's an example. *Same time*: as much processor time as the one ru
 total*: K dedicated models share it, 1/K each, with a schedule of that length. The times are of
 training steps, the two kinds in turn, in processor time. Each side takes the learning rate of the
 grid that is best on the validation set with the first seed (a dedicated model at its β, the one
-model over six β's). Finished runs are skipped. The summary is price.json.
+model over six β's); the longest runs take that which is best in a quarter of the time. Finished
+runs are skipped. The summary is price.json.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Set:
         seeds: How many.
         budgets: Which are compared.
         rates: Learning rates that each side may choose from.
+        whole: The β's of dedicated models that have all the time or all the steps.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Set:
     seeds: int = 3
     budgets: tuple[str, ...] = (*BUDGETS,)
     rates: tuple[float, ...] = RATES
+    whole: tuple[float, ...] = SIX
 
     @property
     def measured(self) -> str:
@@ -97,32 +100,30 @@ CELLS = (
     "--config=npz.yaml", "--data.root=DATA_ROOT/cells/pbmc200.npz",
     "--model.likelihood=NegativeBinomial", "--model.latent_dim=16", "--data.batch_size=128",
 )  # fmt: skip
-TOTALS = ("total4", "total8")
+LONG: dict[str, Any] = {"budgets": ("time", "total4", "total8"), "whole": (0.01, 1.0, 10.0)}
+"""Sets whose runs take a quarter of an hour."""
 SETS = {
     of.name: of
     for of in (
         Set("digits_mlp", "digits, MLP", ("--config=digits.yaml",), 1600),
         Set("clothes_mlp", "clothes, MLP", (*CLOTHES, "--data.batch_size=128"), 3900),
-        Set("clothes_conv", "clothes, Conv", (*CLOTHES, *CONV), 4686, 1),
+        Set("clothes_conv", "clothes, Conv", (*CLOTHES, *CONV), 4686),
         Set("ecg_conv", "heartbeats, Conv", (*ECG, *CONV), 3000),
         Set("cells_mlp", "cells, MLP", CELLS, 3000),
         Set(
             "mnist_resnet", "binarised MNIST, ResNet",
-            ("--config=binarized_mnist.yaml", ROOT), 3124, 1, TOTALS,
+            ("--config=binarized_mnist.yaml", ROOT), 3124, **LONG,
         ),
-        Set(
-            "omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 2000, 1,
-            TOTALS,
-        ),
-        Set("celeba_conv", "CelebA, Conv", ("--config=celeba.yaml", ROOT), 2500, 1, TOTALS),
+        Set("omniglot_resnet", "Omniglot, ResNet", ("--config=omniglot.yaml", ROOT), 2000, **LONG),
+        Set("celeba_conv", "CelebA, Conv", ("--config=celeba.yaml", ROOT), 2500, **LONG),
     )
 }  # fmt: skip
 
 
-def betas_of(budget: str) -> tuple[float, ...]:
+def betas_of(budget: str, whole: tuple[float, ...] = SIX) -> tuple[float, ...]:
     """Return the β's of the dedicated models of a budget."""
     if not budget.startswith("total"):
-        return SIX
+        return whole
     return tuple(parse_betas(f"0.01:10:{budget.removeprefix('total')}"))
 
 
@@ -168,6 +169,15 @@ def best_rate(runs: dict[float, Run], betas: tuple[float, ...]) -> float:
     return min((lr for lr in runs if is_there(runs[lr].name)), key=loss)
 
 
+def tried(of: Set, budget: str, beta: float) -> dict[float, Run]:
+    """Return the first dedicated runs at a β, one for each learning rate that it may have."""
+    rates: tuple[float, ...] = of.rates
+    if of.whole != SIX and not budget.startswith("total"):
+        short = {lr: run for lr, run in tried(of, "total4", beta).items() if is_there(run.name)}
+        rates = (best_rate(short, (beta,)),) if short else ()
+    return {lr: dedicated(of, budget, beta, lr, 0) for lr in rates}
+
+
 def measure_step(of: Set, root: str) -> None:
     """Time a step of the one model and a plain one, in turn, in processor time."""
     if is_there(f"price_{of.name}_step"):
@@ -197,7 +207,7 @@ def measure_step(of: Set, root: str) -> None:
 def sides(of: Set, budgets: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     """Yield the budgets and β's of dedicated models, each once."""
     for budget in dict.fromkeys(map(_opposite, budgets)):
-        for beta in betas_of(budget):
+        for beta in betas_of(budget, of.whole):
             yield budget, beta
 
 
@@ -214,18 +224,19 @@ def summary() -> dict[str, Any]:
             "step_ratio": result_of(f"price_{of.name}_step")["ratio"],
         }  # fmt: skip
         for budget in of.budgets:
-            rows = [row for beta in betas_of(budget) if (row := _row(of, budget, beta, rate))]
-            if len(rows) == len(betas_of(budget)):
+            betas = betas_of(budget, of.whole)
+            rows = [row for beta in betas if (row := _row(of, budget, beta, rate))]
+            if len(rows) == len(betas):
                 result["budgets"][budget] = rows
         found[of.name] = result
     return found
 
 
 def _row(of: Set, budget: str, beta: float, rate: float) -> dict[str, Any] | None:
-    tried = {lr: dedicated(of, budget, beta, lr, 0) for lr in of.rates}
-    if not any(is_there(run.name) for run in tried.values()):
+    first = tried(of, budget, beta)
+    if not any(is_there(run.name) for run in first.values()):
         return None
-    theirs = best_rate(tried, (beta,))
+    theirs = best_rate(first, (beta,))
     pairs = [
         (one(of, rate, seed, budget).name, dedicated(of, budget, beta, theirs, seed).name)
         for seed in range(of.seeds)
@@ -314,17 +325,15 @@ def main() -> None:
         measure_step(of, given.root)
         make([one(of, lr, 0) for lr in of.rates], COMMAND, given.root, given.jobs)
         every = [*sides(of, tuple(b for b in of.budgets if b in given.budgets))]
-        make(
-            [dedicated(of, *side, lr, 0) for side in every for lr in of.rates],
-            COMMAND, given.root, given.jobs,
-        )  # fmt: skip
+        whole = [side for side in every if not side[0].startswith("total")]
+        scouts = [("total4", beta) for _, beta in whole] if of.whole != SIX else []
+        for some in (scouts, every):
+            first = [run for side in some for run in tried(of, *side).values()]
+            make(first, COMMAND, given.root, given.jobs)
         rate = best_rate({lr: one(of, lr, 0) for lr in of.rates}, SIX)
         more = range(1, min(of.seeds, given.seeds))
         two = (0, *more) if "two" in of.budgets and "two" in given.budgets else ()
-        rates = {
-            side: best_rate({lr: dedicated(of, *side, lr, 0) for lr in of.rates}, (side[1],))
-            for side in every
-        }
+        rates = {side: best_rate(tried(of, *side), (side[1],)) for side in every}
         make(
             [
                 *(one(of, rate, seed) for seed in more),

@@ -216,6 +216,24 @@ def test_a_beta_is_chosen_on_the_validation_set_and_reported_on_the_test_set(mon
     assert (found["best_on_test"], found["best_test"], found["end"]) == (0.01, 0.8, False)
 
 
+def test_the_longest_runs_take_the_learning_rate_of_a_quarter_of_the_time(monkeypatch):
+    found = {}
+    monkeypatch.setattr(price, "is_there", lambda name: name in found or name.endswith("_step"))
+    monkeypatch.setattr(price, "result_of", lambda name: {"ratio": 1.1})
+    monkeypatch.setattr(price, "curve_of", lambda name, split: name)
+    monkeypatch.setattr(price, "objective_at", lambda name, beta: found[name])
+    of = price.SETS["celeba_conv"]
+    assert price.tried(of, "time", 0.01) == {}  # not known yet
+    for lr, loss in ((2e-3, 2.0), (4e-3, 1.0)):
+        found[price.dedicated(of, "total4", 0.01, lr, 0).name] = loss
+    assert [*price.tried(of, "time", 0.01)] == [4e-3]
+    assert [*price.tried(of, "total4", 0.01)] == [2e-3, 4e-3]
+    assert [*price.tried(price.SETS["ecg_conv"], "time", 0.01)] == [2e-3, 4e-3]
+    assert {beta for budget, beta in price.sides(of, of.budgets) if budget == "time"} <= {
+        beta for budget, beta in price.sides(of, of.budgets) if budget == "total4"
+    }
+
+
 def test_dedicated_runs_that_two_budgets_share_are_made_once():
     of = price.SETS["cells_mlp"]
     names = [price.dedicated(of, *side, 4e-3, 0).name for side in price.sides(of, of.budgets)]
