@@ -34,7 +34,6 @@ MNIST = (
     f"--model.latent_dim={LATENTS}",
     "--model.likelihood=Gaussian",
     f"--model.likelihood.sigma={SIGMA!r}",
-    "--model.lr=1e-3",
     "--trainer.max_epochs=60",
     "--trainer.limit_val_batches=0",
 )
