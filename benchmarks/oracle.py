@@ -34,7 +34,7 @@ MNIST = (
     f"--model.latent_dim={LATENTS}",
     "--model.likelihood=Gaussian",
     f"--model.likelihood.sigma={SIGMA!r}",
-    "--trainer.max_epochs=60",
+    "--trainer.max_epochs=100",
     "--trainer.limit_val_batches=0",
 )
 GAUSSIAN = ("--config=gaussian.yaml", "--trainer.limit_val_batches=0")
