@@ -552,7 +552,7 @@ def one_beta() -> str:
             "steps": "as many steps", "two": "as many steps, the one two β's an example",
             "time": "as much time",
         },
-        "mean over six β's",
+        "mean over β",
     )  # fmt: skip
 
 
