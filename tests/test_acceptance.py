@@ -215,10 +215,7 @@ def test_a_step_costs_what_a_plain_one_costs(network):
     assert case["film"]["ratio"] <= 1.05
 
 
-LIGHT = pytest.mark.xfail(strict=True, reason="0.89: Lightning's part of a short step")
-
-
-@pytest.mark.parametrize("case", ["resnet, batch 64", pytest.param("mlp, batch 128", marks=LIGHT)])
+@pytest.mark.parametrize("case", ["resnet, batch 64", "mlp, batch 128"])
 def test_fit_is_as_fast_as_a_bare_loop(case):
     assert result("speed_fit")["cases"][case]["fit_over"]["bare loop"]["ratio"] >= 0.9
 
