@@ -70,7 +70,8 @@ class Costs(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and end the search for a GPU where there is none.
 
-        For Lightning's sake it asks the driver, at each of Adam's steps: 2 % of a small one.
+        Adam asks for one at each step, and Lightning has PyTorch ask the driver: 2 % of a short
+        step.
         """
         if pl_module.device.type == "cpu" and not torch.cuda.is_available():
             os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

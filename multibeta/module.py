@@ -94,9 +94,10 @@ class MultiBetaModule(LightningModule):
         self.grid = [RateDistortion(beta, vae.likelihood.unit) for beta in grid]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; what Lightning sets dozens of times a step, without a search.
+        """Set an attribute, the name of the hook under way without a search.
 
-        ``nn.Module`` looks for the name among parameters, buffers and modules first.
+        Lightning sets that name dozens of times a step, and ``nn.Module`` looks for it among
+        parameters, buffers and modules each time.
         """
         if name == "_current_fx_name":
             self.__dict__[name] = value

@@ -134,10 +134,10 @@ def test_one_run_of_as_many_steps_is_as_good():
     assert max(row["share_of_j"] for row in rows) <= 0.003
 
 
-@pytest.mark.parametrize("name", ["clothes_conv", "ecg_conv"])
-def test_one_run_of_as_many_steps_is_as_good_with_two_betas_an_example(name):
+@pytest.mark.parametrize(("name", "most"), [("clothes_conv", 0.003), ("ecg_conv", 0)])
+def test_one_run_of_as_many_steps_is_as_good_with_two_betas_an_example(name, most):
     rows = result("price")["sets"][name]["budgets"]["two"]
-    assert max(row["share_of_j"] for row in rows) <= 0.0031
+    assert max(row["share_of_j"] for row in rows) <= most
 
 
 def test_as_much_time_for_each_beta_is_reported():
