@@ -79,6 +79,14 @@ class PrincipalAxes(Callback):
         )
         self._done, self._rows = True, []
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that the code was not turned, where the training ended before it could be."""
+        if not self._done:
+            tell(
+                f"PrincipalAxes: the code was not turned, as the training ended at step "
+                f"{trainer.global_step}, before it was to be"
+            )
+
     def _beta(self, vae: MultiBetaVAE) -> float:
         return vae.beta_range.low if self.beta is None else vae.beta_range.check(self.beta)
 
@@ -106,6 +114,8 @@ class PrincipalAxes(Callback):
                 f"examples={self.examples:,} are {wanted} batches, and the training has {steps:g} "
                 f"steps, of which they may take a tenth; give {steps // 10 * batch:,.0f} or fewer"
             )
+        elif wanted > steps * (1 - self.at):
+            why = f"at={self.at:g} leaves too few steps to gather examples in; give at=0.1"
         elif inputs:
             why = f"the networks take {', '.join(inputs)} beside x; leave it out"
         if why:

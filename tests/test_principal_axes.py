@@ -157,12 +157,22 @@ def test_the_first_moments_of_what_changed_start_anew(tmp_path):
     assert {name for name in Seen.moments if name.startswith(("encoder.5", "decoder.0"))} == still
 
 
+def test_a_training_that_ends_before_the_change_says_so(tmp_path, capsys):
+    stops = "{class_path: EarlyStopping, init_args: {monitor: val/curve_nats, patience: 0, stopping_threshold: 1.0e+9}}"  # noqa: E501
+    fit_digits(
+        tmp_path, *SHORT, TURN, FEW, "--trainer.callbacks.at=0.7", f"--trainer.callbacks+={stops}"
+    )
+    said = capsys.readouterr().err
+    assert "the code was not turned, as the training ended at step" in said
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--trainer.callbacks.at=1"], "at=1 is outside (0, 1)"),
         (["--trainer.callbacks.examples=1"], "examples=1 is too few; give some thousands"),
         (["--trainer.callbacks.examples=256"], "2 batches, and the training has 18 steps"),
+        (["--trainer.callbacks.at=0.95"], "at=0.95 leaves too few steps to gather examples in"),
         (["--trainer.callbacks.beta=20"], "beta=20 is outside the trained range [0.01, 10]"),
         (["--model.conditioning=gate"], "it is for conditioning=film, not gate; leave it out"),
         (["--model.draws.opening=0.2"], "at=0.1 is before low β's are drawn"),
