@@ -206,6 +206,16 @@ class Announce(Callback):
             if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
                 if left <= 0:
                     tell(f"the time is over: stopped at step {trainer.global_step}")
+        vae, steps = cast(MultiBetaModule, pl_module).vae, trainer.estimated_stepping_batches
+        done, opening = trainer.global_step / steps if steps > 0 else 1.0, vae.draws.opening
+        if opening and 0 < done < opening and not vae.beta_range.is_one:
+            low = vae.beta_range.opened(done / opening).low
+            warnings.warn(
+                f"the training ended while the range of β was opening: none below {low:.3g} was "
+                f"drawn; plan {trainer.global_step} steps by trainer.max_steps, or give "
+                "model.draws.opening=0",
+                stacklevel=2,
+            )
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -236,14 +236,15 @@ class MultiBetaModule(LightningModule):
         """
         # Lightning clips no fused optimizer under mixed precision.
         fused = "mixed" not in str(self.trainer.precision)
-        self._steps = self.trainer.estimated_stepping_batches
-        if self._steps < 0:  # Lightning's word for a length that nobody knows
-            self._steps = math.inf
-            if self.trainer.max_epochs not in (None, -1):
-                rank_zero_warn(
-                    "the length of the data is not known: the learning rate rises over 1,000 "
-                    "steps and stays; with max_steps it falls to 0 at the end"
-                )
+        steps = self.trainer.estimated_stepping_batches
+        self._steps = math.inf if steps < 0 else steps  # -1 where nobody knows the data's length
+        if not math.isfinite(self._steps):
+            opens = self.vae.draws.opening and not self.vae.beta_range.is_one
+            whole = ", and the range of β is whole from the start" if opens else ""
+            rank_zero_warn(
+                "the length of the training is not known: the learning rate rises over 1,000 "
+                f"steps and stays{whole}; with max_steps it falls to 0 at the end"
+            )
         named = {name: p for name, p in self.vae.named_parameters() if p.requires_grad}
         own = [name for name in named if name.startswith("objective.")]
         groups: list[dict[str, Any]] = [{"params": [p for n, p in named.items() if n not in own]}]

@@ -62,6 +62,12 @@ SMALL = [
     "--curve.betas=0.01:10:4",
 ]
 
+STOPS = (
+    "--trainer.callbacks+={class_path: EarlyStopping, init_args: "
+    "{monitor: val/curve_nats, patience: 0, stopping_threshold: 1.0e+9}}"
+)
+"""Ends a training after its first epoch."""
+
 
 def fit_digits(root, *options):
     """Run a small fit by the command line; return the run's folder."""

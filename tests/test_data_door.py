@@ -59,7 +59,7 @@ def test_every_kind_gives_the_figures_of_an_array(kind, model, wanted):
         assert a["distortion_nats"] == pytest.approx(b["distortion_nats"], rel=0.05)
 
 
-@pytest.mark.filterwarnings("ignore:the length of the data is not known")
+@pytest.mark.filterwarnings("ignore:the length of the training is not known")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "datamodule_of_ours"])
 def test_a_training_on_every_kind(kind, tmp_path):
     small = MLP(width=16)

@@ -36,7 +36,7 @@ def found_by_two(folder):
 
 
 @pytest.mark.dots
-@pytest.mark.filterwarnings("ignore:the length of the data is not known")
+@pytest.mark.filterwarnings("ignore:the length of the training is not known")
 def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
     """One test: the processes are started once.
 

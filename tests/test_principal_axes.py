@@ -12,7 +12,7 @@ from multibeta.likelihoods import Gaussian
 from multibeta.multibeta_vae import MultiBetaVAE
 from multibeta.networks import MLP, Conv, Linear
 from multibeta.principal_axes import PrincipalAxes, turn_at
-from tests.helpers import fit_digits, newest, weights
+from tests.helpers import STOPS, fit_digits, newest, weights
 
 BETA = 0.1
 
@@ -158,10 +158,7 @@ def test_the_first_moments_of_what_changed_start_anew(tmp_path):
 
 
 def test_a_training_that_ends_before_the_change_says_so(tmp_path, capsys):
-    stops = "{class_path: EarlyStopping, init_args: {monitor: val/curve_nats, patience: 0, stopping_threshold: 1.0e+9}}"  # noqa: E501
-    fit_digits(
-        tmp_path, *SHORT, TURN, FEW, "--trainer.callbacks.at=0.7", f"--trainer.callbacks+={stops}"
-    )
+    fit_digits(tmp_path, *SHORT, TURN, FEW, "--trainer.callbacks.at=0.7", STOPS)
     said = capsys.readouterr().err
     assert "the code was not turned, as the training ended at step" in said
 

@@ -19,7 +19,7 @@ from multibeta.betas import Draws
 from multibeta.checkpoints import load_data
 from multibeta.cli import main
 from multibeta.curve import Curve
-from tests.helpers import SMALL, fit_digits, newest, weights
+from tests.helpers import SMALL, STOPS, fit_digits, newest, weights
 
 pytestmark = pytest.mark.dots
 
@@ -292,6 +292,22 @@ def test_microbatches_of_one_step_draw_their_own_betas(tmp_path, monkeypatch):
     )  # fmt: skip
     assert len(drawn) == 19
     assert len({tuple(betas) for betas in drawn}) == 19
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--trainer.max_epochs=10", STOPS], "none below 2.51 was drawn; plan 19 steps"),
+        (
+            ["--trainer.max_epochs=-1", STOPS],
+            "rises over 1,000 steps and stays, and the range of β is whole from the start",
+        ),
+    ],
+)
+def test_a_schedule_that_is_not_followed_is_said(tmp_path, options, said):
+    opens = "--model.draws.opening=0.5"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        fit_digits(tmp_path, opens, "--curve.enabled=false", *options)
 
 
 def test_a_second_start_has_a_folder_of_its_own(tmp_path):
