@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam
@@ -24,6 +25,7 @@ from multibeta.conditioning import Kind
 from multibeta.data.door import Door
 from multibeta.data.examples import read
 from multibeta.data.units import Summary, Units
+from multibeta.jumps import Jumps
 from multibeta.likelihoods import Gaussian, Laplace, Likelihood
 from multibeta.metrics.rate_distortion import RateDistortion
 from multibeta.multibeta_vae import MultiBetaVAE
@@ -84,6 +86,7 @@ class MultiBetaModule(LightningModule):
         self.threads: int | None = None
         self._seen: Summary | None = None
         self._examples: tuple[str | None] | None = None
+        self._jumps: Jumps | None = None
         self._steps = math.inf
         self._schedule: LambdaLR | None = None
         if compile:
@@ -137,6 +140,8 @@ class MultiBetaModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Let the schedule have the learning rate of now: a finder's, or another than before."""
+        finds = isinstance(self.trainer.logger, DummyLogger)  # a finder raises the rate on purpose
+        self._jumps = Jumps() if self.trainer.is_global_zero and not finds else None
         schedule = self._schedule
         if schedule is None or schedule.optimizer not in cast(Any, self.trainer).optimizers:
             return
@@ -195,6 +200,13 @@ class MultiBetaModule(LightningModule):
             worst = step.values["beta"][~step.objective.isfinite()]
             beta = (worst if len(worst) else step.values["beta"])[0].item()
             self._diverged(f"loss is {step.loss.item():g}", beta)
+        if self._jumps is not None and (jump := self._jumps.add(step.objective.mean().item())):
+            self._jumps = None
+            rank_zero_warn(
+                f"D + βR has jumped from {jump[0]:.4g} to {jump[1]:.4g} by step "
+                f"{self.global_step}, and a training may not come back from that: compare with "
+                f"half the learning rate (model.lr is {self.lr:g}), or with another seed"
+            )
         if (self.global_step + 1) % getattr(self.trainer, "log_every_n_steps", 50) == 0:
             measured = {
                 "train/objective_nats": step.objective.mean(),

@@ -181,6 +181,18 @@ class Spoil(Callback):
                 weight.data.mul_(3)
 
 
+class HarmAt(Callback):
+    """Takes the decoder's weights to three times what they are, at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            for parameter in pl_module.vae.decoder.parameters():
+                parameter.data *= 3
+
+
 class DivergeAt(Callback):
     """Makes the weights NaN at a step."""
 

@@ -28,6 +28,7 @@ ORDER = [
         "citations",
         "tables",
         "conventions",
+        "jumps",
     },
     {"specs", "tensors", "densities"},
     {"betas", "likelihoods", "divergences", "conditioning", "noise"},
