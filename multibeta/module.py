@@ -139,7 +139,10 @@ class MultiBetaModule(LightningModule):
             self.vae.look(door.batches("val"), "the validation set")
 
     def on_train_start(self) -> None:
-        """Let the schedule have the learning rate of now: a finder's, or another than before."""
+        """Let the schedule have the learning rate of now: a finder's, or another than before.
+
+        And begin to watch for jumps.
+        """
         finds = isinstance(self.trainer.logger, DummyLogger)  # a finder raises the rate on purpose
         self._jumps = Jumps() if self.trainer.is_global_zero and not finds else None
         schedule = self._schedule
