@@ -157,10 +157,14 @@ def test_as_much_time_for_each_beta_is_reported():
     assert [found[name] for name in ("mnist_resnet", "omniglot_resnet", "celeba_conv")] == [3] * 3
 
 
-@pytest.mark.parametrize("budget", ["steps", "two", "total4", "total8"])
+@pytest.mark.parametrize("budget", ["steps", "two", "time", "total4", "total8"])
 def test_the_price_has_three_seeds(budget):
-    of_each = [of["budgets"].get(budget, ()) for of in result("price")["sets"].values()]
-    assert {row["seeds"] for rows in of_each for row in rows} == {3}
+    """But for the same time of CelebA, whose runs are the longest."""
+    rows = [
+        row for name, of in result("price")["sets"].items()
+        for row in of["budgets"].get(budget, ()) if (name, budget) != ("celeba_conv", "time")
+    ]  # fmt: skip
+    assert {row["seeds"] for row in rows} == {3}
 
 
 STEPS = {"mlp": 1.7, "conv": 1.4, "resnet": 1.35}
