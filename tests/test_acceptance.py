@@ -167,6 +167,14 @@ def test_the_price_has_three_seeds(budget):
     assert {row["seeds"] for row in rows} == {3}
 
 
+def test_the_page_says_what_the_training_that_jumped_has():
+    budgets = result("price")["sets"]["mnist_resnet"]["budgets"]
+    (row,) = [row for row in budgets["time"] if row["beta"] == 0.01]
+    first, second, third = (f"{of:.1f}" for of in row["one_objective"]["values"])
+    page = (RESULTS.parents[1] / "docs" / "one-or-ten.md").read_text()
+    assert f"J at β = 0.01 is {first}, {second} and {third}" in page
+
+
 STEPS = {"mlp": 1.7, "conv": 1.4, "resnet": 1.35}
 
 

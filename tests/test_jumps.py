@@ -49,7 +49,7 @@ def test_what_is_within_a_quarter_of_the_gain_is_no_jump():
     assert found(objectives) == []
 
 
-def test_a_rate_that_is_too_high_is_said(tmp_path):
+def test_a_jump_is_said(tmp_path):
     harm = "--trainer.callbacks+={class_path: tests.helpers.HarmAt, init_args: {step: 60}}"
     with pytest.warns(UserWarning, match="has jumped from .* to .* by step .*model.lr is 0.003"):
         fit_digits(tmp_path, "--trainer.max_epochs=6", "--curve.enabled=false", harm)
